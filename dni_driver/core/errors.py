@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error dni raises on purpose.
+
+DniError
+  MalformedRequest   the bytes do not say what the method needs
+    EmptyBody        a cut-off retry: dockerd sends no body after a broken connection
+  Refused            understood, and against a rule; the text says which and what to type instead
+    BadName          an overlay name that Linux, Docker or Mesos could not carry
+    InUse            held by somebody else: an address, an overlay, a network
+    NotFound         no overlay, network or endpoint of that name
+  Exhausted          no free address, or no free agent subnet
+  Unavailable        something dni needs does not answer in time
+    DeadlineExceeded a step would run past the time its caller can wait
+  SettingsError      /etc/dni/dni.toml or a DNI_ variable
+  StoreError         the database cannot be read or written
+  KernelError        the kernel, nft or iptables said no
+
+A text is one line, says what was wrong and what to do: dockerd prints it to its user as it stands.
+"""
+
+from __future__ import annotations
+
+
+class DniError(Exception):
+    """Anything dni says no to; `str(error)` is for people."""
+
+
+class MalformedRequest(DniError):  # noqa: N818 - named for what the caller sent, as all below
+    """A request whose bytes do not say what its method needs."""
+
+
+class EmptyBody(MalformedRequest):
+    """A request without a body where the method needs one.
+
+    dockerd's retry after a broken connection carries none; answering it would be answering rubbish.
+    """
+
+
+class Refused(DniError):  # noqa: N818
+    """A request that was understood and is against a rule."""
+
+
+class BadName(Refused):
+    """An overlay name outside the rule."""
+
+
+class InUse(Refused):
+    """Something asked for that somebody else holds."""
+
+
+class NotFound(Refused):
+    """An overlay, network, endpoint or pool that is not recorded here."""
+
+
+class Exhausted(DniError):  # noqa: N818
+    """Nothing left to hand out."""
+
+
+class Unavailable(DniError):  # noqa: N818
+    """Something dni needs does not answer."""
+
+
+class DeadlineExceeded(Unavailable):
+    """A step would run past the time its caller can wait."""
+
+
+class SettingsError(DniError):
+    """A settings file or variable that cannot be used."""
+
+
+class StoreError(DniError):
+    """The store cannot be read or written."""
+
+
+class KernelError(DniError):
+    """The kernel refused a change."""

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MAC addresses: a container's follows from its IP, so that an address and its MAC always change together."""
+
+from __future__ import annotations
+
+import netaddr
+
+from dni_driver.core.errors import Refused
+from dni_driver.core.overlays import Address
+
+_LOCAL_UNICAST = 0x0242
+_MULTICAST_BIT = 1 << 40
+
+
+def mac_for(address: Address) -> str:
+    """Answer a locally administered unicast MAC: `02:42` and the low 32 bits of the address."""
+    return _text(netaddr.EUI((_LOCAL_UNICAST << 32) | (int(address) & 0xFFFFFFFF), version=48))
+
+
+def parse_mac(text: str) -> str:
+    """Answer a MAC in lower-case colon form; raise Refused unless it is a unicast 48-bit address."""
+    try:
+        mac = netaddr.EUI(text, version=48)
+    except (netaddr.AddrFormatError, ValueError, TypeError):
+        raise Refused(f"{text!r} is not a MAC address: write six pairs such as 02:42:09:00:00:82") from None
+    if int(mac) & _MULTICAST_BIT:
+        raise Refused(f"MAC address {text} is a multicast address: the first byte must be even")
+    return _text(mac)
+
+
+def _text(mac: netaddr.EUI) -> str:
+    mac.dialect = netaddr.mac_unix_expanded
+    return str(mac)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overlay names, and the names of kernel devices made from overlay names and endpoint ids."""
+
+from __future__ import annotations
+
+import re
+
+from dni_driver.core.errors import BadName
+
+RESERVED = frozenset({"host", "bridge", "default", "none"})
+"""Docker's own network names, and DC/OS's `RESERVED_NETWORKS`."""
+
+LONGEST = 13
+"""Linux allows 15 characters for a device; `m-` and `d-` take two."""
+
+_SHAPE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_LINK_DIGITS = 11
+
+
+def check_overlay_name(name: str) -> str:
+    """Answer `name` if an overlay may be called so; raise BadName with the rule it breaks otherwise."""
+    if not name:
+        raise BadName("an overlay needs a name: 1 to 13 characters of a-z, 0-9, '-' and '_'")
+    if name in RESERVED:
+        reserved = ", ".join(sorted(RESERVED))
+        raise BadName(f"overlay name {name!r} is reserved: {reserved} are Docker's own; choose another")
+    if len(name) > LONGEST:
+        raise BadName(
+            f"overlay name {name!r} has {len(name)} characters, at most {LONGEST} are allowed: "
+            f"its bridges are called m-NAME and d-NAME, and Linux allows 15 for a device"
+        )
+    if "." in name:
+        raise BadName(f"overlay name {name!r} has a dot: Mesos cannot inspect such a network; use '-' or '_'")
+    if not _SHAPE.fullmatch(name):
+        raise BadName(
+            f"overlay name {name!r} is not of the form [a-z0-9][a-z0-9_-]*: "
+            f"use lower-case letters, digits, '-' and '_', beginning with a letter or digit"
+        )
+    return name
+
+
+def docker_bridge(overlay: str) -> str:
+    """Name the bridge that carries an overlay's Docker half."""
+    return f"d-{overlay}"
+
+
+def mesos_bridge(overlay: str) -> str:
+    """Name the bridge that carries an overlay's Mesos half."""
+    return f"m-{overlay}"
+
+
+HOST_LINK_PREFIX = "dni"
+"""What the host end of every container link begins with."""
+
+
+def host_link(endpoint: str) -> str:
+    """Name the host end of an endpoint's veth pair: `dni` and 11 digits, from the endpoint id alone."""
+    return HOST_LINK_PREFIX + endpoint[:_LINK_DIGITS]
+
+
+def container_link(endpoint: str) -> str:
+    """Name the container end, until libnetwork moves it into the sandbox and renames it."""
+    return "dnc" + endpoint[:_LINK_DIGITS]

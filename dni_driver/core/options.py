@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `docker network create -o KEY=VALUE` may say to `-d dni`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dni_driver.core.errors import Refused
+
+MTU_KEYS = ("mtu", "com.docker.network.driver.mtu")
+SMALLEST_MTU = 552
+"""The bound DC/OS set for its overlay MTU; below 1280 IPv6 does not work."""
+LARGEST_MTU = 65535
+
+_ALLOWED = ("mtu", "masquerade", "isolated")
+_DOCKERS_OWN = ("com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms")
+"""Read by dockerd itself (28.0 and later) for every driver."""
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of one Docker network.
+
+    `mtu` in bytes, None for the underlay's less the encapsulation; `masquerade`: hide container addresses
+    from what is outside every overlay; `isolated`: let nobody in but the overlay itself, this host and the
+    other agents; `internal`: nobody out either.
+    """
+
+    mtu: int | None = None
+    masquerade: bool = True
+    isolated: bool = True
+    internal: bool = False
+
+
+def parse_options(given: Mapping[str, str], *, internal: bool = False) -> NetworkOptions:
+    """Read the options of a network; raise Refused naming the key, the value and what is allowed."""
+    for key in given:
+        if key not in (*_ALLOWED, *MTU_KEYS, *_DOCKERS_OWN):
+            raise Refused(f"option {key!r} is not known to dni: use {', '.join(_ALLOWED)}")
+    return NetworkOptions(
+        mtu=_mtu(given),
+        masquerade=_truth(given, "masquerade"),
+        isolated=_truth(given, "isolated"),
+        internal=internal,
+    )
+
+
+def _mtu(given: Mapping[str, str]) -> int | None:
+    values = {given[key] for key in MTU_KEYS if key in given}
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Refused(f"options {' and '.join(MTU_KEYS)} say different things: give one")
+    text = values.pop()
+    if not (text.isascii() and text.isdigit() and SMALLEST_MTU <= int(text) <= LARGEST_MTU):
+        raise Refused(f"option mtu={text!r} is not a number of bytes from {SMALLEST_MTU} to {LARGEST_MTU}")
+    return int(text)
+
+
+def _truth(given: Mapping[str, str], key: str) -> bool:
+    text = given.get(key, "true").lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise Refused(f"option {key}={given[key]!r} is neither true nor false")

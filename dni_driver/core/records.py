@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store keeps, as values: pools, addresses, networks, endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+
+import msgspec
+
+from dni_driver.core.options import NetworkOptions
+from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
+
+Interface = IPv4Interface | IPv6Interface
+
+
+class AddressState(StrEnum):
+    """Where an address stands between being handed out and being free again.
+
+    claimed   answered to dockerd, no endpoint yet (or its endpoint is gone and the release is due)
+    bound     an endpoint has it
+    leaving   dockerd released it while an endpoint still had it: the collector decides
+    reserved  a gateway or an auxiliary address of a network
+    free      used before; the address freed longest ago is handed out first
+    """
+
+    CLAIMED = "claimed"
+    BOUND = "bound"
+    LEAVING = "leaving"
+    RESERVED = "reserved"
+    FREE = "free"
+
+
+HELD = frozenset({AddressState.CLAIMED, AddressState.BOUND, AddressState.LEAVING})
+
+
+class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool that dockerd asked for: `OVERLAY/v4`, `OVERLAY/v6`, or `plain/SUBNET` for other drivers."""
+
+    id: str
+    family: Family
+    overlay: str | None = None
+    subnet: IPv4Network | IPv6Network | None = None
+    ip_range: IPv4Network | IPv6Network | None = None
+    uses: int = 0
+    since: float = 0.0
+
+
+class AddressRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of a pool. `since` is when it came into its state, in seconds since 1970."""
+
+    pool: str
+    address: IPv4Address | IPv6Address
+    state: AddressState
+    endpoint: str | None = None
+    network: str | None = None
+    container: str | None = None
+    since: float = 0.0
+
+
+class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A Docker network on this host, on one overlay. `name` is known once the agent has asked Docker."""
+
+    id: str
+    overlay: str
+    options: NetworkOptions
+    mtu: int
+    gateway: IPv4Interface | None = None
+    gateway6: IPv6Interface | None = None
+    name: str | None = None
+    since: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Answer the name where it is known, else the short id: for messages."""
+        return self.name or self.id[:12]
+
+    def gateways(self) -> list[Interface]:
+        """Answer the gateways Docker was told of."""
+        return [gateway for gateway in (self.gateway, self.gateway6) if gateway is not None]
+
+
+class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A container's place on a network.
+
+    `sandbox` is the path of its network namespace, set by Join and cleared by Leave; `ifname` the link's name
+    inside, learned after libnetwork moved it.
+    """
+
+    id: str
+    network: str
+    mac: str
+    address: IPv4Interface | None = None
+    address6: IPv6Interface | None = None
+    sandbox: str | None = None
+    ifname: str | None = None
+    since: float = 0.0
+
+    def interfaces(self) -> list[Interface]:
+        """Answer its addresses with their masks, IPv4 first."""
+        return [address for address in (self.address, self.address6) if address is not None]
+
+
+class Records(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the store holds at one moment (one read transaction)."""
+
+    overlays: list[Overlay]
+    agent_subnets: list[AgentSubnet]
+    pools: list[PoolRecord]
+    addresses: list[AddressRecord]
+    networks: list[NetworkRecord]
+    endpoints: list[EndpointRecord]
+
+    def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
+        """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""
+        return docker_halves(self.agent_subnets, overlay, family)
+
+
+def docker_halves(
+    agent_subnets: Iterable[AgentSubnet], overlay: str, family: Family | None = None
+) -> list[Network]:
+    """Answer the Docker halves among some agent subnets, in their order."""
+    return [
+        held.docker_half
+        for held in agent_subnets
+        if held.overlay == overlay and family in (None, held.family)
+    ]
+
+
+def gateway_for(address: Address, network: NetworkRecord, halves: Iterable[Network]) -> Address | None:
+    """Answer the gateway of the half an address lies in: the user's `--gateway` where it lies there too."""
+    for half in halves:
+        if address.version == half.version and address in half:
+            return bridge_address(half, network).ip
+    return None
+
+
+def bridge_address(half: Network, network: NetworkRecord) -> Interface:
+    """Answer the address `d-NAME` carries for one half: the gateway, with the half's mask."""
+    for gateway in network.gateways():
+        if gateway.version == half.version and gateway.ip in half:
+            return with_mask(gateway.ip, half)
+    return with_mask(gateway_of(half), half)
+
+
+def with_mask(address: Address, half: Network) -> Interface:
+    """Answer an address with the mask of the half (or plain subnet) it lies in."""
+    if isinstance(address, IPv4Address):
+        return IPv4Interface((address, half.prefixlen))
+    return IPv6Interface((address, half.prefixlen))
+
+
+def pool_id(overlay: str, family: Family) -> str:
+    """Answer the pool id of an overlay's family, the same for ever."""
+    return f"{overlay}/v{family}"
+
+
+def plain_pool_id(subnet: Network) -> str:
+    """Answer the pool id of a plain pool."""
+    return f"plain/{subnet}"
+
+
+def overlay_of_half(subnet: Network, agent_subnets: Iterable[AgentSubnet]) -> str | None:
+    """Answer which overlay has this Docker half on this agent."""
+    return next(
+        (
+            held.overlay
+            for held in agent_subnets
+            if held.family == family_of(subnet) and held.docker_half == subnet
+        ),
+        None,
+    )

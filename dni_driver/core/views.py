@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel and Docker say there is, as values, to hold against the records."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+
+import msgspec
+
+
+class BridgeView(msgspec.Struct, frozen=True, kw_only=True):
+    """A bridge as the kernel has it."""
+
+    name: str
+    up: bool
+    mtu: int
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+
+
+class LinkView(msgspec.Struct, frozen=True, kw_only=True):
+    """A host end of a container link as the kernel has it; `bridge` is None where it hangs in the air."""
+
+    name: str
+    up: bool
+    mtu: int
+    bridge: str | None
+
+
+class KernelView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel holds of ours: bridges `d-*` that carry our alias, links `dni*`, and the firewall.
+
+    `firewall` lists what is missing or different there, in words; empty when it is as it should be.
+    """
+
+    bridges: tuple[BridgeView, ...] = ()
+    links: tuple[LinkView, ...] = ()
+    firewall: tuple[str, ...] = ()
+
+
+class DockerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A running container's place on a network, as Docker tells it."""
+
+    id: str
+    container: str
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+
+
+class DockerNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    """A Docker network that uses dni as network driver, IPAM driver, or both.
+
+    `addresses` are its gateways and auxiliary addresses; `subnets` the pools, as CIDR texts.
+    """
+
+    id: str
+    name: str
+    driver: str
+    ipam_driver: str
+    endpoints: tuple[DockerEndpoint, ...] = ()
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    subnets: tuple[str, ...] = ()
+
+
+class DockerView(msgspec.Struct, frozen=True, kw_only=True):
+    """What Docker says there is."""
+
+    networks: tuple[DockerNetwork, ...] = ()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel should look like, worked out from the records alone (DESIGN: the kernel is derived)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+
+import msgspec
+
+from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
+from dni_driver.core.overlays import FAMILIES, Address, Overlay
+from dni_driver.core.records import (
+    EndpointRecord,
+    NetworkRecord,
+    Records,
+    bridge_address,
+    gateway_for,
+)
+
+
+class Bridge(msgspec.Struct, frozen=True, kw_only=True):
+    """One `d-NAME`: its addresses (a gateway for each half) and its MTU in bytes."""
+
+    name: str
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    mtu: int
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """One container's veth pair.
+
+    `host` is the end on `bridge`; `container` the name of the other end until libnetwork moves it into
+    `sandbox` (a path) and renames it to `ifname`, where both are known. The rest is what the container's end
+    carries inside, for a link that has to be made anew.
+    """
+
+    endpoint: str
+    host: str
+    container: str
+    bridge: str
+    mtu: int
+    mac: str
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    gateways: tuple[str, ...]
+    sandbox: str | None = None
+    ifname: str | None = None
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may talk to an overlay's containers on this host, and whether they leave under this host's name."""
+
+    overlay: str
+    bridges: tuple[str, ...]
+    subnets: tuple[IPv4Network | IPv6Network, ...]
+    masquerade: bool
+    isolated: bool
+    internal: bool
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host."""
+
+    bridges: tuple[Bridge, ...] = ()
+    links: tuple[Link, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+def wanted(records: Records) -> Wanted:
+    """Work out the kernel state that the records call for."""
+    networks = {network.id: network for network in records.networks}
+    overlays = {overlay.name: overlay for overlay in records.overlays}
+    return Wanted(
+        bridges=tuple(bridge_of(network, records) for network in records.networks),
+        links=tuple(
+            link_of(endpoint, networks[endpoint.network], records)
+            for endpoint in records.endpoints
+            if endpoint.sandbox is not None and endpoint.network in networks
+        ),
+        policies=tuple(_policy(network, overlays) for network in records.networks),
+        overlay_subnets=tuple(_all_subnets(records.overlays)),
+    )
+
+
+def bridge_of(network: NetworkRecord, records: Records) -> Bridge:
+    """Answer the bridge of a network."""
+    halves = [half for family in FAMILIES for half in records.halves(network.overlay, family)]
+    return Bridge(
+        name=docker_bridge(network.overlay),
+        addresses=tuple(bridge_address(half, network) for half in halves if _speaks(network, half.version)),
+        mtu=network.mtu,
+    )
+
+
+def link_of(endpoint: EndpointRecord, network: NetworkRecord, records: Records) -> Link:
+    """Answer the link of an endpoint."""
+    return Link(
+        endpoint=endpoint.id,
+        host=host_link(endpoint.id),
+        container=container_link(endpoint.id),
+        bridge=docker_bridge(network.overlay),
+        mtu=network.mtu,
+        mac=endpoint.mac,
+        addresses=tuple(endpoint.interfaces()),
+        gateways=tuple(str(gateway) for gateway in gateways_of(endpoint, network, records)),
+        sandbox=endpoint.sandbox,
+        ifname=endpoint.ifname,
+    )
+
+
+def gateways_of(endpoint: EndpointRecord, network: NetworkRecord, records: Records) -> list[Address]:
+    """Answer the default gateways of an endpoint, IPv4 first; none on an internal network."""
+    if network.options.internal:
+        return []
+    halves = records.halves(network.overlay)
+    found = [gateway_for(interface.ip, network, halves) for interface in endpoint.interfaces()]
+    return [gateway for gateway in found if gateway is not None]
+
+
+def _speaks(network: NetworkRecord, version: int) -> bool:
+    return any(gateway.version == version for gateway in network.gateways())
+
+
+def _policy(network: NetworkRecord, overlays: dict[str, Overlay]) -> Policy:
+    overlay = overlays.get(network.overlay)
+    return Policy(
+        overlay=network.overlay,
+        bridges=(docker_bridge(network.overlay), mesos_bridge(network.overlay)),
+        subnets=tuple(overlay.subnets()) if overlay else (),
+        masquerade=network.options.masquerade,
+        isolated=network.options.isolated,
+        internal=network.options.internal,
+    )
+
+
+def _all_subnets(overlays: Iterable[Overlay]) -> Iterable[IPv4Network | IPv6Network]:
+    return [subnet for overlay in overlays for subnet in overlay.subnets()]
