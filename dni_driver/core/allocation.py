@@ -19,7 +19,8 @@ class Span(msgspec.Struct, frozen=True):
     first: IPv4Address | IPv6Address
     last: IPv4Address | IPv6Address
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         """Count its addresses."""
         return max(0, int(self.last) - int(self.first) + 1)
 
@@ -45,7 +46,7 @@ def container_span(half: Network) -> Span:
 def spans(halves: Iterable[Network], ip_range: Network | None) -> list[Span]:
     """Answer the runs that a blank request may be given from: the halves, narrowed by `--ip-range`."""
     found = [_narrowed(container_span(half), ip_range) for half in halves]
-    return [span for span in found if len(span)]
+    return [span for span in found if span.size]
 
 
 def _narrowed(span: Span, ip_range: Network | None) -> Span:

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoints: containers' places on our networks."""
+
+from __future__ import annotations
+
+import sqlite3
+from ipaddress import IPv4Interface, IPv6Interface
+
+from dni_driver.core.errors import NotFound
+from dni_driver.core.records import EndpointRecord
+from dni_driver.store.database import Transaction
+
+
+def add(tx: Transaction, endpoint: EndpointRecord) -> None:
+    """Record an endpoint; a repeat changes nothing."""
+    tx.execute(
+        "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (
+            endpoint.id,
+            endpoint.network,
+            endpoint.mac,
+            str(endpoint.address) if endpoint.address else None,
+            str(endpoint.address6) if endpoint.address6 else None,
+            endpoint.sandbox,
+            endpoint.ifname,
+            endpoint.since,
+        ),
+    )
+
+
+def find(tx: Transaction, endpoint: str) -> EndpointRecord:
+    """Answer one endpoint; raise NotFound."""
+    row = tx.execute("SELECT * FROM endpoint WHERE id = ?", (endpoint,)).fetchone()
+    if row is None:
+        raise NotFound(f"endpoint {endpoint[:12]} is not recorded by dni: start its container again")
+    return _endpoint(row)
+
+
+def every(tx: Transaction) -> list[EndpointRecord]:
+    """Answer all endpoints, by id."""
+    return [_endpoint(row) for row in tx.execute("SELECT * FROM endpoint ORDER BY id")]
+
+
+def of_network(tx: Transaction, network: str) -> list[EndpointRecord]:
+    """Answer the endpoints of a network, by id."""
+    rows = tx.execute("SELECT * FROM endpoint WHERE network = ? ORDER BY id", (network,))
+    return [_endpoint(row) for row in rows]
+
+
+def joined(tx: Transaction, endpoint: str, sandbox: str) -> None:
+    """Record in which sandbox an endpoint is."""
+    tx.execute("UPDATE endpoint SET sandbox = ?, ifname = NULL WHERE id = ?", (sandbox, endpoint))
+
+
+def left(tx: Transaction, endpoint: str) -> None:
+    """Record that an endpoint is in no sandbox; an unknown one is in none either."""
+    tx.execute("UPDATE endpoint SET sandbox = NULL, ifname = NULL WHERE id = ?", (endpoint,))
+
+
+def set_ifname(tx: Transaction, endpoint: str, ifname: str) -> None:
+    """Record what the link is called inside the sandbox."""
+    tx.execute("UPDATE endpoint SET ifname = ? WHERE id = ?", (ifname, endpoint))
+
+
+def remove(tx: Transaction, endpoint: str) -> None:
+    """Forget an endpoint; its addresses are unbound already."""
+    tx.execute("DELETE FROM endpoint WHERE id = ?", (endpoint,))
+
+
+def _endpoint(row: sqlite3.Row) -> EndpointRecord:
+    return EndpointRecord(
+        id=row["id"],
+        network=row["network"],
+        mac=row["mac"],
+        address=IPv4Interface(row["address"]) if row["address"] else None,
+        address6=IPv6Interface(row["address6"]) if row["address6"] else None,
+        sandbox=row["sandbox"],
+        ifname=row["ifname"],
+        since=row["since"],
+    )

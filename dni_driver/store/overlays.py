@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overlays as this host knows them, its agent IP, and the agent subnets it holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+
+from dni_driver.core.errors import NotFound
+from dni_driver.core.overlays import AgentSubnet, Overlay
+from dni_driver.store.database import Transaction
+
+
+def put(tx: Transaction, overlay: Overlay) -> None:
+    """Record an overlay, or what changed about it."""
+    tx.execute(
+        "INSERT INTO overlay VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+        "subnet = excluded.subnet, prefix = excluded.prefix, subnet6 = excluded.subnet6, "
+        "prefix6 = excluded.prefix6, backend = excluded.backend",
+        (
+            overlay.name,
+            str(overlay.subnet) if overlay.subnet else None,
+            overlay.prefix,
+            str(overlay.subnet6) if overlay.subnet6 else None,
+            overlay.prefix6,
+            overlay.backend,
+        ),
+    )
+
+
+def every(tx: Transaction) -> list[Overlay]:
+    """Answer all overlays, by name."""
+    return [_overlay(row) for row in tx.execute("SELECT * FROM overlay ORDER BY name")]
+
+
+def find(tx: Transaction, name: str) -> Overlay:
+    """Answer one overlay; raise NotFound."""
+    row = tx.execute("SELECT * FROM overlay WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no overlay {name!r}: `dni overlay ls` lists them")
+    return _overlay(row)
+
+
+def remove(tx: Transaction, name: str) -> None:
+    """Forget an overlay with its agent subnets and pools; the caller has made sure that nothing uses it."""
+    tx.execute(
+        "DELETE FROM address WHERE pool IN (SELECT id FROM pool WHERE overlay = ?)",
+        (name,),
+    )
+    tx.execute("DELETE FROM pool WHERE overlay = ?", (name,))
+    tx.execute("DELETE FROM agent_subnet WHERE overlay = ?", (name,))
+    tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
+
+
+def add_agent_subnet(tx: Transaction, held: AgentSubnet) -> None:
+    """Record an agent subnet as held by this agent; a repeat changes nothing."""
+    tx.execute(
+        "INSERT INTO agent_subnet (overlay, subnet) VALUES (?, ?) ON CONFLICT (subnet) DO NOTHING",
+        (held.overlay, str(held.subnet)),
+    )
+
+
+def agent_subnets(tx: Transaction, overlay: str | None = None) -> list[AgentSubnet]:
+    """Answer what this agent holds, in the order it was leased."""
+    rows = tx.execute(
+        "SELECT overlay, subnet FROM agent_subnet WHERE ? IS NULL OR overlay = ? ORDER BY seq",
+        (overlay, overlay),
+    )
+    return [AgentSubnet(overlay=row["overlay"], subnet=ip_network(row["subnet"])) for row in rows]
+
+
+def set_agent_ip(tx: Transaction, address: IPv4Address) -> None:
+    """Record under which address this host is an agent."""
+    tx.execute(
+        "INSERT INTO meta VALUES ('agent_ip', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (str(address),),
+    )
+
+
+def agent_ip(tx: Transaction) -> IPv4Address | None:
+    """Answer this host's agent IP, once it has been found."""
+    row = tx.execute("SELECT value FROM meta WHERE key = 'agent_ip'").fetchone()
+    return IPv4Address(row["value"]) if row else None
+
+
+def _overlay(row: sqlite3.Row) -> Overlay:
+    return Overlay(
+        name=row["name"],
+        subnet=IPv4Network(row["subnet"]) if row["subnet"] else None,
+        prefix=row["prefix"],
+        subnet6=IPv6Network(row["subnet6"]) if row["subnet6"] else None,
+        prefix6=row["prefix6"],
+        backend=row["backend"],
+    )

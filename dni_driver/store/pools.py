@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pools that dockerd asked for, counted by use."""
+
+from __future__ import annotations
+
+import sqlite3
+from ipaddress import ip_network
+
+from dni_driver.core.errors import InUse, NotFound
+from dni_driver.core.overlays import Family, Network, family_of
+from dni_driver.core.records import PoolRecord, plain_pool_id, pool_id
+from dni_driver.store.database import Transaction
+
+CREATION_SECONDS = 120.0
+"""A pool asked for longer ago, and still without a network, belongs to a creation that was cut off."""
+
+
+def use_overlay(
+    tx: Transaction, overlay: str, family: Family, ip_range: Network | None, now: float
+) -> PoolRecord:
+    """Count one more use of an overlay's pool; raise InUse while one with another range is being made."""
+    return _use(
+        tx, PoolRecord(id=pool_id(overlay, family), family=family, overlay=overlay, ip_range=ip_range), now
+    )
+
+
+def use_plain(tx: Transaction, subnet: Network, ip_range: Network | None, now: float) -> PoolRecord:
+    """Count one more use of a plain pool; raise InUse where it would share addresses with another."""
+    for other in every(tx):
+        if other.subnet is not None and other.subnet != subnet and _overlap(other.subnet, subnet):
+            raise InUse(f"subnet {subnet} overlaps plain pool {other.subnet}: choose another subnet")
+    wanted = PoolRecord(id=plain_pool_id(subnet), family=family_of(subnet), subnet=subnet, ip_range=ip_range)
+    return _use(tx, wanted, now)
+
+
+def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
+    known = _find(tx, wanted.id)
+    if known and known.uses and known.ip_range != wanted.ip_range and _fresh(known, now):
+        raise InUse(
+            f"pool {wanted.id} is in use with --ip-range {known.ip_range or 'unset'}, not "
+            f"{wanted.ip_range or 'unset'}: remove that network first, or use the same range"
+        )
+    tx.execute(
+        "INSERT INTO pool VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (id) DO UPDATE SET "
+        "uses = uses + 1, ip_range = excluded.ip_range, since = excluded.since",
+        (
+            wanted.id,
+            wanted.family,
+            wanted.overlay,
+            str(wanted.subnet) if wanted.subnet else None,
+            str(wanted.ip_range) if wanted.ip_range else None,
+            now,
+        ),
+    )
+    return find(tx, wanted.id)
+
+
+def _fresh(pool: PoolRecord, now: float) -> bool:
+    return pool.overlay is None or abs(now - pool.since) < CREATION_SECONDS
+
+
+def drop_use(tx: Transaction, pool: str) -> int:
+    """Count one use less, answer how many are left; an unknown pool has none."""
+    tx.execute("UPDATE pool SET uses = uses - 1 WHERE id = ? AND uses > 0", (pool,))
+    known = _find(tx, pool)
+    return known.uses if known else 0
+
+
+def clear_uses(tx: Transaction, overlay: str) -> None:
+    """Count no use of an overlay's pools any more: its network is gone."""
+    tx.execute("UPDATE pool SET uses = 0 WHERE overlay = ?", (overlay,))
+
+
+def forget_plain(tx: Transaction, pool: str) -> None:
+    """Forget a plain pool that nobody uses, with all it handed out."""
+    tx.execute("DELETE FROM address WHERE pool = ?", (pool,))
+    tx.execute("DELETE FROM pool WHERE id = ? AND overlay IS NULL", (pool,))
+
+
+def find(tx: Transaction, pool: str) -> PoolRecord:
+    """Answer one pool; raise NotFound."""
+    known = _find(tx, pool)
+    if known is None:
+        raise NotFound(f"there is no pool {pool!r}: request it first")
+    return known
+
+
+def every(tx: Transaction) -> list[PoolRecord]:
+    """Answer all pools, by id."""
+    return [_pool(row) for row in tx.execute("SELECT * FROM pool ORDER BY id")]
+
+
+def _find(tx: Transaction, pool: str) -> PoolRecord | None:
+    row = tx.execute("SELECT * FROM pool WHERE id = ?", (pool,)).fetchone()
+    return _pool(row) if row else None
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _pool(row: sqlite3.Row) -> PoolRecord:
+    return PoolRecord(
+        id=row["id"],
+        family=row["family"],
+        overlay=row["overlay"],
+        subnet=ip_network(row["subnet"]) if row["subnet"] else None,
+        ip_range=ip_network(row["ip_range"]) if row["ip_range"] else None,
+        uses=row["uses"],
+        since=row["since"],
+    )
