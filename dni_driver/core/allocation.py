@@ -43,10 +43,25 @@ def container_span(half: Network) -> Span:
     return Span(gateway_of(half) + 1, last_host(half))
 
 
-def spans(halves: Iterable[Network], ip_range: Network | None) -> list[Span]:
-    """Answer the runs that a blank request may be given from: the halves, narrowed by `--ip-range`."""
-    found = [_narrowed(container_span(half), ip_range) for half in halves]
+def host_span(subnet: Network) -> Span:
+    """Answer what a plain subnet offers: its gateway may be any of its hosts, and is recorded as such."""
+    return Span(gateway_of(subnet), last_host(subnet))
+
+
+def spans(pool: PoolRecord, halves: Iterable[Network]) -> list[Span]:
+    """Answer the runs that a pool's blank requests may be given from, narrowed by `--ip-range`.
+
+    `halves` are the Docker halves of the pool's overlay; a plain pool has its subnet instead.
+    """
+    found = [_narrowed(span, pool.ip_range) for span in whole_spans(pool, halves)]
     return [span for span in found if span.size]
+
+
+def whole_spans(pool: PoolRecord, halves: Iterable[Network]) -> list[Span]:
+    """Answer every run of a pool that a container may be in, whatever `--ip-range` says."""
+    if pool.subnet is not None:
+        return [host_span(pool.subnet)]
+    return [container_span(half) for half in halves]
 
 
 def _narrowed(span: Span, ip_range: Network | None) -> Span:
@@ -70,21 +85,22 @@ def first_gap(start: Address, last: Address, taken: Iterable[Address]) -> Addres
     return type(start)(candidate) if candidate <= int(last) else None
 
 
-def check_explicit(address: Address, halves: Sequence[Network], pool: PoolRecord) -> Network:
-    """Answer the half that an address asked for by `--ip` lies in; raise Refused where none may have it."""
-    for half in halves:
+def check_explicit(address: Address, pool: PoolRecord, halves: Sequence[Network]) -> None:
+    """Raise Refused, saying which addresses may be asked for, where a container cannot have this one."""
+    usable = whole_spans(pool, halves)
+    if any(address in span for span in usable):
+        return
+    runs = " or ".join(f"{span.first} to {span.last}" for span in usable)
+    raise Refused(f"address {address} {_fault(address, pool, halves)}: choose one of {runs}")
+
+
+def _fault(address: Address, pool: PoolRecord, halves: Iterable[Network]) -> str:
+    for half in halves if pool.subnet is None else [pool.subnet]:
         if address.version == half.version and address in half:
-            _check_role(address, half)
-            return half
-    usable = " or ".join(f"{container_span(half).first} to {container_span(half).last}" for half in halves)
-    raise Refused(f"address {address} lies outside {_title(pool)} on this agent: choose one of {usable}")
-
-
-def _check_role(address: Address, half: Network) -> None:
-    if address == gateway_of(half):
-        raise Refused(f"address {address} is the gateway of {half}: choose another")
-    if address not in container_span(half):
-        raise Refused(f"address {address} is the network or broadcast address of {half}: choose another")
+            is_gateway = pool.subnet is None and address == gateway_of(half)
+            role = "gateway" if is_gateway else "network or broadcast address"
+            return f"is the {role} of {half}"
+    return f"lies outside {_title(pool)} on this agent"
 
 
 def exhausted(pool: PoolRecord, agent: str, usage: Usage) -> Exhausted:

@@ -14,6 +14,7 @@ DniError
   SettingsError      /etc/dni/dni.toml or a DNI_ variable
   StoreError         the database cannot be read or written
   KernelError        the kernel, nft or iptables said no
+    BridgeMissing    a container link has no bridge to hang on: reconcile first
 
 A text is one line, says what was wrong and what to do: dockerd prints it to its user as it stands.
 """
@@ -74,3 +75,7 @@ class StoreError(DniError):
 
 class KernelError(DniError):
     """The kernel refused a change."""
+
+
+class BridgeMissing(KernelError):
+    """A container link has no bridge to hang on: after a reconcile it has."""

@@ -117,15 +117,9 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
         return docker_halves(self.agent_subnets, overlay, family)
 
 
-def docker_halves(
-    agent_subnets: Iterable[AgentSubnet], overlay: str, family: Family | None = None
-) -> list[Network]:
+def docker_halves(agent_subnets: Iterable[AgentSubnet], overlay: str, family: Family | None = None) -> list[Network]:
     """Answer the Docker halves among some agent subnets, in their order."""
-    return [
-        held.docker_half
-        for held in agent_subnets
-        if held.overlay == overlay and family in (None, held.family)
-    ]
+    return [held.docker_half for held in agent_subnets if held.overlay == overlay and family in (None, held.family)]
 
 
 def gateway_for(address: Address, network: NetworkRecord, halves: Iterable[Network]) -> Address | None:
@@ -164,10 +158,6 @@ def plain_pool_id(subnet: Network) -> str:
 def overlay_of_half(subnet: Network, agent_subnets: Iterable[AgentSubnet]) -> str | None:
     """Answer which overlay has this Docker half on this agent."""
     return next(
-        (
-            held.overlay
-            for held in agent_subnets
-            if held.family == family_of(subnet) and held.docker_half == subnet
-        ),
+        (held.overlay for held in agent_subnets if held.family == family_of(subnet) and held.docker_half == subnet),
         None,
     )

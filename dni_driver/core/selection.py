@@ -82,9 +82,7 @@ def _check_options(options: Mapping[str, str]) -> None:
     if options.get("backend", "vxlan") not in BACKENDS:
         raise Refused(f"--ipam-opt backend={options['backend']} is not one of {', '.join(BACKENDS)}")
     if "overlay" not in options and options:
-        raise Refused(
-            f"--ipam-opt {next(iter(options))} describes a new overlay: add --ipam-opt overlay=NAME"
-        )
+        raise Refused(f"--ipam-opt {next(iter(options))} describes a new overlay: add --ipam-opt overlay=NAME")
 
 
 def _known(name: str, overlays: Sequence[Overlay]) -> Overlay:
@@ -117,9 +115,7 @@ def _check_subnet(overlay: Overlay, request: PoolRequest, agent_subnets: Sequenc
     if request.pool in overlay.subnets() or request.pool in halves:
         return
     own = " or ".join(str(subnet) for subnet in (*overlay.subnets(), *halves))
-    raise Refused(
-        f"overlay {overlay.name!r} exists with other subnets than {request.pool}: use --subnet {own}"
-    )
+    raise Refused(f"overlay {overlay.name!r} exists with other subnets than {request.pool}: use --subnet {own}")
 
 
 def _new_overlay(name: str, request: PoolRequest, overlays: Sequence[Overlay]) -> Overlay:

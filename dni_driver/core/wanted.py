@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
-from dni_driver.core.overlays import FAMILIES, Address, Overlay
+from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
 from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
@@ -74,7 +74,7 @@ def wanted(records: Records) -> Wanted:
     return Wanted(
         bridges=tuple(bridge_of(network, records) for network in records.networks),
         links=tuple(
-            link_of(endpoint, networks[endpoint.network], records)
+            link_of(endpoint, networks[endpoint.network], records.halves(networks[endpoint.network].overlay))
             for endpoint in records.endpoints
             if endpoint.sandbox is not None and endpoint.network in networks
         ),
@@ -93,8 +93,8 @@ def bridge_of(network: NetworkRecord, records: Records) -> Bridge:
     )
 
 
-def link_of(endpoint: EndpointRecord, network: NetworkRecord, records: Records) -> Link:
-    """Answer the link of an endpoint."""
+def link_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[Network]) -> Link:
+    """Answer the link of an endpoint; `halves` are the Docker halves of its overlay on this agent."""
     return Link(
         endpoint=endpoint.id,
         host=host_link(endpoint.id),
@@ -103,17 +103,16 @@ def link_of(endpoint: EndpointRecord, network: NetworkRecord, records: Records) 
         mtu=network.mtu,
         mac=endpoint.mac,
         addresses=tuple(endpoint.interfaces()),
-        gateways=tuple(str(gateway) for gateway in gateways_of(endpoint, network, records)),
+        gateways=tuple(str(gateway) for gateway in gateways_of(endpoint, network, halves)),
         sandbox=endpoint.sandbox,
         ifname=endpoint.ifname,
     )
 
 
-def gateways_of(endpoint: EndpointRecord, network: NetworkRecord, records: Records) -> list[Address]:
+def gateways_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[Network]) -> list[Address]:
     """Answer the default gateways of an endpoint, IPv4 first; none on an internal network."""
     if network.options.internal:
         return []
-    halves = records.halves(network.overlay)
     found = [gateway_for(interface.ip, network, halves) for interface in endpoint.interfaces()]
     return [gateway for gateway in found if gateway is not None]
 

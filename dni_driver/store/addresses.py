@@ -28,9 +28,7 @@ def next_free(tx: Transaction, pool: str, spans: Sequence[Span]) -> Address | No
 
 
 def _never_used(tx: Transaction, pool: str, span: Span) -> Address | None:
-    row = tx.execute(
-        "SELECT next FROM cursor WHERE pool = ? AND first = ?", (pool, span.first.packed)
-    ).fetchone()
+    row = tx.execute("SELECT next FROM cursor WHERE pool = ? AND first = ?", (pool, span.first.packed)).fetchone()
     start = ip_address(row["next"]) if row else span.first
     return first_gap(start, span.last, _recorded(tx, pool, start))
 
@@ -50,9 +48,7 @@ def _move_cursor(tx: Transaction, pool: str, span: Span, to: Address) -> None:
 
 
 def _freed_longest_ago(tx: Transaction, pool: str, spans: Sequence[Span]) -> Address | None:
-    rows = tx.execute(
-        "SELECT address FROM address WHERE pool = ? AND freed IS NOT NULL ORDER BY freed", (pool,)
-    )
+    rows = tx.execute("SELECT address FROM address WHERE pool = ? AND freed IS NOT NULL ORDER BY freed", (pool,))
     freed = (ip_address(row["address"]) for row in rows)
     return next((address for address in freed if any(address in span for span in spans)), None)
 
@@ -89,16 +85,13 @@ def bind(tx: Transaction, pool: str, address: Address, endpoint: EndpointRecord,
     """
     record = find(tx, pool, address)
     if record is None or record.state is AddressState.FREE:
-        raise NotFound(
-            f"address {address} was not requested from dni, or given up since: start the container again"
-        )
+        raise NotFound(f"address {address} was not requested from dni, or given up since: start the container again")
     if record.endpoint == endpoint.id:
         return
     if record.state is not AddressState.CLAIMED:
         raise InUse(f"address {address} is in use by {describe(record)}: start the container again")
     tx.execute(
-        "UPDATE address SET state = 'bound', endpoint = ?, network = ?, since = ? "
-        "WHERE pool = ? AND address = ?",
+        "UPDATE address SET state = 'bound', endpoint = ?, network = ?, since = ? WHERE pool = ? AND address = ?",
         (endpoint.id, endpoint.network, now, pool, address.packed),
     )
 
@@ -119,8 +112,7 @@ def unbind(tx: Transaction, endpoint: str, now: float) -> None:
             free(tx, record.pool, record.address, now)
         else:
             tx.execute(
-                "UPDATE address SET state = 'claimed', endpoint = NULL, since = ? "
-                "WHERE pool = ? AND address = ?",
+                "UPDATE address SET state = 'claimed', endpoint = NULL, since = ? WHERE pool = ? AND address = ?",
                 (now, record.pool, record.address.packed),
             )
 
@@ -139,9 +131,7 @@ def release(tx: Transaction, pool: str, address: Address, now: float) -> None:
             "UPDATE address SET state = 'leaving', since = ? WHERE pool = ? AND address = ?",
             (now, pool, address.packed),
         )
-    elif record.state is AddressState.CLAIMED or (
-        record.state is AddressState.RESERVED and record.network is None
-    ):
+    elif record.state is AddressState.CLAIMED or (record.state is AddressState.RESERVED and record.network is None):
         free(tx, pool, address, now)
 
 
@@ -155,10 +145,11 @@ def free(tx: Transaction, pool: str, address: Address, now: float) -> None:
     )
 
 
-def free_network(tx: Transaction, network: str, now: float) -> None:
-    """Free every address recorded for a network."""
-    for record in _select(tx, "WHERE network = ?", (network,)):
-        free(tx, record.pool, record.address, now)
+def free_pool(tx: Transaction, pool: str, now: float) -> None:
+    """Free every address of a pool that no endpoint has: its network is gone."""
+    for record in of_pool(tx, pool):
+        if record.endpoint is None:
+            free(tx, pool, record.address, now)
 
 
 def find(tx: Transaction, pool: str, address: Address) -> AddressRecord | None:

@@ -54,8 +54,7 @@ def find(tx: Transaction, network: str) -> NetworkRecord:
     row = tx.execute("SELECT * FROM network WHERE id = ?", (network,)).fetchone()
     if row is None:
         raise NotFound(
-            f"network {network[:12]} is not recorded by dni: remove it (docker network rm) and create it "
-            f"again"
+            f"network {network[:12]} is not recorded by dni: remove it (docker network rm) and create it again"
         )
     return _network(row)
 

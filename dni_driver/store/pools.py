@@ -15,13 +15,9 @@ CREATION_SECONDS = 120.0
 """A pool asked for longer ago, and still without a network, belongs to a creation that was cut off."""
 
 
-def use_overlay(
-    tx: Transaction, overlay: str, family: Family, ip_range: Network | None, now: float
-) -> PoolRecord:
+def use_overlay(tx: Transaction, overlay: str, family: Family, ip_range: Network | None, now: float) -> PoolRecord:
     """Count one more use of an overlay's pool; raise InUse while one with another range is being made."""
-    return _use(
-        tx, PoolRecord(id=pool_id(overlay, family), family=family, overlay=overlay, ip_range=ip_range), now
-    )
+    return _use(tx, PoolRecord(id=pool_id(overlay, family), family=family, overlay=overlay, ip_range=ip_range), now)
 
 
 def use_plain(tx: Transaction, subnet: Network, ip_range: Network | None, now: float) -> PoolRecord:

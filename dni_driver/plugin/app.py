@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Flask app dockerd talks to: one POST route for each method, JSON in and out, errors in both dialects.
+
+dockerd sends no Content-Type and takes only status 200 for success. It reads errors from `Err` (NetworkDriver)
+or `Error` (IpamDriver), so every error carries both, in one line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from dni_driver.core.deadline import deadline
+from dni_driver.core.errors import DniError, MalformedRequest
+from dni_driver.plugin import wire
+from dni_driver.plugin.ipam_driver import IpamDriver
+from dni_driver.plugin.network_driver import NetworkDriver
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+HANDLER_SECONDS = 20.0
+"""dockerd waits without end for a plugin on a socket, and holds locks meanwhile."""
+LARGEST_BODY = 1 << 20
+
+Answer = Callable[[bytes], wire.Response]
+
+
+def create_app(network: NetworkDriver, ipam: IpamDriver) -> Flask:
+    """Build the app that answers every method of both drivers."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    for name, answer in methods(network, ipam).items():
+        app.add_url_rule(f"/{name}", name, _view(name, answer), methods=["POST"], provide_automatic_options=False)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _any_error)
+    return app
+
+
+def methods(network: NetworkDriver, ipam: IpamDriver) -> Mapping[str, Answer]:
+    """Answer every method by its name on the wire."""
+    return {
+        "Plugin.Activate": _bodiless(_activate),
+        "NetworkDriver.GetCapabilities": _bodiless(network.get_capabilities),
+        "NetworkDriver.AllocateNetwork": _typed(wire.AllocateNetworkRequest, network.allocate_network),
+        "NetworkDriver.FreeNetwork": _typed(wire.NetworkRequest, network.free_network),
+        "NetworkDriver.GwAllocCheck": _typed(wire.GwAllocCheckRequest, network.gw_alloc_check),
+        "NetworkDriver.CreateNetwork": _typed(wire.CreateNetworkRequest, network.create_network),
+        "NetworkDriver.DeleteNetwork": _typed(wire.NetworkRequest, network.delete_network),
+        "NetworkDriver.CreateEndpoint": _typed(wire.CreateEndpointRequest, network.create_endpoint),
+        "NetworkDriver.DeleteEndpoint": _typed(wire.EndpointRequest, network.delete_endpoint),
+        "NetworkDriver.EndpointOperInfo": _typed(wire.EndpointRequest, network.endpoint_oper_info),
+        "NetworkDriver.Join": _typed(wire.JoinRequest, network.join),
+        "NetworkDriver.Leave": _typed(wire.EndpointRequest, network.leave),
+        "NetworkDriver.ProgramExternalConnectivity": _typed(
+            wire.ProgramExternalConnectivityRequest, network.program_external_connectivity
+        ),
+        "NetworkDriver.RevokeExternalConnectivity": _typed(
+            wire.EndpointRequest, network.revoke_external_connectivity
+        ),
+        "NetworkDriver.DiscoverNew": _typed(wire.DiscoveryRequest, network.discover_new),
+        "NetworkDriver.DiscoverDelete": _typed(wire.DiscoveryRequest, network.discover_delete),
+        "IpamDriver.GetCapabilities": _bodiless(ipam.get_capabilities),
+        "IpamDriver.GetDefaultAddressSpaces": _bodiless(ipam.get_default_address_spaces),
+        "IpamDriver.RequestPool": _typed(wire.RequestPoolRequest, ipam.request_pool),
+        "IpamDriver.ReleasePool": _typed(wire.ReleasePoolRequest, ipam.release_pool),
+        "IpamDriver.RequestAddress": _typed(wire.RequestAddressRequest, ipam.request_address),
+        "IpamDriver.ReleaseAddress": _typed(wire.ReleaseAddressRequest, ipam.release_address),
+    }
+
+
+def _activate() -> wire.ActivateResponse:
+    return wire.ActivateResponse(implements=["NetworkDriver", "IpamDriver"])
+
+
+def _bodiless(handler: Callable[[], wire.Response]) -> Answer:
+    return lambda _: handler()
+
+
+def _typed(kind: type[wire.R], handler: Callable[[wire.R], wire.Response]) -> Answer:
+    return lambda body: handler(wire.decode(body, kind))
+
+
+def _view(name: str, answer: Answer) -> Callable[[], Response]:
+    def view() -> Response:
+        started = time.monotonic()
+        with deadline(HANDLER_SECONDS):
+            body = wire.encode(answer(request.get_data(cache=False)))
+        log.debug("answered", method=name, milliseconds=round((time.monotonic() - started) * 1000, 2))
+        return Response(body, content_type=CONTENT_TYPE)
+
+    return view
+
+
+def _http_error(error: HTTPException) -> Response:
+    texts = {
+        404: f"{request.path.lstrip('/')[:80]!r} is not a method of dni",
+        405: f"use POST: {request.path.lstrip('/')[:80]!r} is a method of Docker's plugin protocol",
+        413: f"the request is longer than {LARGEST_BODY} bytes",
+    }
+    status = error.code or 500
+    return _error(texts.get(status, str(error.description)), status)
+
+
+def _any_error(error: Exception) -> Response:
+    method = request.path.lstrip("/")
+    if isinstance(error, MalformedRequest):
+        log.warning("malformed request", method=method, error=str(error))
+        return _error(str(error), 400)
+    if isinstance(error, DniError):
+        log.warning("refused", method=method, error=str(error))
+        return _error(str(error), 500)
+    log.error("failed", method=method, exc_info=error)
+    return _error(f"dni failed unexpectedly ({type(error).__name__}): its log says more", 500)
+
+
+def _error(text: str, status: int) -> Response:
+    line = " ".join(text.split())
+    body: dict[str, Any] = {"Err": line, "Error": line}
+    return Response(msgspec.json.encode(body), status=status, content_type=CONTENT_TYPE)

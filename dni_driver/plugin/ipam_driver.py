@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libnetwork's IpamDriver: pools and addresses (facts about the protocol: libnetwork docs/ipam.md).
+
+dockerd ignores what Release calls answer, and never repeats a lost one; what that leaves behind is the
+collector's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from dni_driver.core.allocation import check_explicit, exhausted, spans
+from dni_driver.core.deadline import within
+from dni_driver.core.errors import DeadlineExceeded, NotFound, Refused, Unavailable
+from dni_driver.core.overlays import Address, AgentSubnet, Network, Overlay, gateway_of
+from dni_driver.core.records import (
+    AddressState,
+    PoolRecord,
+    docker_halves,
+    with_mask,
+)
+from dni_driver.core.selection import (
+    OverlayDefined,
+    PlainChosen,
+    PoolRequest,
+    check_range,
+    choose_pool,
+)
+from dni_driver.plugin import wire
+from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
+
+AGENT_SECONDS = 10.0
+"""How long a call waits for the agent to lease this host's part of an overlay."""
+
+_POLL_SECONDS = 0.1
+
+
+class Routes(Protocol):
+    """What the IPAM driver asks the kernel."""
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Name the on-link routes and name servers inside a subnet."""
+
+
+class IpamDriver:
+    """Hands out addresses: of overlays to `-d dni` networks, of plain pools to networks of other drivers."""
+
+    def __init__(
+        self,
+        store: Store,
+        routes: Routes,
+        define_overlay: Callable[[Overlay], None],
+        default_overlay: str,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the store, the kernel's routes, and how to define a new overlay in the cluster (the agent)."""
+        self._store = store
+        self._routes = routes
+        self._define_overlay = define_overlay
+        self._default_overlay = default_overlay
+        self._clock = clock
+        self._sleep = sleep
+
+    def get_capabilities(self) -> wire.IpamCapabilities:
+        """Answer that neither MACs nor replays are wanted: the store remembers (docs/decisions/0004)."""
+        return wire.IpamCapabilities(requires_mac_address=False, requires_request_replay=False)
+
+    def get_default_address_spaces(self) -> wire.AddressSpaces:
+        """Answer two names; dockerd skips its overlap check where they are one."""
+        return wire.AddressSpaces(local_default_address_space="dni-local", global_default_address_space="dni-global")
+
+    def request_pool(self, request: wire.RequestPoolRequest) -> wire.RequestPoolResponse:
+        """Answer the Docker half of the overlay meant, or a plain pool."""
+        wanted = _read_pool_request(request)
+        chosen = self._choose(wanted)
+        if isinstance(chosen, PlainChosen):
+            pool, subnet = self._use_plain(chosen, wanted), chosen.subnet
+        else:
+            pool, subnet = self._use_overlay(chosen, wanted)
+        return wire.RequestPoolResponse(pool_id=pool.id, pool=str(subnet), data={})
+
+    def release_pool(self, request: wire.ReleasePoolRequest) -> wire.Response:
+        """Count one use less; the last one takes along what was never bound to a network."""
+        now = self._clock()
+        with self._store.write() as tx:
+            if pools.drop_use(tx, request.pool_id) == 0:
+                _clear_unused(tx, request.pool_id, now)
+        return wire.Response()
+
+    def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressResponse:
+        """Record an address, then answer it with the mask of its half."""
+        asked = wire.read_address(request.address, "address") if request.address else None
+        is_gateway = (request.options or {}).get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE
+        now = self._clock()
+        with self._store.write() as tx:
+            pool = pools.find(tx, request.pool_id)
+            halves = _halves(tx, pool)
+            if is_gateway:
+                address = _reserve_gateway(tx, pool, halves, asked, now)
+            elif asked is not None:
+                address = _claim_explicit(tx, pool, halves, asked, now)
+            else:
+                address = _claim_next(tx, pool, halves, now)
+        half = next(half for half in halves if address in half)
+        return wire.RequestAddressResponse(address=str(with_mask(address, half)), data={})
+
+    def release_address(self, request: wire.ReleaseAddressRequest) -> wire.Response:
+        """Take an address back; unknown ones are no error."""
+        address = wire.read_address(request.address, "address")
+        now = self._clock()
+        with self._store.write() as tx:
+            if not _is_shared_reservation(tx, request.pool_id, address):
+                addresses.release(tx, request.pool_id, address, now)
+        return wire.Response()
+
+    def _choose(self, wanted: PoolRequest) -> PlainChosen | Overlay:
+        """Find what is meant, waiting for the agent where this host's part of an overlay is still to come."""
+        defined = False
+        ends = time.monotonic() + within(AGENT_SECONDS)
+        while True:
+            with self._store.read() as tx:
+                known, held = overlays.every(tx), overlays.agent_subnets(tx)
+            try:
+                choice = choose_pool(wanted, known, held, self._default_overlay)
+            except NotFound:
+                if not self._awaits_first_lease(wanted, known):
+                    raise
+            else:
+                if isinstance(choice, PlainChosen):
+                    return choice
+                if isinstance(choice, OverlayDefined) and not defined:
+                    self._define_overlay(choice.overlay)
+                    defined = True
+                elif docker_halves(held, choice.overlay.name, wanted.family):
+                    return choice.overlay
+                else:
+                    _check_family(choice.overlay, wanted)
+            self._wait(ends, wanted.options.get("overlay", self._default_overlay))
+
+    def _awaits_first_lease(self, wanted: PoolRequest, known: Sequence[Overlay]) -> bool:
+        asks_default = wanted.options.get("overlay", self._default_overlay) == self._default_overlay
+        return asks_default and self._default_overlay not in {overlay.name for overlay in known}
+
+    def _wait(self, ends: float, overlay: str) -> None:
+        try:
+            within(_POLL_SECONDS)
+        except DeadlineExceeded:
+            ends = 0.0
+        if time.monotonic() >= ends:
+            raise Unavailable(
+                f"this host has no agent subnet of overlay {overlay!r} yet: `dni status` shows what the agent "
+                f"is waiting for; is `dni up` (or dni-agent.service) running?"
+            )
+        self._sleep(_POLL_SECONDS)
+
+    def _use_plain(self, chosen: PlainChosen, wanted: PoolRequest) -> PoolRecord:
+        with self._store.write() as tx:
+            return pools.use_plain(tx, chosen.subnet, wanted.ip_range, self._clock())
+
+    def _use_overlay(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
+        with self._store.read() as tx:
+            held = overlays.agent_subnets(tx, overlay.name)
+            self._check_vacant(tx, overlay)
+        half = _primary_half(overlay, wanted, held)
+        self._check_routes(half)
+        with self._store.write() as tx:
+            self._check_vacant(tx, overlay)
+            pool = pools.use_overlay(tx, overlay.name, wanted.family, wanted.ip_range, self._clock())
+        return pool, half
+
+    def _check_vacant(self, tx: Transaction, overlay: Overlay) -> None:
+        other = networks.of_overlay(tx, overlay.name)
+        if other is not None:
+            raise networks.taken(other)
+
+    def _check_routes(self, half: Network) -> None:
+        """Refuse a pool that overlaps an on-link route: dockerd would ask again and again, for ever."""
+        found = self._routes.overlapping_routes(half)
+        if found:
+            raise Refused(
+                f"subnet {half} overlaps what this host already reaches directly ({', '.join(found)}): "
+                f"take that away, or use another overlay (--subnet … --ipam-opt overlay=NAME)"
+            )
+
+
+def _read_pool_request(request: wire.RequestPoolRequest) -> PoolRequest:
+    return PoolRequest(
+        pool=wire.read_network(request.pool, "subnet") if request.pool else None,
+        ip_range=wire.read_network(request.sub_pool, "ip-range") if request.sub_pool else None,
+        options=request.options or {},
+        family=6 if request.v6 else 4,
+    )
+
+
+def _check_family(overlay: Overlay, wanted: PoolRequest) -> None:
+    if overlay.space(wanted.family) is None:
+        raise Refused(
+            f"overlay {overlay.name!r} has no IPv{wanted.family} subnet: "
+            f"{'leave --ipv6 out' if wanted.family == 6 else 'choose another'}, or define an overlay that has "  # noqa: PLR2004
+            f"one (`dni overlay create --help`)"
+        )
+
+
+def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSubnet]) -> Network:
+    """Answer the half to tell Docker of: the one named or ranged over, else the first leased."""
+    halves = docker_halves(held, overlay.name, wanted.family)
+    check_range(wanted.ip_range, overlay.name, halves)
+    for half in halves:
+        if half == wanted.pool or (wanted.ip_range is not None and wanted.ip_range.network_address in half):
+            return half
+    return halves[0]
+
+
+def _halves(tx: Transaction, pool: PoolRecord) -> list[Network]:
+    if pool.overlay is None:
+        return [pool.subnet] if pool.subnet is not None else []
+    return docker_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
+
+
+def _reserve_gateway(
+    tx: Transaction, pool: PoolRecord, halves: Sequence[Network], asked: Address | None, now: float
+) -> Address:
+    """Answer the gateway; a half's own is kept from containers anyway and needs no record."""
+    own = [gateway_of(half) for half in halves]
+    address = asked if asked is not None else own[0]
+    if pool.overlay is not None and address in own:
+        return address
+    check_explicit(address, pool, halves)
+    record = addresses.find(tx, pool.id, address)
+    if record is None or record.state is not AddressState.RESERVED:
+        addresses.hold(tx, pool.id, address, AddressState.RESERVED, now)
+    return address
+
+
+def _claim_explicit(
+    tx: Transaction, pool: PoolRecord, halves: Sequence[Network], address: Address, now: float
+) -> Address:
+    check_explicit(address, pool, halves)
+    addresses.hold(tx, pool.id, address, AddressState.CLAIMED, now)
+    return address
+
+
+def _claim_next(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], now: float) -> Address:
+    if pool.overlay is not None and networks.of_overlay(tx, pool.overlay) is None:
+        raise Refused(
+            f"overlay {pool.overlay!r} has no dni network on this host, and its addresses are for that: create "
+            f"it with `docker network create -d dni --ipam-driver dni {pool.overlay}`; for another driver use "
+            f"--ipam-driver dni with a --subnet that no overlay has"
+        )
+    usable = spans(pool, halves)
+    address = addresses.next_free(tx, pool.id, usable)
+    if address is None:
+        agent = overlays.agent_ip(tx)
+        raise exhausted(pool, str(agent), addresses.usage(tx, pool.id, usable))
+    addresses.hold(tx, pool.id, address, AddressState.CLAIMED, now)
+    return address
+
+
+def _is_shared_reservation(tx: Transaction, pool: str, address: Address) -> bool:
+    """Tell whether a gateway is still needed by another use of its pool."""
+    record = addresses.find(tx, pool, address)
+    if record is None or record.state is not AddressState.RESERVED:
+        return False
+    return pools.find(tx, pool).uses > 1
+
+
+def _clear_unused(tx: Transaction, pool_id: str, now: float) -> None:
+    pool = next((pool for pool in pools.every(tx) if pool.id == pool_id), None)
+    if pool is None:
+        return
+    if pool.overlay is None:
+        pools.forget_plain(tx, pool_id)
+    elif networks.of_overlay(tx, pool.overlay) is None:
+        addresses.free_pool(tx, pool_id, now)

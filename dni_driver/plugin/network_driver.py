@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libnetwork's NetworkDriver: networks, endpoints, and their links (the protocol: libnetwork docs/remote.md).
+
+dockerd never repeats a Create after its own restart, ignores what Delete and Leave answer, and sends no Delete
+for a Create that failed: so each record is written before the kernel is touched, a repeat changes nothing, and
+what fails half-way is taken back here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address
+from typing import Protocol
+
+import structlog
+
+from dni_driver.core.errors import DniError, Unavailable
+from dni_driver.core.mtu import overlay_mtu
+from dni_driver.core.options import NetworkOptions
+from dni_driver.core.overlays import Overlay, family_of
+from dni_driver.core.records import NetworkRecord, docker_halves, pool_id
+from dni_driver.core.wanted import Link, Wanted, gateways_of, link_of, wanted
+from dni_driver.plugin import reading, wire
+from dni_driver.store import Store, Transaction, addresses, endpoints, networks, overlays, pools
+from dni_driver.store.forget import forget_network
+from dni_driver.store.records import read_all
+
+log = structlog.get_logger(__name__)
+
+LINK_PREFIX = "eth"
+
+
+class Plumbing(Protocol):
+    """What the network driver does to the kernel."""
+
+    def attach(self, link: Link) -> None:
+        """Make a container's link, ready for libnetwork to move."""
+
+    def detach(self, endpoints: Iterable[str]) -> None:
+        """Delete links in the background."""
+
+    def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
+        """Make the kernel agree with the records."""
+
+    def underlay_mtu(self, agent: IPv4Address) -> int:
+        """Answer the MTU of the link that carries the agent IP."""
+
+
+class NetworkDriver:
+    """Answers dockerd about networks and endpoints of this host."""
+
+    def __init__(self, store: Store, kernel: Plumbing, clock: Callable[[], float] = time.time) -> None:
+        """Take the store and the kernel."""
+        self._store = store
+        self._kernel = kernel
+        self._clock = clock
+
+    def get_capabilities(self) -> wire.NetworkCapabilities:
+        """Answer that networks are made on each host by itself, and reach other hosts."""
+        return wire.NetworkCapabilities(scope="local", connectivity_scope="global", gw_alloc_checker=True)
+
+    def allocate_network(self, request: wire.AllocateNetworkRequest) -> wire.AllocateNetworkResponse:
+        """Hand a swarm manager its options back: everything is decided on each host."""
+        return wire.AllocateNetworkResponse(options=request.options or {})
+
+    def free_network(self, _: wire.NetworkRequest) -> wire.Response:
+        """Nothing was allocated."""
+        return wire.Response()
+
+    def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckResponse:
+        """Ask for gateways always, and refuse bad options here already: nothing was asked of IPAM yet."""
+        reading.network_options(request.options)
+        return wire.GwAllocCheckResponse(skip_ipv4=False, skip_ipv6=False)
+
+    def create_network(self, request: wire.CreateNetworkRequest) -> wire.Response:
+        """Record a network on the overlay that its pools belong to, and make its bridge."""
+        options = reading.network_options(request.options)
+        told = reading.told_pools(request)
+        with self._store.write() as tx:
+            fresh = not networks.known(tx, request.network_id)
+            network = self._decide(tx, request.network_id, options, told)
+            networks.add(tx, network)
+            for address in reading.own_addresses(told):
+                pool = pool_id(network.overlay, family_of(address))
+                addresses.reserve(tx, pool, address, network.id, network.since)
+        try:
+            self._reconcile()
+        except DniError:
+            if fresh:
+                self._take_back(network.id)
+            raise
+        return wire.Response()
+
+    def delete_network(self, request: wire.NetworkRequest) -> wire.Response:
+        """Forget a network with all that is recorded under it, and take its bridge away."""
+        gone = self._forget_network(request.network_id)
+        self._kernel.detach(gone)
+        self._reconcile()
+        return wire.Response()
+
+    def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointResponse:
+        """Bind the addresses that IPAM gave to an endpoint; answer a MAC where dockerd brought none."""
+        given = request.interface or wire.EndpointInterface()
+        endpoint = reading.endpoint(request, given, self._clock())
+        with self._store.write() as tx:
+            network = networks.find(tx, request.network_id)
+            endpoints.add(tx, endpoint)
+            for interface in endpoint.interfaces():
+                pool = pool_id(network.overlay, family_of(interface.ip))
+                addresses.bind(tx, pool, interface.ip, endpoint, endpoint.since)
+        if given.mac_address:
+            return wire.CreateEndpointResponse()
+        return wire.CreateEndpointResponse(interface=wire.NewInterface(mac_address=endpoint.mac))
+
+    def delete_endpoint(self, request: wire.EndpointRequest) -> wire.Response:
+        """Forget an endpoint and delete its link; ReleaseAddress comes next."""
+        with self._store.write() as tx:
+            addresses.unbind(tx, request.endpoint_id, self._clock())
+            endpoints.remove(tx, request.endpoint_id)
+        self._kernel.detach([request.endpoint_id])
+        return wire.Response()
+
+    def endpoint_oper_info(self, _: wire.EndpointRequest) -> wire.OperInfoResponse:
+        """Answer an empty object: dockerd shows none of it."""
+        return wire.OperInfoResponse(value={})
+
+    def join(self, request: wire.JoinRequest) -> wire.JoinResponse:
+        """Record the sandbox and make the link; libnetwork moves, renames and addresses it."""
+        with self._store.write() as tx:
+            endpoint = endpoints.find(tx, request.endpoint_id)
+            network = networks.find(tx, endpoint.network)
+            halves = docker_halves(overlays.agent_subnets(tx, network.overlay), network.overlay)
+            endpoints.joined(tx, endpoint.id, request.sandbox_key)
+        link = link_of(endpoint, network, halves)
+        self._attach(link)
+        gateways = {gateway.version: str(gateway) for gateway in gateways_of(endpoint, network, halves)}
+        return wire.JoinResponse(
+            interface_name=wire.InterfaceName(src_name=link.container, dst_prefix=LINK_PREFIX),
+            gateway=gateways.get(4, ""),
+            gateway_ipv6=gateways.get(6, ""),
+            disable_gateway_service=not gateways,
+        )
+
+    def leave(self, request: wire.EndpointRequest) -> wire.Response:
+        """Record that the endpoint is in no sandbox; libnetwork moves the link back by itself."""
+        with self._store.write() as tx:
+            endpoints.left(tx, request.endpoint_id)
+        return wire.Response()
+
+    def program_external_connectivity(self, request: wire.ProgramExternalConnectivityRequest) -> wire.Response:
+        """Say in the log that ports are not published: this version does not."""
+        ports = (request.options or {}).get(wire.PORT_MAP)
+        if ports:
+            log.warning(
+                "ports are not published yet: reach the container by its own address",
+                endpoint=request.endpoint_id[:12],
+                ports=len(ports) if isinstance(ports, list) else 1,
+            )
+        return wire.Response()
+
+    def revoke_external_connectivity(self, _: wire.EndpointRequest) -> wire.Response:
+        """Nothing was programmed."""
+        return wire.Response()
+
+    def discover_new(self, _: wire.DiscoveryRequest) -> wire.Response:
+        """Take note of nothing: peers come from the registry."""
+        return wire.Response()
+
+    def discover_delete(self, _: wire.DiscoveryRequest) -> wire.Response:
+        """As discover_new."""
+        return wire.Response()
+
+    def _decide(
+        self, tx: Transaction, network_id: str, options: NetworkOptions, told: Sequence[wire.IPAMData]
+    ) -> NetworkRecord:
+        name = reading.overlay_meant(told, overlays.agent_subnets(tx), pools.every(tx))
+        gateway, gateway6 = reading.gateways(told)
+        return NetworkRecord(
+            id=network_id,
+            overlay=name,
+            options=options,
+            mtu=options.mtu or self._mtu(tx, overlays.find(tx, name)),
+            gateway=gateway,
+            gateway6=gateway6,
+            since=self._clock(),
+        )
+
+    def _mtu(self, tx: Transaction, overlay: Overlay) -> int:
+        agent = overlays.agent_ip(tx)
+        if agent is None:
+            raise Unavailable("the dni agent has not started on this host yet: see `dni status`")
+        return overlay_mtu(self._kernel.underlay_mtu(agent), overlay.backend)
+
+    def _attach(self, link: Link) -> None:
+        try:
+            self._kernel.attach(link)
+        except DniError:
+            log.warning("link could not be made, mending the host first", endpoint=link.endpoint[:12])
+            self._reconcile()
+            self._kernel.attach(link)
+
+    def _take_back(self, network: str) -> None:
+        self._forget_network(network)
+        try:
+            self._reconcile()
+        except DniError as error:
+            log.warning("could not clean up after a failed creation", network=network[:12], error=str(error))
+
+    def _forget_network(self, network: str) -> list[str]:
+        now = self._clock()
+        with self._store.write() as tx:
+            if not networks.known(tx, network):
+                return []
+            return forget_network(tx, network, now)
+
+    def _reconcile(self) -> None:
+        for change in self._kernel.reconcile(lambda: wanted(read_all(self._store))):
+            log.info("kernel changed", change=change)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what dockerd sent to what dni means: options, pools, endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
+
+from dni_driver.core.errors import MalformedRequest, Refused
+from dni_driver.core.mac import mac_for, parse_mac
+from dni_driver.core.options import NetworkOptions, parse_options
+from dni_driver.core.overlays import Address, AgentSubnet, Family, family_of
+from dni_driver.core.records import EndpointRecord, Interface, PoolRecord, overlay_of_half
+from dni_driver.plugin import wire
+
+CREATE = "docker network create -d dni --ipam-driver dni"
+
+
+def network_options(options: Mapping[str, Any] | None) -> NetworkOptions:
+    """Read the Options of CreateNetwork and GwAllocCheck."""
+    given = options or {}
+    generic = given.get(wire.GENERIC) or {}
+    if not isinstance(generic, Mapping) or not all(isinstance(value, str) for value in generic.values()):
+        raise MalformedRequest(f"{wire.GENERIC} must be a map of texts")
+    internal = given.get(wire.INTERNAL, False)
+    if not isinstance(internal, bool):
+        raise MalformedRequest(f"{wire.INTERNAL} must be true or false")
+    return parse_options(generic, internal=internal)
+
+
+def told_pools(request: wire.CreateNetworkRequest) -> list[wire.IPAMData]:
+    """Answer the pools of both families, IPv4 first."""
+    return [*(request.ipv4_data or []), *(request.ipv6_data or [])]
+
+
+def overlay_meant(told: Sequence[wire.IPAMData], held: Sequence[AgentSubnet], in_use: Iterable[PoolRecord]) -> str:
+    """Answer the overlay whose Docker halves the pools of a new network are.
+
+    Raises Refused with the command that would work: for another IPAM driver's pools, for plain pools, for
+    pools of two overlays, and for two of one family.
+    """
+    if not told:
+        raise Refused(f"a dni network needs addresses: use `{CREATE} NAME`")
+    asked = {(pool.overlay, pool.family) for pool in in_use if pool.uses}
+    plain = {str(pool.subnet) for pool in in_use if pool.uses and pool.subnet}
+    found = [_overlay_of(data.pool, held, asked, plain) for data in told]
+    if len(set(found)) > 1:
+        raise Refused(f"one network is on one overlay, not on {' and '.join(sorted(set(found)))}: give one --subnet")
+    families = [wire.read_network(data.pool, "pool").version for data in told]
+    if len(set(families)) < len(families):
+        raise Refused("give one --subnet of a family: an overlay's Docker half is one pool")
+    return found[0]
+
+
+def _overlay_of(
+    text: str, held: Sequence[AgentSubnet], asked: set[tuple[str | None, Family]], plain: set[str]
+) -> str:
+    subnet = wire.read_network(text, "pool")
+    overlay = overlay_of_half(subnet, held)
+    if overlay is not None and (overlay, family_of(subnet)) in asked:
+        return overlay
+    if str(subnet) in plain:
+        raise Refused(
+            f"subnet {subnet} belongs to no overlay, and -d dni needs one: to define it, use "
+            f"`{CREATE} --subnet {subnet} --ipam-opt overlay=NAME NAME`; without --subnet the network is on the "
+            f"default overlay"
+        )
+    raise Refused(f"-d dni needs --ipam-driver dni too: use `{CREATE} NAME` ({subnet} is not from dni's IPAM driver)")
+
+
+def gateways(told: Iterable[wire.IPAMData]) -> tuple[IPv4Interface | None, IPv6Interface | None]:
+    """Answer the gateways of a new network, IPv4 and IPv6."""
+    return by_family([wire.read_interface(data.gateway, "gateway") for data in told if data.gateway])
+
+
+def own_addresses(told: Iterable[wire.IPAMData]) -> Iterator[Address]:
+    """Answer what a network keeps for itself: its gateways and auxiliary addresses."""
+    for data in told:
+        for text in (data.gateway, *(data.aux_addresses or {}).values()):
+            # Engines write <nil> for an auxiliary address outside --ip-range.
+            if text and text != "<nil>":
+                yield wire.read_interface(text, "gateway or auxiliary address").ip
+
+
+def endpoint(request: wire.CreateEndpointRequest, given: wire.EndpointInterface, now: float) -> EndpointRecord:
+    """Read a new endpoint; its MAC follows from its address where dockerd brings none."""
+    texts = [text for text in (given.address, given.address_ipv6) if text]
+    if not texts:
+        raise Refused(f"an endpoint on dni needs an address from its IPAM driver: use `{CREATE} NAME`")
+    interfaces = [wire.read_interface(text, "address") for text in texts]
+    address, address6 = by_family(interfaces)
+    mac = parse_mac(given.mac_address) if given.mac_address else mac_for(interfaces[0].ip)
+    return EndpointRecord(
+        id=request.endpoint_id,
+        network=request.network_id,
+        mac=mac,
+        address=address,
+        address6=address6,
+        since=now,
+    )
+
+
+def by_family(interfaces: Iterable[Interface]) -> tuple[IPv4Interface | None, IPv6Interface | None]:
+    """Sort at most one interface of each family into its place."""
+    found4: IPv4Interface | None = None
+    found6: IPv6Interface | None = None
+    for interface in interfaces:
+        if isinstance(interface, IPv4Interface):
+            found4 = interface
+        else:
+            found6 = interface
+    return found4, found6
