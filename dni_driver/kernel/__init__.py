@@ -1,1 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every write to the kernel: bridges, container links, forwarding, firewall."""
 
+from dni_driver.core.errors import BridgeMissing
+from dni_driver.kernel.kernel import Kernel
+
+__all__ = ["BridgeMissing", "Kernel"]

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridges `d-NAME` that carry the Docker halves."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv6Interface
+
+from dni_driver.core.errors import KernelError
+from dni_driver.core.mac import mac_for
+from dni_driver.core.names import docker_bridge
+from dni_driver.core.records import Interface
+from dni_driver.core.wanted import Bridge
+from dni_driver.kernel import sysctl
+from dni_driver.kernel.ledger import Ledger
+from dni_driver.kernel.links import mac_bytes
+from dni_driver.kernel.netlink import CREATE, EXCLUSIVE, REPLACE, Message, Netlink, nest, number, raw, text
+from dni_driver.kernel.snapshot import (
+    ADDRESS,
+    ADDRESS_HEADER,
+    ALIAS,
+    DELADDR,
+    DELLINK,
+    INFO_DATA,
+    INFO_KIND,
+    LINKINFO,
+    MTU,
+    NAME,
+    NEWADDR,
+    NEWLINK,
+    LinkState,
+    Snapshot,
+    link_body,
+)
+
+_PREFIX = docker_bridge("")
+_OURS = "dni overlay "
+_FORWARD_DELAY, _STP = 1, 5
+_SETTINGS = {_FORWARD_DELAY: 0, _STP: 0}
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NO_DUPLICATE_DETECTION = 0x02
+_INET, _INET6 = 2, 10
+
+
+def is_ours(link: LinkState) -> bool:
+    """Tell whether a link is a bridge that dni made."""
+    return link.kind == "bridge" and link.name.startswith(_PREFIX) and link.alias == _alias(link.name)
+
+
+def _alias(bridge: str) -> str:
+    return _OURS + bridge.removeprefix(_PREFIX)
+
+
+def ours(seen: Snapshot) -> list[LinkState]:
+    """Answer the bridges that dni made."""
+    return [link for link in seen.links.values() if is_ours(link)]
+
+
+def make(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> bool:
+    """Make the bridges that are missing; tell whether there were any."""
+    missing = [bridge for bridge in wanted if bridge.name not in seen.links]
+    for bridge in missing:
+        with ledger.about(f"bridge {bridge.name}"), Netlink() as kernel:
+            kernel.ask(*_creation(bridge))
+            ledger.did(f"made bridge {bridge.name}")
+    return bool(missing)
+
+
+def _creation(bridge: Bridge) -> tuple[Message, Message]:
+    """Pack a bridge and its alias: in one system call, so that none is ever left without."""
+    settings = nest(INFO_DATA, *(number(kind, value) for kind, value in _SETTINGS.items()))
+    made = text(NAME, bridge.name) + _mac(bridge) + nest(LINKINFO, text(INFO_KIND, "bridge"), settings)
+    marked = text(NAME, bridge.name) + text(ALIAS, _alias(bridge.name)) + number(MTU, bridge.mtu)
+    return (
+        Message(NEWLINK, CREATE | EXCLUSIVE, link_body(attributes=made)),
+        Message(NEWLINK, 0, link_body(attributes=marked)),
+    )
+
+
+def _mac(bridge: Bridge) -> bytes:
+    """Pack a MAC that follows from the gateway: containers that know it need not learn another."""
+    return raw(ADDRESS, mac_bytes(mac_for(bridge.addresses[0].ip))) if bridge.addresses else b""
+
+
+def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
+    """Give the bridges that are there their MTU, addresses and settings, and have them up."""
+    for bridge in wanted:
+        link = seen.links.get(bridge.name)
+        if link is not None:
+            with ledger.about(f"bridge {bridge.name}"), Netlink() as kernel:
+                _check_ours(link, seen)
+                _mend_link(kernel, bridge, link, ledger)
+                _mend_addresses(kernel, bridge, link.index, set(seen.addresses(link)), ledger)
+
+
+def _check_ours(link: LinkState, seen: Snapshot) -> None:
+    if is_ours(link):
+        return
+    carried = ", ".join(str(address) for address in seen.addresses(link)) or "no address"
+    raise KernelError(
+        f"{link.name} exists and dni did not make it: a {link.kind or 'plain'} device with {carried}, as DC/OS or "
+        f"another tool may have left it; remove it (`ip link del {link.name}`) or use another overlay name"
+    )
+
+
+def _mend_link(kernel: Netlink, bridge: Bridge, link: LinkState, ledger: Ledger) -> None:
+    _mend_ipv6(bridge, ledger)
+    wrong = list(_faults(bridge, link))
+    if wrong:
+        kernel.ask(_change(link, number(MTU, bridge.mtu), _settings()))
+        ledger.did(f"bridge {bridge.name}: {', '.join(wrong)}")
+
+
+def _faults(bridge: Bridge, link: LinkState) -> Iterator[str]:
+    if not link.up:
+        yield "set up"
+    if link.mtu != bridge.mtu:
+        yield f"MTU {bridge.mtu} instead of {link.mtu}"
+    if any(link.settings.get(kind, value) != value for kind, value in _SETTINGS.items()):
+        yield "spanning tree off, no forward delay"
+
+
+def _settings() -> bytes:
+    data = nest(INFO_DATA, *(number(kind, value) for kind, value in _SETTINGS.items()))
+    return nest(LINKINFO, text(INFO_KIND, "bridge"), data)
+
+
+def _change(link: LinkState, *attributes: bytes) -> Message:
+    return Message(NEWLINK, 0, link_body(link.index, up=True, attributes=b"".join(attributes)))
+
+
+def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
+    """Let the bridge speak IPv6 only where it has such an address, and never learn a route from a container."""
+    speaks = any(isinstance(address, IPv6Interface) for address in bridge.addresses)
+    here = f"ipv6/conf/{bridge.name}"
+    quiet = sysctl.ensure(f"{here}/disable_ipv6", "0" if speaks else "1")
+    deaf = sysctl.ensure(f"{here}/accept_ra", "0")
+    if quiet or deaf:
+        ledger.did(f"bridge {bridge.name}: IPv6 {'on' if speaks else 'off'}, no router advertisements")
+
+
+def _mend_addresses(kernel: Netlink, bridge: Bridge, index: int, there: set[Interface], ledger: Ledger) -> None:
+    there = {address for address in there if not address.is_link_local}
+    for address in bridge.addresses:
+        if address not in there:
+            _tolerating(kernel, _addition(index, address), errno.EEXIST)
+            ledger.did(f"bridge {bridge.name}: address {address} added")
+    for address in there.difference(bridge.addresses):
+        _tolerating(kernel, Message(DELADDR, 0, _address_body(index, address)), errno.EADDRNOTAVAIL)
+        ledger.did(f"bridge {bridge.name}: address {address} removed")
+
+
+def _addition(index: int, address: Interface) -> Message:
+    return Message(NEWADDR, CREATE | REPLACE, _address_body(index, address))
+
+
+def _address_body(index: int, address: Interface) -> bytes:
+    is6 = isinstance(address, IPv6Interface)
+    header = ADDRESS_HEADER.pack(
+        _INET6 if is6 else _INET, address.network.prefixlen, _NO_DUPLICATE_DETECTION if is6 else 0, 0, index
+    )
+    return header + raw(_IFA_LOCAL, address.packed) + raw(_IFA_ADDRESS, address.packed)
+
+
+def _tolerating(kernel: Netlink, message: Message, number: int) -> None:
+    try:
+        kernel.ask(message)
+    except OSError as error:
+        if error.errno != number:
+            raise
+
+
+def delete_unwanted(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
+    """Delete the bridges of ours that no record calls for."""
+    names = {bridge.name for bridge in wanted}
+    for link in ours(seen):
+        if link.name not in names:
+            with ledger.about(f"bridge {link.name}"), Netlink() as kernel:
+                _tolerating(kernel, Message(DELLINK, 0, link_body(link.index)), errno.ENODEV)
+                ledger.did(f"deleted bridge {link.name}")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything dni does to this host's kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from dni_driver.core.names import container_link, host_link
+from dni_driver.core.overlays import Network
+from dni_driver.core.views import BridgeView, KernelView, LinkView
+from dni_driver.core.wanted import Link, Wanted
+from dni_driver.kernel import bridges, links, routes, snapshot, sysctl
+from dni_driver.kernel.ledger import Ledger
+from dni_driver.kernel.lock import locked
+from dni_driver.kernel.reaper import Reaper
+
+
+class Kernel:
+    """The network namespace this process runs in, as dni uses it; safe to call from many threads.
+
+    `run_dir` is shared by all dni processes of the host: their lock and the firewall's fingerprint are there.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        """Take the folder that all dni processes of this host share, and make it where it is missing."""
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = run_dir / "kernel.lock"
+        self._reaper = Reaper()
+
+    def attach(self, link: Link) -> None:
+        """Make a container's veth pair and hang its host end on the bridge; repeating it does no harm.
+
+        Raises BridgeMissing (a KernelError) where the bridge is gone: reconcile, then try again.
+        """
+        self._reaper.await_death(link.host)
+        links.attach(link)
+        sysctl.ensure_forwarding(address.version for address in link.addresses)
+
+    def detach(self, endpoints: Iterable[str]) -> None:
+        """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
+        self._reaper.doom(name for endpoint in endpoints for name in (host_link(endpoint), container_link(endpoint)))
+
+    def drain(self) -> None:
+        """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
+        self._reaper.drain()
+
+    def close(self) -> None:
+        """Delete what waits to be deleted, and end the thread that does it."""
+        self._reaper.close()
+
+    def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
+        """Make the kernel agree with the records; answer in words what was changed.
+
+        The links are read before the records: so a link seen without a record has really lost it. Raises one
+        KernelError that lists all that could not be mended, when the rest has been.
+        """
+        ledger = Ledger()
+        with locked(self._lock):
+            seen = snapshot.read()
+            wanted = read_wanted()
+            bridges.delete_unwanted(wanted.bridges, seen, ledger)
+            if bridges.make(wanted.bridges, seen, ledger):
+                seen = snapshot.read()
+            bridges.mend(wanted.bridges, seen, ledger)
+            links.delete_dead(wanted.links, seen, ledger)
+            links.mend(wanted.links, seen, ledger)
+        ledger.settle()
+        return ledger.changes
+
+    def observe(self, wanted: Wanted) -> KernelView:
+        """Answer what there is of ours, and how the firewall differs from the wanted one."""
+        seen = snapshot.read()
+        return KernelView(
+            bridges=tuple(
+                BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=tuple(seen.addresses(link)))
+                for link in bridges.ours(seen)
+            ),
+            links=tuple(
+                LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=seen.name(link.master))
+                for link in links.host_ends(seen).values()
+            ),
+        )
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Answer in words the on-link routes and name servers that overlap a network: `9.0.0.0/8 on eth0`."""
+        return routes.overlapping(network)
+
+    def agent_address(self) -> IPv4Address:
+        """Answer the address this host is best known by."""
+        return routes.agent_address()
+
+    def underlay_mtu(self, agent: IPv4Address) -> int:
+        """Answer the MTU in bytes of the link that carries the agent IP."""
+        return routes.underlay_mtu(agent)
