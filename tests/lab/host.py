@@ -34,9 +34,7 @@ class Host(Node):
         """Wait until the Docker API answers and the image is there."""
         self._dockerd.wait_until_ready()
         if not self._has_image:
-            self.docker(
-                "import", "--change", 'CMD ["sh"]', "-", image.NAME, stdin=self._image_archive.read_bytes()
-            )
+            self.docker("import", "--change", 'CMD ["sh"]', "-", image.NAME, stdin=self._image_archive.read_bytes())
             self._has_image = True
 
     def start_dockerd(self, *, live_restore: bool = False, **settings: object) -> None:

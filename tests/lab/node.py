@@ -66,6 +66,7 @@ class Node:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=_ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C is for the lab, which takes the node down in its turn
             )
         record_keeper(self.directory, self.pid)
         self._expect_ready(self._keeper)
@@ -74,14 +75,11 @@ class Node:
         """End every process of the node; its namespaces, links and mounts go with them."""
         if self._keeper is None:
             return
-        self._keeper.kill()
-        # The keeper last: it ends only when the others are reaped.
-        for process in (*self._spawned, self._keeper):
-            process.wait(timeout=30)
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        pipe.close()
+        with contextlib.ExitStack() as reaping:
+            # The keeper is reaped last: it ends only when all others are.
+            for process in (self._keeper, *self._spawned):
+                reaping.callback(_reap, process)
+            self._keeper.kill()
         self._keeper = None
         self._spawned.clear()
 
@@ -115,6 +113,7 @@ class Node:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**_ENVIRONMENT, **(env or {})},
+                start_new_session=True,
             )
         self._spawned = [earlier for earlier in self._spawned if earlier.poll() is None]
         self._spawned.append(process)
@@ -198,6 +197,13 @@ def kill_recorded_keeper(directory: Path) -> None:
     except (FileNotFoundError, ValueError):
         return  # the lab died before the record: the keeper saw its standard input close
     procfs.kill(pid, started)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    process.wait(timeout=30)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _text(output: bytes | None) -> str:

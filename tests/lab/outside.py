@@ -34,9 +34,7 @@ class Outside(Node):
 
     def start_echo(self) -> None:
         """Start the server behind `echo_url`."""
-        server = self.spawn(
-            sys.executable, "-I", "-S", str(_ECHO), str(ECHO_PORT), log=self.directory / "echo.log"
-        )
+        server = self.spawn(sys.executable, "-I", "-S", str(_ECHO), str(ECHO_PORT), log=self.directory / "echo.log")
         while not self._listens():
             if server.poll() is not None:
                 raise LabError(f"echo does not start: {(self.directory / 'echo.log').read_text()}")

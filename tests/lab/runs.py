@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import re
@@ -40,21 +41,28 @@ def sweep() -> list[Path]:
 
 def clear(directory: Path) -> None:
     """Take away everything of a run, whatever state it is in."""
-    with contextlib.ExitStack() as stack:
-        stack.callback(_remove_tree, directory)
+    with contextlib.suppress(FileNotFoundError), _alone_in(directory), contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory)
         stack.callback(_remove_cgroups, directory.name)
         for node in directory.iterdir():
             stack.callback(kill_recorded_keeper, node)
 
 
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other sweeps out. FileNotFoundError when one of them has cleared the directory."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        directory.stat()
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _is_dead(directory: Path) -> bool:
     owner = _NAME.fullmatch(directory.name)
     return owner is not None and procfs.start_time(int(owner[1])) != int(owner[2])
-
-
-def _remove_tree(directory: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(directory)
 
 
 def _remove_cgroups(name: str) -> None:
