@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything here sets up what it needs. What brings up a lab needs root.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ENGINES := 20.10 26.1 28.5
+
+.DEFAULT_GOAL := help
+.PHONY: help setup format lint typecheck check test test-unit test-engines demo lab bench clean
+
+help:  ## Show these lines
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+setup: $(BIN)/.complete  ## Install what the targets below need: Debian packages (as root), and .venv
+	@.ci/packages $$(cat tests/lab/packages.txt)
+	@command -v docker > /dev/null || .ci/packages docker-cli
+
+$(BIN)/.complete: pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || .ci/packages python3 python3-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dni needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --editable . --group test --group lint
+	@touch $@
+
+format: $(BIN)/.complete  ## Write all code in one hand
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: $(BIN)/.complete  ## Look for faults of style and common mistakes
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+typecheck: $(BIN)/.complete  ## Check the types
+	$(BIN)/mypy
+
+check: lint typecheck test-unit  ## What to run before each commit: takes no root and about a minute
+
+test: setup  ## Run every test, on the Docker Engine installed here or Debian 12's (root)
+	$(BIN)/pytest
+
+test-unit: $(BIN)/.complete  ## Run the tests that need neither root nor Docker
+	$(BIN)/pytest -m "not root and not lab"
+
+test-engines: setup  ## Run the end-to-end tests on Docker Engine 20.10, 26.1 and 28.5 (root)
+	for engine in $(ENGINES); do LAB_ENGINE=$$engine $(BIN)/pytest tests/e2e || exit; done
+
+demo: setup  ## See it work: a lab host, a network, three containers; leaves nothing behind (root)
+	@$(BIN)/python -m tests.demo
+
+lab: setup  ## Bring up two lab hosts to look around in, until Enter (root)
+	@$(BIN)/python -m tests.lab up --dni
+
+bench: setup  ## Measure dni beside Docker's own networks: a table, and bench-result.json (root)
+	@$(BIN)/python -m tests.bench
+
+clean:  ## Remove what these targets made, .venv and downloaded Docker Engines included
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info bench-result*.json
+	find dni_driver tests -name __pycache__ -type d -exec rm -rf {} +
