@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real dockerd, real kernel: what a user types, and what must be true afterwards."""

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lab for the whole run; each test finds a clean host with dni on it and must leave one.
+
+`LAB_ENGINE` chooses the engine (20.10 unless it says otherwise).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tests.e2e import host_state
+from tests.lab import Host, Lab
+
+ENGINE = os.environ.get("LAB_ENGINE", "20.10")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything here as needing the lab."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """One host with a real dockerd, and the outside."""
+    with Lab(hosts=1, engine=ENGINE) as made:
+        yield made
+
+
+@pytest.fixture
+def host(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Host]:
+    """A host with dni running and nothing on it; after the test, `dni check` must be clean."""
+    host = lab.hosts[0]
+    host_state.make_ready(host)
+    yield host
+    failed = getattr(request.node, "failed", False)
+    host_state.leave_clean(host, say_why=not failed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember a test's failure for its fixtures, and show the logs of the host beside it."""
+    report = yield
+    if report.when == "call" and report.failed:
+        item.failed = True  # type: ignore[attr-defined]
+        made = getattr(item, "funcargs", {}).get("lab")
+        if isinstance(made, Lab):
+            report.sections += [_last_words(made.hosts[0], "dni"), _last_words(made.hosts[0], "dockerd")]
+    return report
+
+
+def _last_words(host: Host, program: Literal["dni", "dockerd"]) -> tuple[str, str]:
+    return f"{program} log", "\n".join(host.logs(program).splitlines()[-60:])

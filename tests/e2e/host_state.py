@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on a lab host: cleared before a test, checked after it, and read during it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tests.lab import Host, LabError
+
+T = TypeVar("T")
+
+SETTINGS: dict[str, object] = {"collector_grace": 6, "collector_claim_grace": 2, "log_level": "debug"}
+"""Graces short enough to wait for."""
+
+OURS = ("bridge", "host", "none")
+
+
+def make_ready(host: Host) -> None:
+    """Make dockerd and dni run."""
+    if not dockerd_runs(host):
+        host.start_dockerd()
+    if not dni_runs(host):
+        host.start_dni(**SETTINGS)
+
+
+def leave_clean(host: Host, *, say_why: bool) -> None:
+    """Remove every container and network; then nothing may be held, and `dni check` must find nothing."""
+    make_ready(host)
+    clear(host)
+    if not say_why:
+        reset(host)
+        return
+    try:
+        eventually(lambda: held(host) == [] or None, 30, "addresses are still held")
+        eventually(lambda: findings(host) == [] or None, 30, "dni check finds something")
+    except AssertionError as error:
+        complaint = f"{error}: held {held(host)}, findings {findings(host)}"
+        reset(host)
+        raise AssertionError(complaint) from None
+
+
+def clear(host: Host) -> None:
+    """Remove every container and every network that is not Docker's own."""
+    containers = host.docker("ps", "-aq").split()
+    if containers:
+        host.docker("rm", "-f", *containers)
+    names = host.docker("network", "ls", "--format", "{{.Name}}").split()
+    for name in names:
+        if name not in OURS:
+            host.docker("network", "rm", name)
+    for overlay in overlays(host):
+        if overlay["name"] != "dcos":
+            host.dni("overlay", "rm", str(overlay["name"]))
+
+
+def reset(host: Host) -> None:
+    """Begin anew with an empty store, so that one failed test does not fail the next."""
+    host.stop_dni()
+    host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
+    host.start_dni(**SETTINGS)
+
+
+def dockerd_runs(host: Host) -> bool:
+    """Tell whether the engine answers."""
+    try:
+        return host.try_docker("version", timeout=20).returncode == 0
+    except LabError:
+        return False
+
+
+def dni_runs(host: Host) -> bool:
+    """Tell whether `dni up` runs."""
+    try:
+        host.dni_pid("up")
+    except LabError:
+        return False
+    return True
+
+
+def overlays(host: Host) -> list[dict[str, Any]]:
+    """Answer `dni overlay ls`."""
+    return list(json.loads(host.dni("overlay", "ls", "--json")))
+
+
+def addresses(host: Host) -> list[dict[str, Any]]:
+    """Answer `dni address ls`."""
+    return list(json.loads(host.dni("address", "ls", "--json")))
+
+
+def held(host: Host) -> list[dict[str, Any]]:
+    """Answer every address that is not free."""
+    return [row for row in addresses(host) if row["state"] != "free"]
+
+
+def findings(host: Host) -> list[dict[str, Any]]:
+    """Answer what `dni check` finds."""
+    done = host.try_dni("check", "--json")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return list(answer["findings"])
+
+
+def pass_collector(host: Host) -> None:
+    """Wait until the collector has had time for every grace of the tests' settings, twice over."""
+    host.dni("status")
+    time.sleep(20)
+
+
+def eventually(look: Callable[[], T | None], seconds: float, complaint: str) -> T:
+    """Look again and again until there is an answer."""
+    ends = time.monotonic() + seconds
+    while True:
+        answer = look()
+        if answer is not None and answer is not False:
+            return answer
+        if time.monotonic() > ends:
+            raise AssertionError(complaint)
+        time.sleep(0.2)

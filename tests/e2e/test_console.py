@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `dni` command as an operator meets it."""
+
+from __future__ import annotations
+
+import json
+
+from tests.e2e import host_state
+from tests.e2e.containers import create, start
+from tests.lab import Host
+
+
+def test_status_shows_agent_overlays_and_how_full_they_are(host: Host) -> None:
+    create(host, "dcos")
+    start(host, "c1")
+    text = host.dni("status")
+    for word in (host.address, "dcos", "9.0.0.0/8", "9.0.0.128/25", "125"):
+        assert word in text
+    status = json.loads(host.dni("status", "--json"))
+    assert status["overlays"][0]["usage"]["v4"] == {"size": 125, "used": 1, "reserved": 0, "free": 124}
+    assert status["docker"]["reachable"] is True
+
+
+def test_address_ls_shows_container_state_and_endpoint(host: Host) -> None:
+    create(host, "dcos")
+    start(host, "c1")
+    row = host_state.eventually(
+        lambda: next((row for row in host_state.held(host) if row["container"]), None), 10, "the name is not known"
+    )
+    assert (row["address"], row["state"], row["container"]) == ("9.0.0.130", "bound", "c1")
+    text = host.dni("address", "ls")
+    assert "9.0.0.130" in text
+    assert "c1" in text
+
+
+def test_an_overlay_with_a_network_is_not_removed(host: Host) -> None:
+    host.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
+    create(host, "--ipam-opt", "overlay=dev", "dev")
+    done = host.try_dni("overlay", "rm", "dev")
+    assert done.returncode == 1
+    assert "docker network rm dev" in done.stderr
+    host.docker("network", "rm", "dev")
+    host.dni("overlay", "rm", "dev")
+    assert [row["name"] for row in host_state.overlays(host)] == ["dcos"]
+
+
+def test_check_names_what_is_wrong_and_exits_1(host: Host) -> None:
+    create(host, "dcos")
+    host.run("ip", "link", "set", "d-dcos", "down")
+    done = host.try_dni("check")
+    assert done.returncode in (0, 1)
+    if done.returncode == 1:
+        assert "d-dcos" in done.stdout
+    host.dni("repair")
+    assert host.try_dni("check").returncode == 0
+
+
+def test_without_the_right_to_the_socket_the_operator_is_told(host: Host) -> None:
+    python = host.dni_pid("up")
+    assert python
+    done = host.try_run("setpriv", "--reuid", "65534", "--clear-groups", "--", *_dni("status"))
+    assert done.returncode == 1
+    assert "sudo dni" in done.stderr
+
+
+def test_without_an_agent_the_operator_is_told_how_to_start_it(host: Host) -> None:
+    host.stop_dni()
+    done = host.try_dni("status")
+    assert done.returncode == 1
+    assert "dni up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _dni(*words: str) -> tuple[str, ...]:
+    from tests.lab.dni import command  # noqa: PLC0415 - the lab's, for one test
+
+    return command(*words)
