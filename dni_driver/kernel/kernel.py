@@ -12,6 +12,7 @@ from dni_driver.core.overlays import Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel import bridges, links, routes, snapshot, sysctl
+from dni_driver.kernel.firewall import Firewall
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.reaper import Reaper
@@ -28,6 +29,7 @@ class Kernel:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper()
+        self._firewall = Firewall(run_dir)
 
     def attach(self, link: Link) -> None:
         """Make a container's veth pair and hang its host end on the bridge; repeating it does no harm.
@@ -66,6 +68,7 @@ class Kernel:
             bridges.mend(wanted.bridges, seen, ledger)
             links.delete_dead(wanted.links, seen, ledger)
             links.mend(wanted.links, seen, ledger)
+            self._firewall.settle(wanted, seen.links, ledger)
         ledger.settle()
         return ledger.changes
 
@@ -81,6 +84,7 @@ class Kernel:
                 LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=seen.name(link.master))
                 for link in links.host_ends(seen).values()
             ),
+            firewall=tuple(self._firewall.differences(wanted, seen.links)),
         )
 
     def overlapping_routes(self, network: Network) -> list[str]:

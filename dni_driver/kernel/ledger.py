@@ -21,6 +21,11 @@ class Ledger:
         self.changes: list[str] = []
         self._failures: list[str] = []
 
+    @property
+    def entries(self) -> int:
+        """Count changes and failures so far."""
+        return len(self.changes) + len(self._failures)
+
     def did(self, change: str) -> None:
         """Note a change, in words."""
         _log.info("kernel changed", change=change)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps this host's firewall as wanted: the nftables table and the iptables chain, put back when they differ."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from shutil import which
+
+import msgspec
+
+from dni_driver.core.errors import KernelError
+from dni_driver.core.overlays import FAMILIES, Family
+from dni_driver.core.wanted import Policy, Wanted
+from dni_driver.kernel import iptables, nft, variants
+from dni_driver.kernel.command import attempt, run
+from dni_driver.kernel.iptables import docker_named
+from dni_driver.kernel.ledger import Ledger
+from dni_driver.kernel.netlink import NETFILTER, Message, Netlink
+from dni_driver.kernel.variants import Variant
+
+_GET_GENERATION = (10 << 8) | 16
+_GENERATION_HEADER = struct.Struct("=BBH")
+_GENERATION = 1
+_TRIES = 2
+
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    """Digests of the table as it was fed to nft, and as nft listed it right after."""
+
+    fed: str
+    listed: str
+
+
+class Firewall:
+    """The firewall of this network namespace; its callers hold the lock of `Kernel`.
+
+    nft lists a table otherwise than it was fed. So what it listed right after is remembered, in a file that all
+    dni processes share: a table listed otherwise now has been changed. And while the kernel's count of changes to
+    nftables stands still, nothing needs to be listed at all.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        """Keep the fingerprint in `run_dir`."""
+        self._file = run_dir / "firewall.json"
+        self._agreed: tuple[object, ...] | None = None
+
+    def settle(self, wanted: Wanted, links: Iterable[str], ledger: Ledger) -> None:
+        """Make the firewall as wanted; `links` are the names of this host's links."""
+        dockers = docker_named(links)
+        sight = _sight(wanted, dockers)
+        if sight is not None and sight == self._agreed:
+            return
+        before = ledger.entries
+        with ledger.about(f"nft table {nft.TABLE}"):
+            self._settle_table(wanted, ledger)
+        for family in FAMILIES:
+            with ledger.about(variants.PLAIN[family]):
+                _settle_chain(family, wanted.policies, dockers, ledger)
+        self._agreed = sight if ledger.entries == before else None
+
+    def differences(self, wanted: Wanted, links: Iterable[str]) -> list[str]:
+        """Answer in words what is missing or different."""
+        dockers = docker_named(links)
+        table = self._table_fault(wanted, nft.ruleset(wanted))
+        found = [f"nft table {nft.TABLE} {table}"] if table else []
+        for family in FAMILIES:
+            for variant, rules in _chains(family, wanted.policies, dockers):
+                found += [f"{variant.command}: {fault}" for fault in iptables.faults(rules, variant.listing)]
+        return found
+
+    def _settle_table(self, wanted: Wanted, ledger: Ledger) -> None:
+        fed = nft.ruleset(wanted)
+        fault = self._table_fault(wanted, fed)
+        if fault is None:
+            return
+        run(["nft", "-f", "-"], fed)
+        if wanted.policies:
+            self._remember(Fingerprint(_digest(fed), _digest(_listed() or "")))
+        ledger.did(f"nft table {nft.TABLE} {fault}: {'put right' if wanted.policies else 'removed'}")
+
+    def _table_fault(self, wanted: Wanted, fed: str) -> str | None:
+        """Answer in words how the table differs; None where it does not."""
+        if not wanted.policies and which("nft") is None:
+            return None
+        listed = _listed()
+        if not wanted.policies:
+            return "is left over" if listed is not None else None
+        if listed is None:
+            return "is missing"
+        known = self._remembered()
+        if known is None or known.fed != _digest(fed):
+            return "is out of date"
+        return "was changed by another program" if known.listed != _digest(listed) else None
+
+    def _remember(self, fingerprint: Fingerprint) -> None:
+        draft = self._file.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(fingerprint))
+        draft.replace(self._file)
+
+    def _remembered(self) -> Fingerprint | None:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=Fingerprint)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+
+def _sight(wanted: Wanted, dockers: Sequence[str]) -> tuple[object, ...] | None:
+    """Answer all that the firewall follows from and is judged by; None where iptables keeps no count of changes."""
+    generation = _generation()
+    if generation is None or not variants.all_counted():
+        return None
+    return (generation, wanted.policies, wanted.overlay_subnets, tuple(dockers))
+
+
+def _generation() -> bytes | None:
+    """Answer the kernel's count of changes to nftables; None where it has none."""
+    try:
+        with Netlink(NETFILTER) as kernel:
+            answer = kernel.get(Message(_GET_GENERATION, 0, _GENERATION_HEADER.pack(0, 0, 0)))
+    except OSError:
+        return None
+    return answer.attributes(_GENERATION_HEADER.size).get(_GENERATION) if answer else None
+
+
+def _listed() -> str | None:
+    """Answer the table as nft lists it, without counters; None where there is none."""
+    outcome = attempt(["nft", "-s", "list", "table", *nft.TABLE.split()])
+    if outcome.status == 0:
+        return outcome.output
+    if "No such file or directory" in outcome.complaint:
+        return None
+    raise KernelError(f"nft cannot list its tables: {' '.join(outcome.complaint.split())}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _settle_chain(family: Family, policies: Sequence[Policy], dockers: Sequence[str], ledger: Ledger) -> None:
+    for variant, rules in _chains(family, policies, dockers):
+        wrong = iptables.faults(rules, variant.listing)
+        if wrong:
+            _restore(variant, rules)
+            ledger.did(f"{variant.command}: {', '.join(wrong)}: {'put right' if rules else 'removed'}")
+
+
+def _restore(variant: Variant, rules: Sequence[str]) -> None:
+    """Put our chain in place; once more where another program changed the table meanwhile."""
+    for left in reversed(range(_TRIES)):
+        try:
+            run([variant.restore, "--noflush", "-w"], iptables.restore_text(rules, variant.listing))
+        except KernelError:
+            if not left:
+                raise
+            variant = variants.listed(variant.command)
+        else:
+            return
+
+
+def _chains(family: Family, policies: Sequence[Policy], dockers: Sequence[str]) -> list[tuple[Variant, list[str]]]:
+    """Answer each usable variant of iptables with the rules our chain should have there: in one, Docker's."""
+    concerned = [policy for policy in policies if _speaks(policy, family)]
+    found = variants.usable(family, needed=bool(concerned))
+    chosen = variants.docker_uses(found)
+    return [(variant, _rules(variant, concerned, dockers) if variant is chosen else []) for variant in found]
+
+
+def _rules(variant: Variant, policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]:
+    guarded = variant.listing.guarded_bridges.difference(bridge for policy in policies for bridge in policy.bridges)
+    return iptables.chain_rules(policies, sorted(guarded.union(dockers))) if policies else []
+
+
+def _speaks(policy: Policy, family: Family) -> bool:
+    return any(subnet.version == family for subnet in policy.subnets)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The iptables chain DNI-FORWARD: lets overlay traffic through a FORWARD chain that Docker set to DROP.
+
+It opens nothing of Docker's: what leaves by one of Docker's own bridges goes back to Docker's rules. Who gets into
+an overlay is decided by the nftables table, which stands before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import msgspec
+
+from dni_driver.core.wanted import Policy
+
+CHAIN = "DNI-FORWARD"
+_JUMP = f"-j {CHAIN}"
+_DOCKER_LINK = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
+_DOCKER_CHAINS = ("DOCKER", "DOCKER-USER")
+_DOCKER_TARGETS = frozenset({"DOCKER", "DOCKER-CT", "DOCKER-BRIDGE"})
+"""What Docker's rules call for each of its bridges: `-o docker0 -j DOCKER`, and by chain since 28."""
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The filter table as `iptables -S` lists it: its chains, and its rules in their order."""
+
+    chains: frozenset[str]
+    rules: tuple[str, ...]
+
+    @property
+    def is_dockers(self) -> bool:
+        """Tell whether Docker keeps its rules here."""
+        return any(chain in self.chains for chain in _DOCKER_CHAINS)
+
+    @property
+    def guarded_bridges(self) -> set[str]:
+        """Answer the bridges that Docker's rules guard, whatever they are called."""
+        return {bridge for rule in self.rules if (bridge := _guarded(rule))}
+
+    @property
+    def ours(self) -> list[str]:
+        """Answer the rules of our chain."""
+        return [rule for rule in self.rules if rule.startswith(f"-A {CHAIN} ")]
+
+    @property
+    def jumps(self) -> list[str]:
+        """Answer the rules that jump to our chain."""
+        return [rule for rule in self.rules if rule.endswith(_JUMP)]
+
+    def first_rule(self, chain: str) -> str | None:
+        """Answer the first rule of a chain."""
+        return next((rule for rule in self.rules if rule.startswith(f"-A {chain} ")), None)
+
+
+def parse(text: str) -> Listing:
+    """Read what `iptables -S` wrote."""
+    lines = text.splitlines()
+    chains = (line.split()[1] for line in lines if line.startswith(("-N ", "-P ")))
+    return Listing(frozenset(chains), tuple(line for line in lines if line.startswith("-A ")))
+
+
+def docker_named(links: Iterable[str]) -> list[str]:
+    """Answer the links that are Docker's own bridges by their names."""
+    return sorted(link for link in links if _DOCKER_LINK.fullmatch(link))
+
+
+def _guarded(rule: str) -> str | None:
+    words = rule.split()
+    if "-o" not in words or _DOCKER_TARGETS.isdisjoint((words[1], words[-1])):
+        return None
+    at = words.index("-o")
+    return words[at + 1] if words[at - 1] != "!" else None
+
+
+def chain_rules(policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]:
+    """Render the rules of our chain, word for word as `iptables -S` lists them."""
+    bridges = [bridge for policy in policies for bridge in policy.bridges]
+    matches = [f"-i {one} -o {other} -j ACCEPT" for p in policies for one, other in product(p.bridges, repeat=2)]
+    matches += [f"-o {docker} -j RETURN" for docker in dockers]
+    matches += [f"-i {bridge} -j ACCEPT" for policy in policies if not policy.internal for bridge in policy.bridges]
+    matches += [f"-o {bridge} -j ACCEPT" for bridge in bridges]
+    return [f"-A {CHAIN} {match}" for match in matches]
+
+
+def parent(listing: Listing) -> str:
+    """Answer which chain jumps to ours: DOCKER-USER where FORWARD comes by it, else FORWARD."""
+    reached = "-A FORWARD -j DOCKER-USER" in listing.rules
+    return "DOCKER-USER" if reached and "DOCKER-USER" in listing.chains else "FORWARD"
+
+
+def faults(rules: Sequence[str], listing: Listing) -> list[str]:
+    """Answer in words how a filter table differs from one with these rules in our chain, jumped to once, first."""
+    if not rules:
+        return [f"chain {CHAIN} is left over"] if CHAIN in listing.chains else []
+    if CHAIN not in listing.chains:
+        return [f"chain {CHAIN} is missing"]
+    found = [] if listing.ours == list(rules) else [f"chain {CHAIN} has other rules"]
+    jump = f"-A {parent(listing)} {_JUMP}"
+    if listing.jumps != [jump] or listing.first_rule(parent(listing)) != jump:
+        found.append(f"chain {CHAIN} is not what {parent(listing)} jumps to first and once")
+    return found
+
+
+def restore_text(rules: Sequence[str], listing: Listing) -> str:
+    """Answer what to feed `iptables-restore --noflush` to put our chain and its jump in their places, or away."""
+    lines = [f"-D {jump.removeprefix('-A ')}" for jump in listing.jumps]
+    if rules:
+        lines = [f":{CHAIN} - [0:0]", *lines, *rules, f"-I {parent(listing)} 1 {_JUMP}"]
+    elif CHAIN in listing.chains:
+        lines = [f":{CHAIN} - [0:0]", *lines, f"-X {CHAIN}"]
+    return "\n".join(["*filter", *lines, "COMMIT", ""])
