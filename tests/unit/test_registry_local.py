@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is the local registry's own: its file."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dni_driver.core.errors import SettingsError, StoreError
+from dni_driver.registry import open_registry
+
+
+def test_an_unknown_registry_is_refused_naming_what_is_allowed(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r'registry\.url = "etcd://a/dni": must be "local"'):
+        open_registry("etcd://a/dni", tmp_path)
+
+
+def test_the_file_is_for_root_alone(tmp_path: Path) -> None:
+    open_registry("local", tmp_path / "new").close()
+    assert (tmp_path / "new" / "registry.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "registry.db").write_bytes(b"no database at all" * 300)
+    with pytest.raises(StoreError, match=r"the registry .*registry\.db cannot be used: file is not a database"):
+        open_registry("local", tmp_path)
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    open_registry("local", tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match=r"written by a newer dni \(version 99\)"):
+        open_registry("local", tmp_path)
