@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stand-ins that several kinds of tests share: a clock, a kernel in memory, a store with overlays leased."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+
+from dni_driver.core.errors import BridgeMissing, DniError
+from dni_driver.core.names import host_link
+from dni_driver.core.overlays import AgentSubnet, Network, Overlay
+from dni_driver.core.views import BridgeView, KernelView, LinkView
+from dni_driver.core.wanted import Bridge, Link, Wanted
+from dni_driver.store import Store, overlays
+
+AGENT = IPv4Address("192.0.2.10")
+UNDERLAY_MTU = 1500
+
+DCOS = Overlay(name="dcos", subnet=IPv4Network("9.0.0.0/8"), prefix=24)
+"""The default overlay; its first agent subnet is 9.0.0.0/24, the Docker half 9.0.0.128/25."""
+
+DUAL = Overlay(
+    name="dual",
+    subnet=IPv4Network("10.64.0.0/16"),
+    prefix=24,
+    subnet6=IPv6Network("fd01:b::/64"),
+    prefix6=80,
+)
+"""An overlay that speaks both families."""
+
+
+class FakeClock:
+    """Seconds since 1970 that pass, or jump, when a test says so."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        """Begin at some time."""
+        self.now = now
+
+    def __call__(self) -> float:
+        """Answer the time, as `time.time` does."""
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time go by; backwards where `seconds` is negative."""
+        self.now += seconds
+
+
+class FakeKernel:
+    """Bridges and container links in memory, made to agree with what is wanted.
+
+    `foreign` are subnets that other devices of the host are on. An error put into `refusals` is raised by the
+    next change, once.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.bridges: dict[str, Bridge] = {}
+        self.links: dict[str, Link] = {}
+        self.foreign: dict[str, Network] = {}
+        self.refusals: list[DniError] = []
+
+    def attach(self, link: Link) -> None:
+        """Hang a link on its bridge, which must be there."""
+        self._refuse()
+        if link.bridge not in self.bridges:
+            raise BridgeMissing(f"bridge {link.bridge} is missing on this host")
+        self.links[link.host] = link
+
+    def detach(self, endpoints: Iterable[str]) -> None:
+        """Delete links; unknown ones are no error."""
+        for endpoint in endpoints:
+            self.links.pop(host_link(endpoint), None)
+
+    def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
+        """Take away what is not wanted, make missing bridges; a link whose other end is gone stays gone."""
+        self._refuse()
+        seen = set(self.links)
+        wanted = read_wanted()
+        dead = seen - {link.host for link in wanted.links}
+        bridges = {bridge.name: bridge for bridge in wanted.bridges}
+        changes = [f"deleted dead link {host}" for host in sorted(dead)]
+        changes += [
+            f"changed {name}" for name in sorted({name for name, _ in bridges.items() ^ self.bridges.items()})
+        ]
+        self.bridges = bridges
+        for host in dead:
+            self.links.pop(host, None)
+        return changes
+
+    def underlay_mtu(self, agent: IPv4Address) -> int:
+        """Answer the MTU of the link that carries the agent IP."""
+        assert agent == AGENT
+        return UNDERLAY_MTU
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Name the bridges and foreign devices that are on a subnet."""
+        own = [(bridge.name, address.network) for bridge in self.bridges.values() for address in bridge.addresses]
+        return [
+            f"{subnet} on {device}"
+            for device, subnet in (*own, *self.foreign.items())
+            if subnet.version == network.version and subnet.overlaps(network)
+        ]
+
+    def observe(self, _: Wanted) -> KernelView:
+        """Answer what there is, as values."""
+        bridges = (
+            BridgeView(name=bridge.name, up=True, mtu=bridge.mtu, addresses=bridge.addresses)
+            for bridge in self.bridges.values()
+        )
+        links = (LinkView(name=link.host, up=True, mtu=link.mtu, bridge=link.bridge) for link in self.links.values())
+        return KernelView(bridges=tuple(bridges), links=tuple(links))
+
+    def reboot(self) -> None:
+        """Lose everything."""
+        self.bridges.clear()
+        self.links.clear()
+        self.foreign.clear()
+
+    def _refuse(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop()
+
+
+def lease(store: Store, overlay: Overlay, *agent_subnets: str) -> None:
+    """Record an overlay, and that this agent holds some agent subnets of it."""
+    with store.write() as tx:
+        overlays.set_agent_ip(tx, AGENT)
+        overlays.put(tx, overlay)
+        for subnet in agent_subnets:
+            overlays.add_agent_subnet(tx, AgentSubnet(overlay=overlay.name, subnet=ip_network(subnet)))
