@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from dni_driver.core.names import container_link, host_link
-from dni_driver.core.overlays import Network
+from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, links, routes, snapshot, sysctl
+from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, snapshot, sysctl
 from dni_driver.kernel.firewall import Firewall
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.reaper import Reaper
+from dni_driver.kernel.sandboxes import Repairs
 
 
 class Kernel:
@@ -24,11 +26,12 @@ class Kernel:
     `run_dir` is shared by all dni processes of the host: their lock and the firewall's fingerprint are there.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the folder that all dni processes of this host share, and make it where it is missing."""
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper()
+        self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
 
     def attach(self, link: Link) -> None:
@@ -68,6 +71,7 @@ class Kernel:
             bridges.mend(wanted.bridges, seen, ledger)
             links.delete_dead(wanted.links, seen, ledger)
             links.mend(wanted.links, seen, ledger)
+            self._repairs.settle(wanted.links, seen, ledger)
             self._firewall.settle(wanted, seen.links, ledger)
         ledger.settle()
         return ledger.changes
@@ -90,6 +94,14 @@ class Kernel:
     def overlapping_routes(self, network: Network) -> list[str]:
         """Answer in words the on-link routes and name servers that overlap a network: `9.0.0.0/8 on eth0`."""
         return routes.overlapping(network)
+
+    def answers(self, address: Address) -> bool:
+        """Tell whether anybody answers for an address on its bridge; takes a second at the most to say no."""
+        return neighbours.answers(address)
+
+    def ifname_in_sandbox(self, link: Link) -> str | None:
+        """Answer what libnetwork called a link's container end; None while it is not in its sandbox."""
+        return sandboxes.ifname(link)
 
     def agent_address(self) -> IPv4Address:
         """Answer the address this host is best known by."""

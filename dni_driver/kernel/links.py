@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dni_driver.core.errors import BridgeMissing, KernelError
 from dni_driver.core.names import HOST_LINK_PREFIX
@@ -73,14 +73,13 @@ def _bridge_index(bridge: str) -> int:
 
 def _pair(link: Link, bridge: int) -> Message:
     peer = text(NAME, link.container) + number(MTU, link.mtu) + raw(ADDRESS, mac_bytes(link.mac))
-    return new_pair(link, link_body(attributes=peer), number(MASTER, bridge))
+    return _new_pair(link, link_body(attributes=peer), number(MASTER, bridge))
 
 
-def new_pair(link: Link, peer: bytes, *host: bytes, up: bool | None = None) -> Message:
-    """Pack the request for a veth pair, the host end named and sized as the link wants it."""
+def _new_pair(link: Link, peer: bytes, *host: bytes) -> Message:
     info = nest(LINKINFO, text(INFO_KIND, "veth"), nest(INFO_DATA, raw(_VETH_PEER, peer)))
     attributes = b"".join((text(NAME, link.host), number(MTU, link.mtu), *host, info))
-    return Message(NEWLINK, CREATE | EXCLUSIVE, link_body(up=up, attributes=attributes))
+    return Message(NEWLINK, CREATE | EXCLUSIVE, link_body(attributes=attributes))
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -102,6 +101,19 @@ def finish(kernel: Netlink, link: Link, bridge: int) -> None:
     kernel.ask(_enslave(link, bridge), _dress(link.host))
     if host.peer_namespace is None and find(kernel, link.container):
         kernel.ask(_sized(link.container, number(MTU, link.mtu), raw(ADDRESS, mac_bytes(link.mac))))
+
+
+def renew(link: Link, peer: bytes, furnish: Callable[[], None]) -> None:
+    """Make a pair whose container end is born in its sandbox, as `peer` says; raise OSError.
+
+    It is doomed until `furnish` has made that end whole: one cut short is deleted by the next reconcile.
+    """
+    bridge = _bridge_index(link.bridge)
+    with Netlink() as kernel:
+        kernel.ask(_new_pair(link, peer, number(GROUP, DOOMED)))
+        kernel.ask(Message(NEWLINK, 0, link_body(up=True, attributes=text(NAME, link.host) + QUIET)))
+        furnish()
+        finish(kernel, link, bridge)
 
 
 def _enslave(link: Link, bridge: int) -> Message:

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other network namespaces: the sandboxes of containers, entered by a thread made for it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from typing import TypeVar
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703
+_OWN = Path("/proc/thread-self/ns/net")
+
+_Result = TypeVar("_Result")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int | None]:
+    """Open a network namespace other than this one by its path; None where there is none at that path."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield file if _is_foreign_namespace(file) else None
+    finally:
+        os.close(file)
+
+
+def _is_foreign_namespace(file: int) -> bool:
+    """Tell a namespace from the empty file that dockerd mounts it on, and from our own."""
+    try:
+        kind = fcntl.ioctl(file, _NS_GET_NSTYPE)
+    except OSError:
+        return False
+    return kind == _CLONE_NEWNET and not os.path.samestat(os.fstat(file), _OWN.stat())
+
+
+def inside(namespace: int, work: Callable[[], _Result]) -> _Result:
+    """Do some work in an open namespace, in a thread that lives no longer; raise what it raises."""
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+
+    def visit() -> None:
+        try:
+            _enter(namespace)
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that asked
+            errors.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(visit,), name="dni-sandbox")
+    thread.start()
+    thread.join()
+    for error in errors:
+        raise error
+    return results[0]
+
+
+def _enter(namespace: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno() or errno.EINVAL
+        raise OSError(number, os.strerror(number))
