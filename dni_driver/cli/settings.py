@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings: /etc/dni/dni.toml, and a variable DNI_SECTION_KEY for every key, which wins."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from dni_driver.core.errors import Refused, SettingsError
+from dni_driver.core.names import check_overlay_name
+from dni_driver.core.overlays import LONGEST_PREFIX, Network, Overlay, define
+
+DEFAULT_FILE = Path("/etc/dni/dni.toml")
+VARIABLE_PREFIX = "DNI_"
+
+_WEEK = 7 * 24 * 3600.0
+_LONGEST_SOCKET_PATH = 107
+"""unix(7): sun_path has 108 bytes, one ends it."""
+
+SocketPath = Annotated[
+    Path,
+    Meta(
+        description=f"an absolute path of at most {_LONGEST_SOCKET_PATH} bytes",
+        extra={"longest": _LONGEST_SOCKET_PATH},
+    ),
+]
+Directory = Annotated[Path, Meta(description="an absolute path")]
+Seconds = Annotated[float, Meta(ge=0.1, le=_WEEK, description="a number of seconds from 0.1 to 604800 (a week)")]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of every table of the file. A key's description says what is allowed there."""
+
+
+class AgentSettings(Section, frozen=True):
+    """`[agent]`: `ip` names this host in the cluster; None: the address of the default route's interface."""
+
+    ip: Annotated[IPv4Address | None, Meta(description="an IPv4 address of this host, such as 10.0.0.1")] = None
+
+
+class OverlaySettings(Section, frozen=True):
+    """`[overlay]`: the default overlay. A prefix of None is 24 (IPv6: 80), or the subnet's own where longer."""
+
+    name: Annotated[str, Meta(description="1 to 13 characters of a-z, 0-9, '-' and '_'")] = "dcos"
+    subnet: Annotated[IPv4Network | None, Meta(description="an IPv4 subnet such as 9.0.0.0/8")] = IPv4Network(
+        "9.0.0.0/8"
+    )
+    prefix: Annotated[int | None, Meta(description=f"a number of bits up to {LONGEST_PREFIX[4]}")] = None
+    subnet6: Annotated[IPv6Network | None, Meta(description="an IPv6 subnet such as fd01:b::/64")] = None
+    prefix6: Annotated[int | None, Meta(description=f"a number of bits up to {LONGEST_PREFIX[6]}")] = None
+
+    def overlay(self) -> Overlay:
+        """Answer the default overlay; raise Refused where the keys do not fit together."""
+        subnets: list[Network] = [subnet for subnet in (self.subnet, self.subnet6) if subnet is not None]
+        return define(self.name, subnets, (self.prefix, self.prefix6))
+
+
+class RegistrySettings(Section, frozen=True):
+    """`[registry]`: where the cluster records who holds what; `local` is a database on this host alone."""
+
+    url: Annotated[Literal["local"], Meta(description='"local"')] = "local"
+
+
+class StoreSettings(Section, frozen=True):
+    """`[store]`: `directory` holds `dni.db` and `registry.db`."""
+
+    directory: Directory = Path("/var/lib/dni")
+
+
+class RunSettings(Section, frozen=True):
+    """`[run]`: `directory` holds locks and what need not survive a reboot."""
+
+    directory: Directory = Path("/run/dni")
+
+
+class PluginSettings(Section, frozen=True):
+    """`[plugin]`: the socket that dockerd finds, and how many of its calls are answered at a time."""
+
+    socket: SocketPath = Path("/run/docker/plugins/dni.sock")
+    threads: Annotated[int, Meta(ge=1, le=512, description="a whole number from 1 to 512")] = 32
+
+
+class ApiSettings(Section, frozen=True):
+    """`[api]`: the socket of the operator API, which `dni status` and its like ask."""
+
+    socket: SocketPath = Path("/run/dni/dni.sock")
+
+
+class DockerSettings(Section, frozen=True):
+    """`[docker]`: the socket of the Docker API."""
+
+    socket: SocketPath = Path("/run/docker.sock")
+
+
+class CollectorSettings(Section, frozen=True):
+    """`[collector]`: for how long something must have leaked before it is freed, in seconds.
+
+    `claim_grace` is for an address that never got an endpoint.
+    """
+
+    grace: Seconds = 900.0
+    claim_grace: Seconds = 120.0
+
+
+class LogSettings(Section, frozen=True):
+    """`[log]`: from which level on, and in which form, lines go to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description='"debug", "info", "warning" or "error"'),
+    ] = "info"
+    format: Annotated[Literal["console", "json"], Meta(description='"console" or "json"')] = "console"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it, checked."""
+
+    agent: AgentSettings = AgentSettings()
+    overlay: OverlaySettings = OverlaySettings()
+    registry: RegistrySettings = RegistrySettings()
+    store: StoreSettings = StoreSettings()
+    run: RunSettings = RunSettings()
+    plugin: PluginSettings = PluginSettings()
+    api: ApiSettings = ApiSettings()
+    docker: DockerSettings = DockerSettings()
+    collector: CollectorSettings = CollectorSettings()
+    log: LogSettings = LogSettings()
+
+
+class _Given(msgspec.Struct, frozen=True, kw_only=True):
+    """One value somebody set. `place` names it as its owner knows it; `text`: it came as a bare string."""
+
+    section: str
+    key: str
+    value: Any
+    place: str
+    text: bool
+
+    def refused(self, allowed: str) -> SettingsError:
+        return SettingsError(f"{self.place} = {_shown(self.value)}: {allowed}")
+
+
+Values = dict[tuple[str, str], _Given]
+
+
+def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings: from `file` (which must be there), else from DEFAULT_FILE where it is.
+
+    Raises SettingsError: one line with file or variable, key, value and what is allowed.
+    """
+    values: Values = {}
+    for given in (*_from_file(file), *_from_environment(environment)):
+        values[given.section, given.key] = given
+    sections: dict[str, dict[str, Any]] = {}
+    for (section, key), given in values.items():
+        sections.setdefault(section, {})[key] = _convert(given)
+    built: dict[str, Any] = {name: _kinds()[name](**keys) for name, keys in sections.items()}
+    settings = Settings(**built)
+    _check_overlay(settings.overlay, values)
+    return settings
+
+
+@cache
+def _kinds() -> dict[str, type[Section]]:
+    """Answer the sections' types by name."""
+    return get_type_hints(Settings)
+
+
+@cache
+def _keys(section: str) -> dict[str, Any]:
+    """Answer the annotated types of a section's keys by name."""
+    return get_type_hints(_kinds()[section], include_extras=True)
+
+
+def _from_file(file: Path | None) -> Iterator[_Given]:
+    path = file or DEFAULT_FILE
+    for section, table in _parse(path, optional=file is None).items():
+        if section not in _kinds():
+            raise SettingsError(f"{path}: [{section}] is no section: {_suggest(section, _kinds(), 'use')}")
+        if not isinstance(table, dict):
+            raise SettingsError(f"{path}: {section} = {_shown(table)}: must be a table, written [{section}]")
+        for key, value in table.items():
+            place = f"{path}: {section}.{key}"
+            if key not in _keys(section):
+                raise SettingsError(f"{place} is no setting: {_suggest(key, _keys(section), 'allowed are')}")
+            yield _Given(section=section, key=key, value=value, place=place, text=False)
+
+
+def _parse(path: Path, *, optional: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if optional:
+            return {}
+        raise SettingsError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError(f"{path}: is not TOML: {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
+    known = {variable(section, key): (section, key) for section in _kinds() for key in _keys(section)}
+    for name in sorted(environment):
+        if name in known:
+            section, key = known[name]
+            yield _Given(section=section, key=key, value=environment[name], place=name, text=True)
+        elif name.startswith(VARIABLE_PREFIX):
+            raise SettingsError(
+                f"{name} = {_shown(environment[name])}: is no setting: {_suggest(name, known, 'use')}"
+            )
+
+
+def variable(section: str, key: str) -> str:
+    """Name the environment variable of a key: `DNI_PLUGIN_THREADS`."""
+    return f"{VARIABLE_PREFIX}{section}_{key}".upper()
+
+
+def _suggest(word: str, known: Mapping[str, object], verb: str) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"{verb} {', '.join(known)}"
+
+
+def _convert(given: _Given) -> Any:
+    """Answer a value in its key's type. An empty text unsets a key that may be absent."""
+    kind = _keys(given.section)[given.key]
+    meta = next(part for part in kind.__metadata__ if isinstance(part, Meta))
+    try:
+        raw = None if given.value == "" else given.value
+        value = msgspec.convert(raw, kind, strict=not given.text, dec_hook=_decode)
+    except msgspec.ValidationError:
+        raise given.refused(f"must be {meta.description}") from None
+    if meta.extra and len(os.fsencode(value)) > meta.extra["longest"]:
+        raise given.refused(f"must be {meta.description}")
+    return value
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    decoded = kind(value)
+    if isinstance(decoded, Path) and (not decoded.is_absolute() or not value.isprintable()):
+        raise ValueError(value)
+    return decoded
+
+
+def _check_overlay(overlay: OverlaySettings, values: Values) -> None:
+    """Raise SettingsError, naming the key to blame, where there could be no such default overlay."""
+    with _blaming(values, "name"):
+        check_overlay_name(overlay.name)
+    with _blaming(values, "prefix", "subnet"):
+        _check_space(overlay.name, overlay.subnet, overlay.prefix)
+    with _blaming(values, "prefix6", "subnet6"):
+        _check_space(overlay.name, overlay.subnet6, overlay.prefix6)
+    with _blaming(values, "subnet"):
+        overlay.overlay()
+
+
+def _check_space(name: str, subnet: Network | None, prefix: int | None) -> None:
+    if subnet is not None:
+        define(name, [subnet], (prefix, prefix))
+    elif prefix is not None:
+        raise Refused("needs a subnet of its family in [overlay]")
+
+
+@contextmanager
+def _blaming(values: Values, *keys: str) -> Iterator[None]:
+    """Turn Refused into a SettingsError about the first of these keys that somebody set."""
+    try:
+        yield
+    except Refused as error:
+        blamed = next(given for key in keys if (given := values.get(("overlay", key))))
+        raise blamed.refused(str(error)) from None
+
+
+def _shown(value: Any) -> str:
+    """Write a value much as TOML would, on one line."""
+    return json.dumps(value, default=str)
