@@ -19,7 +19,7 @@ CACHE = REPOSITORY / ".cache" / "lab"
 SUITES = {"20.10": "bookworm", "26.1": "trixie", "28.5": "forky"}
 """Which Debian suite carries which engine."""
 _MIRROR = "http://deb.debian.org/debian"
-_PACKAGES = "docker.io,docker-cli,iptables,nftables,iproute2"
+_PACKAGES = ("docker.io", "iptables", "nftables", "iproute2")
 _SCRIPT = "/usr/share/debootstrap/scripts/sid"  # also right for suites younger than debootstrap
 
 
@@ -40,6 +40,8 @@ def prepare(engine: str) -> Path:
     path = _path(engine)
     with _one_at_a_time():
         if not path.exists():
+            for abandoned in CACHE.glob(".engine-*"):
+                shutil.rmtree(abandoned)
             with tempfile.TemporaryDirectory(dir=CACHE, prefix=".engine-") as unfinished:
                 root = Path(unfinished) / "root"
                 _debootstrap(SUITES[engine], root)
@@ -84,12 +86,17 @@ def _version(dockerd: list[str]) -> str:
 def _debootstrap(suite: str, root: Path) -> None:
     if shutil.which("debootstrap") is None:
         raise LabError("debootstrap is missing: apt install debootstrap")
-    argv = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", suite, str(root), _MIRROR, _SCRIPT]
+    packages = _PACKAGES if suite == "bookworm" else (*_PACKAGES, "docker-cli")  # split off after bookworm
+    argv = [
+        *("unshare", "--mount", "--propagation", "private", "--"),  # what it mounts ends with it
+        *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}"),
+        *(suite, str(root), _MIRROR, _SCRIPT),
+    ]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise LabError(f"debootstrap of {suite} failed:\n{done.stdout[-2000:]}")
-    for archive in (root / "var/cache/apt/archives").glob("*.deb"):
-        archive.unlink()
+    for downloads in ("var/cache/apt", "var/lib/apt/lists"):
+        shutil.rmtree(root / downloads)
 
 
 @contextmanager

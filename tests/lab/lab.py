@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +41,7 @@ class Lab:
         """Clear what dead labs left, and bring this one up; what a failure leaves half made is taken away."""
         if os.geteuid() != 0:
             raise LabError("the lab needs root: it makes namespaces and runs dockerd")
+        _expect_bridge_netfilter()
         runs.sweep()
         with contextlib.ExitStack() as removal:
             self._bring_up(removal)
@@ -93,3 +96,12 @@ class Lab:
             host.launch_dockerd()
         for host in self.hosts:
             host.wait_for_dockerd()
+
+
+def _expect_bridge_netfilter() -> None:
+    """Have the kernel show bridged frames to iptables, as on a Docker host that has run for a while."""
+    present = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if not present.exists() and shutil.which("modprobe") is not None:
+        subprocess.run(["modprobe", "br_netfilter"], check=False)
+    if not present.exists():
+        raise LabError("the kernel has no br_netfilter: modprobe br_netfilter")
