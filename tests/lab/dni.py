@@ -18,7 +18,7 @@ from tests.lab.node import Node
 PLUGIN_SOCKET = "/run/docker/plugins/dni.sock"
 Program = Literal["up", "plugin-master", "plugin-worker", "agent"]
 _READY_SECONDS = 30
-_STOP_SECONDS = 30
+_STOP_SECONDS = 60  # more than `dni up` itself gives its programs
 
 
 def command(*words: str) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ class Dni:
         if program == "plugin-worker":
             return _only(procfs.children(self.pid("plugin-master")), program)
         word = program.removesuffix("-master")
-        return _only([pid for pid in procfs.children(self._process.pid) if _serves(pid, word)], program)
+        return _only([pid for pid in procfs.children(self._process.pid) if word in procfs.command_line(pid)], program)
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process
@@ -93,11 +93,6 @@ class Dni:
 
     def _last_words(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-
-
-def _serves(pid: int, word: str) -> bool:
-    """Whether a process serves WORD, under whatever name (`dni serve plugin`, `gunicorn …plugin…`)."""
-    return any(word in argument for argument in procfs.command_line(pid)[1:])
 
 
 def _only(pids: list[int], program: Program) -> int:
