@@ -56,9 +56,14 @@ def _mtu(given: Mapping[str, str]) -> int | None:
     if len(values) > 1:
         raise Refused(f"options {' and '.join(MTU_KEYS)} say different things: give one")
     text = values.pop()
-    if not (text.isascii() and text.isdigit() and SMALLEST_MTU <= int(text) <= LARGEST_MTU):
+    if not (_is_short_number(text) and SMALLEST_MTU <= int(text) <= LARGEST_MTU):
         raise Refused(f"option mtu={text!r} is not a number of bytes from {SMALLEST_MTU} to {LARGEST_MTU}")
     return int(text)
+
+
+def _is_short_number(text: str) -> bool:
+    """Tell whether `int` reads it at once: Python refuses thousands of digits with an error of its own."""
+    return text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST_MTU))
 
 
 def _truth(given: Mapping[str, str], key: str) -> bool:

@@ -102,6 +102,7 @@ def _by_name(
     if name in {overlay.name for overlay in overlays}:
         overlay = _known(name, overlays)
         _check_subnet(overlay, request, agent_subnets)
+        _check_definition(overlay, request.options)
         return OverlayChosen(overlay)
     if request.pool is None:
         _known(name, overlays)
@@ -118,12 +119,29 @@ def _check_subnet(overlay: Overlay, request: PoolRequest, agent_subnets: Sequenc
     raise Refused(f"overlay {overlay.name!r} exists with other subnets than {request.pool}: use --subnet {own}")
 
 
+def _check_definition(overlay: Overlay, options: Mapping[str, str]) -> None:
+    """Raise Refused where a user describes an overlay otherwise than it is: nobody would tell them else."""
+    space4, space6 = overlay.space(4), overlay.space(6)
+    has = {
+        "prefix": str(space4[1]) if space4 else None,
+        "prefix6": str(space6[1]) if space6 else None,
+        "backend": overlay.backend,
+    }
+    for key, value in has.items():
+        if options.get(key, value) != value:
+            raise Refused(
+                f"overlay {overlay.name!r} exists with {key}={value or 'none'}, not {options[key]}: "
+                f"leave --ipam-opt {key} out, or define an overlay of another name"
+            )
+
+
 def _new_overlay(name: str, request: PoolRequest, overlays: Sequence[Overlay]) -> Overlay:
     subnets = [request.pool] if request.pool else []
     prefixes = (_number(request.options, "prefix"), _number(request.options, "prefix6"))
     backend = request.options.get("backend", "vxlan")
     overlay = define(name, subnets, prefixes, backend)  # type: ignore[arg-type]  # checked against BACKENDS
     check_no_overlap(overlay, overlays)
+    _check_range_in_subnet(request)
     return overlay
 
 
@@ -157,11 +175,15 @@ def _by_subnet(
 
 
 def _check_plain(pool: Network, request: PoolRequest) -> None:
-    if request.ip_range and not _inside(request.ip_range, pool):
-        raise Refused(f"--ip-range {request.ip_range} lies outside --subnet {pool}")
+    _check_range_in_subnet(request)
     smallest = 30 if family_of(pool) == 4 else 126  # noqa: PLR2004
     if pool.prefixlen > smallest:
         raise Refused(f"subnet {pool} has no room for a gateway and a container: use /{smallest} or larger")
+
+
+def _check_range_in_subnet(request: PoolRequest) -> None:
+    if request.ip_range and request.pool and not _inside(request.ip_range, request.pool):
+        raise Refused(f"--ip-range {request.ip_range} lies outside --subnet {request.pool}")
 
 
 def check_range(ip_range: Network | None, overlay: str, halves: Sequence[Network]) -> None:

@@ -27,7 +27,11 @@ log = structlog.get_logger(__name__)
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 HANDLER_SECONDS = 20.0
 """dockerd waits without end for a plugin on a socket, and holds locks meanwhile."""
-LARGEST_BODY = 1 << 20
+LARGEST_BODY = 16 << 20
+"""In bytes. `-p 1-65535:1-65535` makes 7 MB: an object for each port, twice."""
+
+LONGEST_TEXT = 2000
+"""In characters, of an error: some repeat what they were sent."""
 
 Answer = Callable[[bytes], wire.Response]
 
@@ -36,6 +40,8 @@ def create_app(network: NetworkDriver, ipam: IpamDriver) -> Flask:
     """Build the app that answers every method of both drivers."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    # A redirect from //NAME to /NAME would be HTML.
+    app.url_map.merge_slashes = False
     for name, answer in methods(network, ipam).items():
         app.add_url_rule(f"/{name}", name, _view(name, answer), methods=["POST"], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
@@ -121,6 +127,6 @@ def _any_error(error: Exception) -> Response:
 
 
 def _error(text: str, status: int) -> Response:
-    line = " ".join(text.split())
+    line = " ".join(text.split())[:LONGEST_TEXT]
     body: dict[str, Any] = {"Err": line, "Error": line}
     return Response(msgspec.json.encode(body), status=status, content_type=CONTENT_TYPE)

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from dni_driver.core.allocation import check_explicit, exhausted, spans
 from dni_driver.core.deadline import within
-from dni_driver.core.errors import DeadlineExceeded, NotFound, Refused, Unavailable
-from dni_driver.core.overlays import Address, AgentSubnet, Network, Overlay, gateway_of
+from dni_driver.core.errors import DeadlineExceeded, MalformedRequest, NotFound, Refused, Unavailable
+from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
 from dni_driver.core.records import (
     AddressState,
     PoolRecord,
@@ -132,13 +132,19 @@ class IpamDriver:
                 if isinstance(choice, PlainChosen):
                     return choice
                 if isinstance(choice, OverlayDefined) and not defined:
-                    self._define_overlay(choice.overlay)
+                    self._define(choice.overlay)
                     defined = True
                 elif docker_halves(held, choice.overlay.name, wanted.family):
                     return choice.overlay
                 else:
                     _check_family(choice.overlay, wanted)
             self._wait(ends, wanted.options.get("overlay", self._default_overlay))
+
+    def _define(self, overlay: Overlay) -> None:
+        """Have a new overlay defined in the cluster, unless this host could not use it."""
+        for subnet in overlay.subnets():
+            self._check_routes(subnet)
+        self._define_overlay(overlay)
 
     def _awaits_first_lease(self, wanted: PoolRequest, known: Sequence[Overlay]) -> bool:
         asks_default = wanted.options.get("overlay", self._default_overlay) == self._default_overlay
@@ -187,12 +193,15 @@ class IpamDriver:
 
 
 def _read_pool_request(request: wire.RequestPoolRequest) -> PoolRequest:
-    return PoolRequest(
-        pool=wire.read_network(request.pool, "subnet") if request.pool else None,
-        ip_range=wire.read_network(request.sub_pool, "ip-range") if request.sub_pool else None,
-        options=request.options or {},
-        family=6 if request.v6 else 4,
+    family: Family = 6 if request.v6 else 4
+    pool, ip_range = (
+        wire.read_network(text, what) if text else None
+        for text, what in ((request.pool, "subnet"), (request.sub_pool, "ip-range"))
     )
+    for network in (pool, ip_range):
+        if network is not None and family_of(network) != family:
+            raise MalformedRequest(f"{network} is not an IPv{family} subnet, and V6 is {request.v6}")
+    return PoolRequest(pool=pool, ip_range=ip_range, options=request.options or {}, family=family)
 
 
 def _check_family(overlay: Overlay, wanted: PoolRequest) -> None:

@@ -127,11 +127,12 @@ class NetworkDriver:
 
     def join(self, request: wire.JoinRequest) -> wire.JoinResponse:
         """Record the sandbox and make the link; libnetwork moves, renames and addresses it."""
+        sandbox = wire.read_path(request.sandbox_key, "sandbox key")
         with self._store.write() as tx:
             endpoint = endpoints.find(tx, request.endpoint_id)
             network = networks.find(tx, endpoint.network)
             halves = docker_halves(overlays.agent_subnets(tx, network.overlay), network.overlay)
-            endpoints.joined(tx, endpoint.id, request.sandbox_key)
+            endpoints.joined(tx, endpoint.id, sandbox)
         link = link_of(endpoint, network, halves)
         self._attach(link)
         gateways = {gateway.version: str(gateway) for gateway in gateways_of(endpoint, network, halves)}

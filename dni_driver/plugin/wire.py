@@ -7,6 +7,7 @@ Types are checked here, meanings (is it an address?) by the `read_` functions; b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import (
     IPv4Interface,
@@ -30,8 +31,14 @@ PORT_MAP = "com.docker.network.portmap"
 ADDRESS_TYPE = "RequestAddressType"
 GATEWAY_TYPE = "com.docker.network.gateway"
 
-LONGEST_ID = 128
-"""dockerd's ids have 64 hex digits, swarm's 25 base-36 ones."""
+_IDS = {
+    "network_id": (re.compile(r"[0-9A-Za-z]{1,128}"), "1 to 128 letters and digits"),
+    "endpoint_id": (re.compile(r"[0-9a-f]{11,128}"), "11 to 128 hex digits"),
+}
+"""dockerd's ids have 64 hex digits, swarm's network ids 25 base-36 ones; links are named after endpoint ids."""
+
+_LONGEST_PATH = 4095
+"""PATH_MAX, less its closing NUL."""
 
 
 class Request(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
@@ -266,10 +273,17 @@ def encode(response: Response) -> bytes:
 
 
 def _check_ids(request: Request) -> None:
-    for field in ("network_id", "endpoint_id"):
+    for field, (shape, words) in _IDS.items():
         value = getattr(request, field, None)
-        if value is not None and not (value.isascii() and value.isalnum() and len(value) <= LONGEST_ID):
-            raise MalformedRequest(f"{field} {value[:40]!r} is not an id: 1 to {LONGEST_ID} letters and digits")
+        if value is not None and not shape.fullmatch(value):
+            raise MalformedRequest(f"{field} {value[:40]!r} is not an id: {words}")
+
+
+def read_path(text: str, what: str) -> str:
+    """Read an absolute path."""
+    if text.startswith("/") and "\0" not in text and len(text.encode()) <= _LONGEST_PATH:
+        return text
+    raise MalformedRequest(f"{what} {text[:60]!r} is not an absolute path")
 
 
 def read_address(text: str, what: str) -> Address:
@@ -292,7 +306,10 @@ def read_network(text: str, what: str) -> Network:
 
 
 def _read(text: str, what: str, reader: Callable[[str], T], wanted: str) -> T:
+    # An IPv6 zone ("%eth0") would come through ipaddress, and Go takes none back.
     try:
-        return reader(text)
+        if "%" not in text:
+            return reader(text)
     except ValueError:
-        raise MalformedRequest(f"{what} {text[:60]!r} is not {wanted}") from None
+        pass
+    raise MalformedRequest(f"{what} {text[:60]!r} is not {wanted}")

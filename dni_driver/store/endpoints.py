@@ -6,13 +6,13 @@ from __future__ import annotations
 import sqlite3
 from ipaddress import IPv4Interface, IPv6Interface
 
-from dni_driver.core.errors import NotFound
+from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store.database import Transaction
 
 
 def add(tx: Transaction, endpoint: EndpointRecord) -> None:
-    """Record an endpoint; a repeat changes nothing."""
+    """Record an endpoint; a repeat changes nothing. Raise InUse where its id stands for another one."""
     tx.execute(
         "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (
@@ -26,6 +26,14 @@ def add(tx: Transaction, endpoint: EndpointRecord) -> None:
             endpoint.since,
         ),
     )
+    if not _same(find(tx, endpoint.id), endpoint):
+        raise InUse(
+            f"endpoint {endpoint.id[:12]} is recorded with another network or address: start its container again"
+        )
+
+
+def _same(one: EndpointRecord, other: EndpointRecord) -> bool:
+    return one.network == other.network and one.interfaces() == other.interfaces()
 
 
 def find(tx: Transaction, endpoint: str) -> EndpointRecord:
