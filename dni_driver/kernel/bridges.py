@@ -36,8 +36,9 @@ from dni_driver.kernel.snapshot import (
 
 _PREFIX = docker_bridge("")
 _OURS = "dni overlay "
-_FORWARD_DELAY, _STP = 1, 5
-_SETTINGS = {_FORWARD_DELAY: 0, _STP: 0}
+_STP, _FORWARD_DELAY = 5, 1
+_OFF = (_STP, _FORWARD_DELAY)
+"""In this order: the kernel refuses a delay of 0 while the spanning tree protocol is on."""
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NO_DUPLICATE_DETECTION = 0x02
 _INET, _INET6 = 2, 10
@@ -57,6 +58,11 @@ def ours(seen: Snapshot) -> list[LinkState]:
     return [link for link in seen.links.values() if is_ours(link)]
 
 
+def carried(link: LinkState, seen: Snapshot) -> tuple[Interface, ...]:
+    """Answer the addresses of a bridge, but for those the kernel gives to every link."""
+    return tuple(address for address in seen.addresses(link) if address.version == 4 or not address.is_link_local)  # noqa: PLR2004
+
+
 def make(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> bool:
     """Make the bridges that are missing; tell whether there were any."""
     missing = [bridge for bridge in wanted if bridge.name not in seen.links]
@@ -69,8 +75,7 @@ def make(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> bool:
 
 def _creation(bridge: Bridge) -> tuple[Message, Message]:
     """Pack a bridge and its alias: in one system call, so that none is ever left without."""
-    settings = nest(INFO_DATA, *(number(kind, value) for kind, value in _SETTINGS.items()))
-    made = text(NAME, bridge.name) + _mac(bridge) + nest(LINKINFO, text(INFO_KIND, "bridge"), settings)
+    made = text(NAME, bridge.name) + _mac(bridge) + _info(*_OFF)
     marked = text(NAME, bridge.name) + text(ALIAS, _alias(bridge.name)) + number(MTU, bridge.mtu)
     return (
         Message(NEWLINK, CREATE | EXCLUSIVE, link_body(attributes=made)),
@@ -91,7 +96,7 @@ def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
             with ledger.about(f"bridge {bridge.name}"), Netlink() as kernel:
                 _check_ours(link, seen)
                 _mend_link(kernel, bridge, link, ledger)
-                _mend_addresses(kernel, bridge, link.index, set(seen.addresses(link)), ledger)
+                _mend_addresses(kernel, bridge, link.index, set(carried(link, seen)), ledger)
 
 
 def _check_ours(link: LinkState, seen: Snapshot) -> None:
@@ -108,7 +113,7 @@ def _mend_link(kernel: Netlink, bridge: Bridge, link: LinkState, ledger: Ledger)
     _mend_ipv6(bridge, ledger)
     wrong = list(_faults(bridge, link))
     if wrong:
-        kernel.ask(_change(link, number(MTU, bridge.mtu), _settings()))
+        kernel.ask(*(_change(link, _info(setting)) for setting in _OFF), _change(link, number(MTU, bridge.mtu)))
         ledger.did(f"bridge {bridge.name}: {', '.join(wrong)}")
 
 
@@ -117,17 +122,16 @@ def _faults(bridge: Bridge, link: LinkState) -> Iterator[str]:
         yield "set up"
     if link.mtu != bridge.mtu:
         yield f"MTU {bridge.mtu} instead of {link.mtu}"
-    if any(link.settings.get(kind, value) != value for kind, value in _SETTINGS.items()):
+    if any(link.settings.get(setting) for setting in _OFF):
         yield "spanning tree off, no forward delay"
 
 
-def _settings() -> bytes:
-    data = nest(INFO_DATA, *(number(kind, value) for kind, value in _SETTINGS.items()))
-    return nest(LINKINFO, text(INFO_KIND, "bridge"), data)
+def _info(*off: int) -> bytes:
+    return nest(LINKINFO, text(INFO_KIND, "bridge"), nest(INFO_DATA, *(number(setting, 0) for setting in off)))
 
 
-def _change(link: LinkState, *attributes: bytes) -> Message:
-    return Message(NEWLINK, 0, link_body(link.index, up=True, attributes=b"".join(attributes)))
+def _change(link: LinkState, attribute: bytes) -> Message:
+    return Message(NEWLINK, 0, link_body(link.index, up=True, attributes=attribute))
 
 
 def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
@@ -141,7 +145,6 @@ def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
 
 
 def _mend_addresses(kernel: Netlink, bridge: Bridge, index: int, there: set[Interface], ledger: Ledger) -> None:
-    there = {address for address in there if not address.is_link_local}
     for address in bridge.addresses:
         if address not in there:
             _tolerating(kernel, _addition(index, address), errno.EEXIST)

@@ -81,7 +81,7 @@ class Kernel:
         seen = snapshot.read()
         return KernelView(
             bridges=tuple(
-                BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=tuple(seen.addresses(link)))
+                BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=bridges.carried(link, seen))
                 for link in bridges.ours(seen)
             ),
             links=tuple(

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Container links come and go."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dni_driver.core.errors import BridgeMissing, KernelError
+from dni_driver.core.wanted import Link
+from tests.root.ground import Namespace
+from tests.root.town import DCOS, MTU, Host, link, plug
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def dcos(host: Host) -> Host:
+    host.want(DCOS)
+    host.reconcile()
+    return host
+
+
+def names(host: Namespace) -> set[str]:
+    listed = host.sh("ip -o link show type veth").splitlines()
+    return {line.split()[1].rstrip(":").partition("@")[0] for line in listed}
+
+
+def attach(host: Host, *links: Link) -> None:
+    for wanted in links:
+        host.run(host.kernel.attach, wanted)
+
+
+def test_attach_leaves_a_link_that_libnetwork_can_move(dcos: Host) -> None:
+    wanted = link(DCOS)
+    attach(dcos, wanted)
+    host_end = dcos.sh(f"ip -d link show {wanted.host}")
+    assert f"mtu {MTU}" in host_end
+    assert "master d-dcos" in host_end
+    assert "hairpin on" in host_end
+    assert ",UP" in host_end
+    container_end = dcos.sh(f"ip link show {wanted.container}")
+    assert f"mtu {MTU}" in container_end
+    assert wanted.mac in container_end
+    assert ",UP" not in container_end
+
+
+def test_the_host_end_has_no_address_of_the_kernels_making(dcos: Host) -> None:
+    container = dcos.container(DCOS)
+    assert "inet6" not in dcos.sh(f"ip addr show {container.link.host}")
+
+
+def test_attach_repeated_changes_nothing(dcos: Host) -> None:
+    wanted = link(DCOS)
+    attach(dcos, wanted)
+    before = dcos.sh("ip -o link show")
+    attach(dcos, wanted)
+    assert dcos.sh("ip -o link show") == before
+
+
+def test_attach_repeated_finishes_what_was_cut_short(dcos: Host) -> None:
+    wanted = link(DCOS)
+    dcos.sh(f"ip link add {wanted.host} type veth peer name {wanted.container}")
+    attach(dcos, wanted)
+    host_end = dcos.sh(f"ip -d link show {wanted.host}")
+    assert "master d-dcos" in host_end
+    assert "hairpin on" in host_end
+    assert ",UP" in host_end
+    container_end = dcos.sh(f"ip link show {wanted.container}")
+    assert f"mtu {MTU}" in container_end
+    assert wanted.mac in container_end
+
+
+def test_attach_repeated_after_the_move_leaves_the_sandbox_alone(dcos: Host) -> None:
+    with Namespace() as sandbox:
+        wanted = link(DCOS, 0, sandbox)
+        attach(dcos, wanted)
+        plug(dcos, wanted, sandbox)
+        before = sandbox.sh("ip -o addr show")
+        attach(dcos, wanted)
+        assert sandbox.sh("ip -o addr show") == before
+
+
+def test_attach_without_its_bridge_says_so(host: Host) -> None:
+    with pytest.raises(BridgeMissing, match=r"d-dcos is missing.*dni repair"):
+        attach(host, link(DCOS))
+    assert names(host) == set()
+
+
+def test_attach_does_not_take_over_a_stranger(dcos: Host) -> None:
+    wanted = link(DCOS)
+    dcos.sh(f"ip link add {wanted.host} type bridge")
+    with pytest.raises(KernelError, match=f"ip link del {wanted.host}"):
+        attach(dcos, wanted)
+
+
+def test_attach_switches_forwarding_on_for_the_families_it_needs(dcos: Host) -> None:
+    assert dcos.setting("ipv4/ip_forward") == "0", "not before the first container: dockerd comes first"
+    attach(dcos, link(DCOS))
+    assert dcos.setting("ipv4/ip_forward") == "1"
+    assert dcos.setting("ipv6/conf/all/forwarding") == "1"
+
+
+def test_detach_deletes_links_wherever_they_are(dcos: Host) -> None:
+    with Namespace() as sandbox:
+        moved, waiting = link(DCOS, 0, sandbox), link(DCOS, 1)
+        attach(dcos, moved, waiting)
+        plug(dcos, moved, sandbox)
+        dcos.run(dcos.kernel.detach, [moved.endpoint, waiting.endpoint])
+        dcos.kernel.drain()
+        assert names(dcos) == set()
+        assert names(sandbox) == set()
+
+
+def test_detach_of_what_is_gone_is_no_error(dcos: Host) -> None:
+    gone, there = link(DCOS, 0), link(DCOS, 1)
+    attach(dcos, there)
+    dcos.run(dcos.kernel.detach, [gone.endpoint, there.endpoint, there.endpoint])
+    dcos.kernel.drain()
+    dcos.run(dcos.kernel.detach, [there.endpoint])
+    dcos.kernel.drain()
+    assert names(dcos) == set()
+
+
+def test_attach_right_after_detach_keeps_the_new_link(dcos: Host) -> None:
+    wanted = link(DCOS)
+    for _ in range(5):
+        attach(dcos, wanted)
+        dcos.run(dcos.kernel.detach, [wanted.endpoint])
+    attach(dcos, wanted)
+    dcos.kernel.drain()
+    assert names(dcos) == {wanted.host, wanted.container}
+
+
+def test_sixteen_threads_attach_and_detach_at_once(dcos: Host) -> None:
+    def start_and_stop(number: int) -> str:
+        first, second = link(DCOS, number), link(DCOS, 16 + number)
+        dcos.kernel.attach(first)
+        dcos.kernel.detach([first.endpoint])
+        dcos.kernel.attach(second)
+        return second.host
+
+    def at_once() -> set[str]:
+        with ThreadPoolExecutor(16) as pool:
+            return set(pool.map(start_and_stop, range(64)))
+
+    kept = dcos.run(at_once)
+    dcos.kernel.drain()
+    assert len(kept) == 64
+    assert {name for name in names(dcos) if name.startswith("dni")} == kept
+
+
+def test_two_hundred_cycles_leave_no_file_and_no_thread(dcos: Host) -> None:
+    def cycle() -> None:
+        for number in range(200):
+            wanted = link(DCOS, number % 120)
+            dcos.kernel.attach(wanted)
+            dcos.kernel.detach([wanted.endpoint])
+        dcos.kernel.drain()
+
+    dcos.run(dcos.kernel.detach, ["0" * 64])
+    dcos.kernel.drain()
+    files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    dcos.run(cycle)
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert threading.active_count() == threads
+    assert names(dcos) == set()
+
+
+def test_close_deletes_what_waits_and_ends_the_thread(dcos: Host) -> None:
+    threads = threading.active_count()
+    wanted = [link(DCOS, number) for number in range(10)]
+    attach(dcos, *wanted)
+    dcos.run(dcos.kernel.detach, [each.endpoint for each in wanted])
+    dcos.kernel.close()
+    assert names(dcos) == set()
+    assert threading.active_count() == threads

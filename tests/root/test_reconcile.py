@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel follows the records, whatever somebody did to it by hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dni_driver.core.errors import KernelError
+from dni_driver.core.wanted import Wanted
+from dni_driver.kernel import Kernel
+from tests.root.packets import call
+from tests.root.town import DCOS, DEV, MTU, OPEN, Host, link, overlay
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def dcos(host: Host) -> Host:
+    host.want(DCOS)
+    host.reconcile()
+    return host
+
+
+def everything(host: Host) -> str:
+    listed = [host.sh(command) for command in ("ip -d -o link", "ip -o addr", "nft -s list ruleset")]
+    return "\n".join(
+        line.partition("valid_lft")[0] for text in listed for line in text.splitlines() if "_timer" not in line
+    )
+
+
+def test_bridges_are_made_as_wanted(dcos: Host) -> None:
+    made = dcos.sh("ip -d link show d-dcos")
+    assert f"mtu {MTU}" in made
+    assert ",UP" in made
+    assert "stp_state 0" in made
+    assert "forward_delay 0" in made
+    assert "02:42:09:00:00:81" in made
+    assert "alias dni overlay dcos" in made
+    addresses = dcos.sh("ip addr show d-dcos")
+    assert "9.0.0.129/25" in addresses
+    assert "fd01:b::8000:0:1/81" in addresses
+    assert dcos.setting("ipv6/conf/d-dcos/accept_ra") == "0"
+
+
+def test_a_bridge_without_ipv6_is_silent_there(host: Host) -> None:
+    host.want(OPEN)
+    host.reconcile()
+    assert host.setting("ipv6/conf/d-open/disable_ipv6") == "1"
+
+
+def test_when_all_agrees_nothing_is_written(dcos: Host) -> None:
+    dcos.container(DCOS)
+    dcos.reconcile()
+    before, fingerprint = everything(dcos), (dcos.run_dir / "firewall.json").stat()
+    assert dcos.reconcile() == []
+    assert dcos.run(Kernel(dcos.run_dir).reconcile, lambda: dcos.wanted) == [], "nor by another process"
+    assert everything(dcos) == before
+    assert (dcos.run_dir / "firewall.json").stat() == fingerprint
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("ip link set d-dcos down", "bridge d-dcos: set up"),
+        ("ip link set d-dcos mtu 1400", "bridge d-dcos: MTU 1450 instead of 1400"),
+        ("ip link set d-dcos type bridge stp_state 1", "spanning tree off"),
+        ("ip addr del 9.0.0.129/25 dev d-dcos", "bridge d-dcos: address 9.0.0.129/25 added"),
+        ("ip addr del fd01:b::8000:0:1/81 dev d-dcos", "bridge d-dcos: address fd01:b::8000:0:1/81 added"),
+        ("ip addr add 192.0.2.9/24 dev d-dcos", "bridge d-dcos: address 192.0.2.9/24 removed"),
+        ("ip addr add 9.0.0.129/24 dev d-dcos", "bridge d-dcos: address 9.0.0.129/24 removed"),
+        ("ip addr flush dev d-dcos", "bridge d-dcos: address 9.0.0.129/25 added"),
+        ("ip link set {host} down", "mended link {host} on d-dcos: was down"),
+        ("ip link set {host} mtu 1400", "had MTU 1400, now 1450"),
+        ("ip link set {host} nomaster", "was on no bridge"),
+        ("ip link set {host} type bridge_slave hairpin off", "had no hairpin"),
+        ("ip link del d-dcos", "made bridge d-dcos"),
+        ("nft flush ruleset", "nft table inet dni is missing"),
+        ("nft delete table inet dni", "nft table inet dni is missing"),
+        ("nft flush chain inet dni to-dcos", "nft table inet dni was changed by another program"),
+        ("nft insert rule inet dni forward accept", "nft table inet dni was changed by another program"),
+        ("iptables -F", "chain DNI-FORWARD"),
+        ("iptables -F DNI-FORWARD", "chain DNI-FORWARD has other rules"),
+        ("iptables -I DNI-FORWARD -j DROP", "chain DNI-FORWARD has other rules"),
+        ("iptables -D FORWARD -j DNI-FORWARD", "is not what FORWARD jumps to first and once"),
+        ("iptables -I FORWARD -j ACCEPT", "is not what FORWARD jumps to first and once"),
+        ("iptables -A FORWARD -j DNI-FORWARD", "is not what FORWARD jumps to first and once"),
+        ("ip6tables -F DNI-FORWARD", "ip6tables: chain DNI-FORWARD has other rules"),
+    ],
+)
+def test_damage_by_hand_is_mended_once(dcos: Host, damage: str, said: str) -> None:
+    one, two = dcos.container(DCOS, 0), dcos.container(DCOS, 1)
+    dcos.reconcile()
+    dcos.sh(damage.format(host=one.link.host))
+    assert any(said.format(host=one.link.host) in change for change in dcos.reconcile())
+    assert dcos.reconcile() == []
+    assert dcos.run(dcos.kernel.observe, dcos.wanted).firewall == ()
+    assert call(one.sandbox, two.address.ip) == str(one.address.ip)
+    assert call(dcos, one.address6.ip) == "fd01:b::8000:0:1"
+
+
+def test_a_bridge_made_again_has_the_same_mac(dcos: Host) -> None:
+    def mac() -> str:
+        return dcos.sh("ip -br link show d-dcos").split()[2]
+
+    before = mac()
+    dcos.sh("ip link del d-dcos")
+    dcos.reconcile()
+    assert mac() == before == "02:42:09:00:00:81"
+
+
+def test_what_is_no_longer_wanted_goes(dcos: Host) -> None:
+    dcos.want(DCOS, DEV)
+    dcos.reconcile()
+    dcos.container(DEV)
+    dcos.want(DCOS)
+    changes = dcos.reconcile()
+    assert "deleted bridge d-dev" in changes
+    assert any(change.startswith("deleted dead links: dni") for change in changes)
+    assert "d-dev" not in everything(dcos)
+
+
+def test_without_networks_nothing_of_ours_is_left(dcos: Host) -> None:
+    dcos.container(DCOS)
+    dcos.want()
+    dcos.reconcile()
+    assert "dni" not in everything(dcos).lower()
+    assert "DNI" not in dcos.sh("iptables -S") + dcos.sh("ip6tables -S")
+    assert dcos.reconcile() == []
+
+
+def test_addresses_follow_the_records(dcos: Host) -> None:
+    second = overlay("dcos", "9.0.0.129/25", "9.0.7.129/25", subnets=("9.0.0.0/8",))
+    dcos.want(second)
+    dcos.reconcile()
+    listed = dcos.sh("ip addr show d-dcos")
+    assert "9.0.7.129/25" in listed
+    assert "fd01" not in listed
+
+
+def test_a_bridge_of_somebody_else_is_left_alone_and_the_rest_is_done(host: Host) -> None:
+    host.sh("ip link add d-dcos type bridge", "ip addr add 9.0.0.129/25 dev d-dcos")
+    host.want(DCOS, DEV)
+    with pytest.raises(
+        KernelError, match=r"d-dcos exists and dni did not make it.*9\.0\.0\.129/25.*ip link del d-dcos"
+    ):
+        host.reconcile()
+    assert "alias" not in host.sh("ip -d link show d-dcos")
+    assert "10.64.0.129/25" in host.sh("ip addr show d-dev")
+    host.want()
+    host.reconcile()
+    assert "9.0.0.129" in host.sh("ip addr show d-dcos"), "not ours to delete"
+
+
+def test_the_links_are_read_before_the_records(dcos: Host) -> None:
+    """A link made while the records are read is not taken for a dead one."""
+    late = link(DCOS)
+
+    def read() -> Wanted:
+        dcos.kernel.attach(late)
+        return dcos.wanted
+
+    dcos.run(dcos.kernel.reconcile, read)
+    assert dcos.sh(f"ip link show {late.host}")
+
+
+def test_what_a_crash_left_of_a_deletion_is_deleted(dcos: Host) -> None:
+    one, two = dcos.container(DCOS, 0), dcos.container(DCOS, 1)
+    dcos.sh(f"ip link set {one.link.host} group 6581865")
+    changes = dcos.reconcile()
+    assert f"deleted dead links: {one.link.host}" in changes
+    assert call(dcos, two.address.ip)
+
+
+def test_many_dead_links_go_in_about_the_time_of_one(dcos: Host) -> None:
+    dead = [link(DCOS, number) for number in range(50)]
+    for each in dead:
+        dcos.run(dcos.kernel.attach, each)
+    began = time.monotonic()
+    dcos.reconcile()
+    assert time.monotonic() - began < 50 * 0.018 / 2, "one by one takes 50 times 18 ms"
+    assert "dni" not in dcos.sh("ip -o link show type veth")
+
+
+def test_processes_take_turns(dcos: Host) -> None:
+    inside = threading.Event()
+    order: list[str] = []
+
+    def slowly() -> Wanted:
+        inside.set()
+        time.sleep(0.2)
+        order.append("first")
+        return dcos.wanted
+
+    def then() -> Wanted:
+        order.append("second")
+        return dcos.wanted
+
+    def both() -> None:
+        other = threading.Thread(target=dcos.kernel.reconcile, args=(slowly,))
+        other.start()
+        inside.wait()
+        Kernel(dcos.run_dir).reconcile(then)
+        other.join()
+
+    dcos.run(both)
+    assert order == ["first", "second"]
+
+
+def test_a_missing_nft_is_named_with_its_package(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert host.reconcile() == [], "nothing wanted, nothing needed"
+    host.want(DCOS)
+    with pytest.raises(KernelError, match="nft is not installed on this host: install the package nftables"):
+        host.reconcile()
+
+
+def test_one_broken_link_does_not_keep_the_others_broken(dcos: Host) -> None:
+    good, bad = dcos.container(DCOS, 0), link(DCOS, 1)
+    dcos.run(dcos.kernel.attach, bad)
+    oversized = msgspec.structs.replace(bad, mtu=70000)
+    dcos.wanted = msgspec.structs.replace(dcos.wanted, links=(oversized, good.link))
+    dcos.sh(f"ip link set {good.link.host} nomaster")
+    with pytest.raises(KernelError, match=f"link {bad.host}: "):
+        dcos.reconcile()
+    assert call(dcos, good.address.ip)
+
+
+def test_observe_tells_what_there_is(dcos: Host) -> None:
+    container = dcos.container(DCOS)
+    dcos.sh("ip link add d-other type bridge", f"ip link set {container.link.host} nomaster")
+    view = dcos.run(dcos.kernel.observe, dcos.wanted)
+    assert [bridge.name for bridge in view.bridges] == ["d-dcos"]
+    assert set(view.bridges[0].addresses) == set(DCOS.bridge.addresses)
+    assert [(each.name, each.bridge, each.up, each.mtu) for each in view.links] == [
+        (container.link.host, None, True, MTU)
+    ]
+    assert view.firewall == ()
+
+
+def test_observe_tells_how_the_firewall_differs(dcos: Host) -> None:
+    dcos.sh("nft flush ruleset")
+    said = dcos.run(dcos.kernel.observe, dcos.wanted).firewall
+    assert said == (
+        "nft table inet dni is missing",
+        "iptables: chain DNI-FORWARD is missing",
+        "ip6tables: chain DNI-FORWARD is missing",
+    )
