@@ -78,14 +78,11 @@ class FakeKernel:
         wanted = read_wanted()
         dead = seen - {link.host for link in wanted.links}
         bridges = {bridge.name: bridge for bridge in wanted.bridges}
-        changes = [f"deleted dead link {host}" for host in sorted(dead)]
-        changes += [
-            f"changed {name}" for name in sorted({name for name, _ in bridges.items() ^ self.bridges.items()})
-        ]
+        changed = {name for name, _ in bridges.items() ^ self.bridges.items()}
         self.bridges = bridges
         for host in dead:
             self.links.pop(host, None)
-        return changes
+        return sorted(changed | dead)
 
     def underlay_mtu(self, agent: IPv4Address) -> int:
         """Answer the MTU of the link that carries the agent IP."""

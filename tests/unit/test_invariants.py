@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dni check` is silent about a host in good order, and names everything that is not."""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface, ip_network
+
+import msgspec
+import pytest
+
+from dni_driver.core.invariants import Finding, findings
+from dni_driver.core.names import host_link
+from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.core.records import AddressState, PoolRecord, Records
+from dni_driver.core.views import DockerNetwork, DockerView, KernelView
+from dni_driver.core.wanted import wanted
+from tests.unit.scene import (
+    DB,
+    DB_IN_DOCKER,
+    DCOS,
+    JUST_NOW,
+    LONG_AGO,
+    NOW,
+    PLAIN,
+    PLAIN_IN_DOCKER,
+    POOL,
+    WEB,
+    WEB_IN_DOCKER,
+    address,
+    br0,
+    bridge,
+    dcos,
+    docker,
+    docker_endpoint,
+    endpoint,
+    kernel,
+    link,
+    network,
+    records,
+)
+
+
+def check(records: Records, kernel: KernelView | None = None, docker: DockerView | None = None) -> list[Finding]:
+    return findings(records, kernel, docker, wanted(records), NOW)
+
+
+def problems(found: list[Finding]) -> list[str]:
+    return [f"{finding.about} {finding.problem}" for finding in found]
+
+
+def with_addresses(*more: object) -> Records:
+    return records(addresses=[*records().addresses, *more])
+
+
+def test_a_host_in_good_order_has_no_findings() -> None:
+    assert check(records(), kernel(), docker()) == []
+
+
+def test_without_kernel_or_docker_only_the_store_is_looked_at() -> None:
+    assert check(records()) == []
+
+
+DUAL = define("dual", [ip_network("10.5.0.0/16")])
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        (
+            records(overlays=[*records().overlays, DUAL]),
+            "overlay 'dual' shares addresses with pool plain/10.5.0.0/24",
+        ),
+        (
+            records(
+                agent_subnets=[*records().agent_subnets, AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/23"))]
+            ),
+            "agent subnet 9.0.0.0/23 of 'dcos' shares addresses with agent subnet 9.0.0.0/24 of 'dcos'",
+        ),
+        (
+            records(
+                agent_subnets=[*records().agent_subnets, AgentSubnet(overlay="dcos", subnet=ip_network("8.0.0.0/24"))]
+            ),
+            "agent subnet 8.0.0.0/24 does not fit overlay 'dcos'",
+        ),
+        (
+            records(pools=[*records().pools, PoolRecord(id="gone/v4", family=4, overlay="gone")]),
+            "pool gone/v4 belongs to overlay 'gone', which is not known",
+        ),
+        (
+            records(networks=[network(), msgspec.structs.replace(network(), id="e" * 64)]),
+            "overlay 'dcos' has 2 networks on this host",
+        ),
+        (
+            with_addresses(address("9.0.0.140", pool="none/v4")),
+            "address 9.0.0.140 is held in pool none/v4, which does not have it",
+        ),
+        (
+            with_addresses(address("9.0.0.129", AddressState.RESERVED)),
+            "address 9.0.0.129 is held in pool dcos/v4, which does not have it",
+        ),
+        (
+            with_addresses(address("9.0.0.130", pool=PLAIN)),
+            "address 9.0.0.130 is held twice: in pool dcos/v4 and in pool plain/10.5.0.0/24",
+        ),
+        (with_addresses(address("9.0.0.140", since=0)), "address 9.0.0.140 is held without a date"),
+        (
+            with_addresses(address("9.0.0.140", AddressState.BOUND, endpoint="9" * 64)),
+            "address 9.0.0.140 of pool dcos/v4 is bound to endpoint 999999999999, which has it not",
+        ),
+        (
+            records(endpoints=[*records().endpoints, endpoint("9" * 64, "9.0.0.140")]),
+            "endpoint 999999999999 has address 9.0.0.140, which pool dcos/v4 does not give it",
+        ),
+        (
+            records(endpoints=[msgspec.structs.replace(endpoint(WEB, "9.0.0.130"), network="gone")]),
+            "endpoint 111111111111 is on network gone, which is not known",
+        ),
+    ],
+)
+def test_a_store_that_contradicts_itself_is_told(broken: Records, problem: str) -> None:
+    assert problem in problems(check(broken))
+
+
+def test_an_address_swapped_between_two_endpoints_is_found_on_both_sides() -> None:
+    swapped = [endpoint(WEB, "9.0.0.131"), endpoint(DB, "9.0.0.130")]
+    assert len(check(records(endpoints=swapped))) == 4
+
+
+@pytest.mark.parametrize(
+    ("seen", "problem"),
+    [
+        (kernel(bridges=()), "d-dcos is missing"),
+        (kernel(bridges=(bridge(up=False),)), "d-dcos is down"),
+        (kernel(bridges=(bridge(mtu=1500),)), "d-dcos has MTU 1500 instead of 1450"),
+        (kernel(bridges=(bridge(addresses=()),)), "d-dcos lacks address 9.0.0.129/25"),
+        (
+            kernel(bridges=(bridge(addresses=(ip_interface("9.0.0.129/25"), ip_interface("9.0.7.1/25"))),)),
+            "d-dcos carries address 9.0.7.1/25, which is not its own",
+        ),
+        (kernel(bridges=(bridge(), bridge(name="d-old"))), "d-old is a bridge of dni that no network needs"),
+        (kernel(links=(link(WEB),)), f"{host_link(DB)} is missing (link of endpoint 222222222222)"),
+        (
+            kernel(links=(link(WEB), link(DB), link("9" * 64))),
+            f"{host_link('9' * 64)} is a link of dni that no endpoint has",
+        ),
+        (
+            kernel(links=(link(WEB), msgspec.structs.replace(link(DB), bridge=None))),
+            f"{host_link(DB)} hangs on no bridge instead of d-dcos (link of endpoint 222222222222)",
+        ),
+        (
+            kernel(links=(link(WEB), msgspec.structs.replace(link(DB), up=False, mtu=9000))),
+            f"{host_link(DB)} is down (link of endpoint 222222222222)",
+        ),
+        (kernel(firewall=("table inet dni is missing",)), "firewall table inet dni is missing"),
+    ],
+)
+def test_a_kernel_that_differs_from_the_store_is_told(seen: KernelView, problem: str) -> None:
+    found = check(records(), seen)
+    assert problem in problems(found)
+    assert {finding.mend for finding in found} == {"dni repair"}
+
+
+def test_what_was_recorded_just_now_may_be_missing_in_the_kernel() -> None:
+    young = records(
+        networks=[network(since=JUST_NOW)],
+        endpoints=[endpoint(WEB, "9.0.0.130", since=JUST_NOW), endpoint(DB, "9.0.0.131", since=JUST_NOW)],
+    )
+    assert check(young, KernelView()) == []
+
+
+def test_an_endpoint_in_no_sandbox_needs_no_link_but_may_have_one() -> None:
+    left = records(endpoints=[endpoint(WEB, "9.0.0.130"), endpoint(DB, "9.0.0.131", sandbox=None)])
+    assert check(left, kernel()) == []
+    assert check(left, kernel(links=(link(WEB),))) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "problem"),
+    [
+        (
+            docker(dcos(WEB_IN_DOCKER), br0(PLAIN_IN_DOCKER)),
+            "endpoint 222222222222 is recorded with 9.0.0.131, but Docker does not list it",
+        ),
+        (
+            docker(br0(PLAIN_IN_DOCKER)),
+            "network dddddddddddd is recorded on overlay 'dcos', but Docker does not list it",
+        ),
+        (
+            docker(dcos(WEB_IN_DOCKER, DB_IN_DOCKER)),
+            "pool plain/10.5.0.0/24 is recorded, but no Docker network uses it",
+        ),
+        (
+            docker(dcos(WEB_IN_DOCKER, DB_IN_DOCKER), br0()),
+            "address 10.5.0.2 is claimed in pool plain/10.5.0.0/24, but Docker shows it nowhere",
+        ),
+    ],
+)
+def test_what_docker_does_not_know_is_told_and_can_be_repaired(seen: DockerView, problem: str) -> None:
+    found = check(records(), None, seen)
+    assert problem in problems(found)
+    assert {finding.mend for finding in found} == {"dni repair"}
+
+
+def test_a_claim_that_docker_never_used_is_told() -> None:
+    found = check(with_addresses(address("9.0.0.140")), None, docker())
+    assert problems(found) == ["address 9.0.0.140 is claimed in pool dcos/v4, but Docker shows it nowhere"]
+
+
+def test_what_was_recorded_just_now_may_be_missing_in_docker() -> None:
+    young = records(
+        pools=[PoolRecord(id=POOL, family=4, overlay="dcos", uses=1, since=JUST_NOW)],
+        addresses=[
+            address("9.0.0.130", AddressState.BOUND, endpoint=WEB, network=DCOS, since=JUST_NOW),
+            address("9.0.0.140", since=JUST_NOW),
+        ],
+        networks=[network(since=LONG_AGO)],
+        endpoints=[endpoint(WEB, "9.0.0.130", since=LONG_AGO)],
+    )
+    assert check(young, None, docker(dcos())) == []
+    assert check(msgspec.structs.replace(young, networks=[network(since=JUST_NOW)]), None, DockerView()) == []
+
+
+def test_a_record_dated_in_the_future_is_not_held_against_docker() -> None:
+    """The clock was set back: its true age is not known."""
+    ahead = with_addresses(address("9.0.0.140", since=NOW + 86400))
+    assert check(ahead, None, docker()) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "finding"),
+    [
+        (
+            docker(
+                dcos(WEB_IN_DOCKER, DB_IN_DOCKER, docker_endpoint("9" * 64, "lost", "9.0.0.150")),
+                br0(PLAIN_IN_DOCKER),
+            ),
+            Finding(
+                about="container lost",
+                problem="is on network dcos in Docker, but dni has no record of its endpoint",
+                mend="docker restart lost",
+            ),
+        ),
+        (
+            docker(dcos(WEB_IN_DOCKER, docker_endpoint(DB, "db", "9.0.0.199")), br0(PLAIN_IN_DOCKER)),
+            Finding(
+                about="container db",
+                problem="has 9.0.0.199 on network dcos, but dni recorded 9.0.0.131",
+                mend="docker restart db",
+            ),
+        ),
+        (
+            docker(
+                dcos(WEB_IN_DOCKER, DB_IN_DOCKER),
+                br0(PLAIN_IN_DOCKER),
+                DockerNetwork(id="f" * 64, name="dev", driver="dni:latest", ipam_driver="dni:latest"),
+            ),
+            Finding(
+                about="network dev",
+                problem="is in Docker, but dni has no record of it",
+                mend="docker network rm dev, then create it again",
+            ),
+        ),
+        (
+            docker(
+                dcos(WEB_IN_DOCKER, DB_IN_DOCKER),
+                br0(PLAIN_IN_DOCKER, docker_endpoint("9" * 64, "new", "10.5.0.9")),
+            ),
+            Finding(
+                about="container new",
+                problem="has 10.5.0.9 on network br0, which dni would hand out again",
+                mend="docker restart new",
+            ),
+        ),
+        (
+            docker(
+                dcos(WEB_IN_DOCKER, DB_IN_DOCKER),
+                br0(PLAIN_IN_DOCKER),
+                DockerNetwork(id="f" * 64, name="mix", driver="bridge", ipam_driver="dni", subnets=("9.0.0.128/25",)),
+            ),
+            Finding(
+                about="network mix",
+                problem="takes addresses of overlay 'dcos', but its driver is 'bridge'",
+                mend="docker network rm mix, then create it with -d dni, or on a --subnet that no overlay has",
+            ),
+        ),
+    ],
+)
+def test_what_only_docker_knows_is_told_with_the_command_that_mends_it(seen: DockerView, finding: Finding) -> None:
+    assert check(records(), None, seen) == [finding]
+
+
+def test_an_endpoint_whose_addresses_docker_does_not_tell_is_not_suspect() -> None:
+    seen = docker(dcos(docker_endpoint(WEB, "web"), DB_IN_DOCKER), br0(PLAIN_IN_DOCKER))
+    assert check(records(), None, seen) == []

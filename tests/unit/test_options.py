@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `docker network create -o` may say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dni_driver.core.errors import Refused
+from dni_driver.core.options import LARGEST_MTU, MTU_KEYS, SMALLEST_MTU, NetworkOptions, parse_options
+from tests.unit.refusals import refusal
+
+
+def test_without_options_a_network_is_masqueraded_isolated_and_has_the_underlays_mtu() -> None:
+    assert parse_options({}) == NetworkOptions(mtu=None, masquerade=True, isolated=True, internal=False)
+
+
+@pytest.mark.parametrize("key", MTU_KEYS)
+@given(mtu=st.integers(SMALLEST_MTU, LARGEST_MTU))
+def test_both_keys_set_the_mtu(key: str, mtu: int) -> None:
+    assert parse_options({key: str(mtu)}).mtu == mtu
+
+
+def test_both_mtu_keys_may_agree_but_not_differ() -> None:
+    assert parse_options(dict.fromkeys(MTU_KEYS, "1400")).mtu == 1400
+    with pytest.raises(Refused, match="different things"):
+        parse_options({MTU_KEYS[0]: "1400", MTU_KEYS[1]: "1500"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "551", "65536", "-1500", "+1500", "1500.0", "big", " 1500", "\u0661\u0665\u0660\u0660", "1_500", "9" * 5000],
+)
+def test_an_mtu_is_a_number_of_bytes_in_bounds(text: str) -> None:
+    with pytest.raises(Refused, match="is not a number of bytes from 552 to 65535"):
+        parse_options({"mtu": text})
+
+
+@pytest.mark.parametrize("text", ["false", "0", "no", "off", "False", "OFF"])
+def test_a_switch_is_turned_off_in_many_ways(text: str) -> None:
+    options = parse_options({"masquerade": text, "isolated": text})
+    assert (options.masquerade, options.isolated) == (False, False)
+
+
+@pytest.mark.parametrize("text", ["true", "1", "yes", "on", "TRUE"])
+def test_a_switch_is_turned_on_in_as_many(text: str) -> None:
+    options = parse_options({"masquerade": text, "isolated": text})
+    assert (options.masquerade, options.isolated) == (True, True)
+
+
+@pytest.mark.parametrize("key", ["masquerade", "isolated"])
+@pytest.mark.parametrize("text", ["", "maybe", "2"])
+def test_anything_else_is_refused_with_key_and_value(key: str, text: str) -> None:
+    with pytest.raises(Refused, match=f"option {key}={text!r} is neither true nor false"):
+        parse_options({key: text})
+
+
+def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(Refused, match="option 'parent' is not known to dni: use mtu, masquerade, isolated"):
+        parse_options({"parent": "eth0"})
+
+
+def test_options_that_dockerd_reads_itself_are_left_to_it() -> None:
+    assert parse_options({"com.docker.network.advertise_addr_nmsgs": "3"}) == NetworkOptions()
+
+
+def test_internal_is_told_beside_the_options() -> None:
+    assert parse_options({}, internal=True).internal
+
+
+@given(st.dictionaries(st.sampled_from(["mtu", "masquerade", "isolated", "x"]), st.text()))
+def test_options_are_read_or_refused_never_half_understood(given_options: dict[str, str]) -> None:
+    text = refusal(lambda: parse_options(given_options))
+    assert text is None or any(key in text for key in given_options)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pool a RequestPool means, and what a user is told where it means none."""
+
+from __future__ import annotations
+
+import contextlib
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dni_driver.core.errors import BadName, InUse, NotFound, Refused
+from dni_driver.core.overlays import AgentSubnet, Network, Overlay
+from dni_driver.core.selection import (
+    Choice,
+    OverlayChosen,
+    OverlayDefined,
+    PlainChosen,
+    PoolRequest,
+    check_range,
+    choose_pool,
+)
+from tests import strategies
+from tests.fakes import DCOS, DUAL
+from tests.unit.refusals import refusal
+
+HELD = [
+    AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")),
+    AgentSubnet(overlay="dcos", subnet=ip_network("9.0.7.0/24")),
+    AgentSubnet(overlay="dual", subnet=ip_network("10.64.3.0/24")),
+    AgentSubnet(overlay="dual", subnet=ip_network("fd01:b:0:0:3::/80")),
+]
+
+
+def choose(pool: str = "", ip_range: str = "", family: int = 4, default: str = "dcos", **options: str) -> Choice:
+    request = PoolRequest(
+        pool=ip_network(pool) if pool else None,
+        ip_range=ip_network(ip_range) if ip_range else None,
+        options=options,
+        family=6 if family == 6 else 4,
+    )
+    return choose_pool(request, [DCOS, DUAL], HELD, default)
+
+
+def test_without_a_word_the_default_overlay_is_meant() -> None:
+    assert choose() == OverlayChosen(DCOS)
+    assert choose(default="dual") == OverlayChosen(DUAL)
+
+
+def test_a_missing_default_overlay_is_said_with_those_there_are() -> None:
+    with pytest.raises(NotFound, match=r"no overlay 'prod' \(known: dcos, dual\).*--ipam-opt overlay=prod"):
+        choose(default="prod")
+
+
+def test_a_name_is_enough() -> None:
+    assert choose(overlay="dual") == OverlayChosen(DUAL)
+
+
+def test_a_name_counts_more_than_the_default() -> None:
+    assert choose(overlay="dcos", default="dual") == OverlayChosen(DCOS)
+
+
+@pytest.mark.parametrize("pool", ["9.0.0.0/8", "9.0.0.128/25", "9.0.7.128/25"])
+def test_an_overlays_subnet_or_docker_half_means_that_overlay(pool: str) -> None:
+    assert choose(pool) == choose(pool, overlay="dcos") == OverlayChosen(DCOS)
+
+
+@pytest.mark.parametrize("pool", ["fd01:b::/64", "fd01:b::3:8000:0:0/81"])
+def test_so_do_those_of_ipv6(pool: str) -> None:
+    assert choose(pool, family=6) == OverlayChosen(DUAL)
+
+
+def test_a_name_with_another_subnet_is_refused_with_its_own() -> None:
+    with pytest.raises(Refused, match=r"use --subnet 9\.0\.0\.0/8 or 9\.0\.0\.128/25 or 9\.0\.7\.128/25"):
+        choose("10.64.0.0/16", overlay="dcos")
+
+
+def test_a_new_name_with_a_subnet_defines_an_overlay() -> None:
+    assert choose("10.80.0.0/16", overlay="dev") == OverlayDefined(
+        Overlay(name="dev", subnet=ip_network("10.80.0.0/16"), prefix=24)  # type: ignore[arg-type]  # IPv4
+    )
+
+
+def test_a_new_overlay_may_say_prefix_and_backend() -> None:
+    choice = choose("10.80.0.0/16", overlay="dev", prefix="26", backend="direct")
+    assert isinstance(choice, OverlayDefined)
+    assert (choice.overlay.prefix, choice.overlay.backend) == (26, "direct")
+
+
+def test_a_new_ipv6_overlay_has_a_prefix6() -> None:
+    choice = choose("fd02::/64", family=6, overlay="dev", prefix6="96")
+    assert isinstance(choice, OverlayDefined)
+    assert choice.overlay.space(6) == (ip_network("fd02::/64"), 96)
+    assert choice.overlay.space(4) is None
+
+
+def test_a_new_name_without_a_subnet_is_refused_with_the_overlays_there_are() -> None:
+    with pytest.raises(NotFound, match=r"known: dcos, dual.*add --subnet, such as --subnet 10\.64\.0\.0/16"):
+        choose(overlay="dev")
+
+
+def test_a_new_overlay_has_a_name_of_the_rule() -> None:
+    with pytest.raises(BadName, match="has 14 characters"):
+        choose("10.80.0.0/16", overlay="x" * 14)
+
+
+def test_a_new_overlay_overlaps_no_other() -> None:
+    with pytest.raises(InUse, match=r"overlaps 9.0.0.0/8 of overlay 'dcos'"):
+        choose("9.1.0.0/16", overlay="dev")
+
+
+@pytest.mark.parametrize("prefix", ["", "abc", "-1", "24.0", "1000", "\uff19"])
+def test_a_prefix_is_a_number_of_bits(prefix: str) -> None:
+    with pytest.raises(Refused, match="is not a number of bits"):
+        choose("10.80.0.0/16", overlay="dev", prefix=prefix)
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Refused, match="backend=ipsec is not one of vxlan, direct, auto"):
+        choose("10.80.0.0/16", overlay="dev", backend="ipsec")
+
+
+def test_an_unknown_ipam_option_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Refused, match="--ipam-opt colour is not known to dni: use overlay, prefix"):
+        choose(overlay="dcos", colour="red")
+
+
+def test_options_of_a_new_overlay_need_its_name() -> None:
+    with pytest.raises(Refused, match="add --ipam-opt overlay=NAME"):
+        choose("10.80.0.0/16", prefix="26")
+
+
+def test_a_subnet_of_no_overlay_is_a_plain_pool() -> None:
+    assert choose("172.30.0.0/24") == PlainChosen(ip_network("172.30.0.0/24"))
+    assert choose("fd77::/64", family=6) == PlainChosen(ip_network("fd77::/64"))
+
+
+@pytest.mark.parametrize("pool", ["9.0.0.0/24", "9.0.0.0/25", "8.0.0.0/7", "9.3.128.0/25"])
+def test_a_subnet_across_an_overlay_is_neither_and_the_right_ones_are_named(pool: str) -> None:
+    with pytest.raises(Refused, match=r"across overlay 'dcos' \(9\.0\.0\.0/8\): use --subnet 9\.0\.0\.0/8 or 9\.0"):
+        choose(pool)
+
+
+@pytest.mark.parametrize(("pool", "family"), [("172.30.0.0/31", 4), ("172.30.0.1/32", 4), ("fd77::/127", 6)])
+def test_a_plain_pool_has_room_for_a_gateway_and_a_container(pool: str, family: int) -> None:
+    with pytest.raises(Refused, match="no room for a gateway and a container"):
+        choose(pool, family=family)
+
+
+def test_the_smallest_plain_pools_are_taken() -> None:
+    assert choose("172.30.0.0/30") == PlainChosen(ip_network("172.30.0.0/30"))
+    assert choose("fd77::/126", family=6) == PlainChosen(ip_network("fd77::/126"))
+
+
+def test_a_range_needs_its_subnet() -> None:
+    with pytest.raises(Refused, match="--ip-range needs --subnet"):
+        choose(ip_range="9.0.0.192/26")
+
+
+@pytest.mark.parametrize("ip_range", ["172.31.0.0/24", "172.0.0.0/8", "fd77::/64"])
+def test_a_plain_pools_range_lies_in_its_subnet(ip_range: str) -> None:
+    with pytest.raises(Refused, match=r"lies outside --subnet 172.30.0.0/24"):
+        choose("172.30.0.0/24", ip_range)
+    assert choose("172.30.0.0/24", "172.30.0.128/25") == PlainChosen(ip_network("172.30.0.0/24"))
+
+
+def test_an_overlays_range_lies_in_a_half_of_this_agent() -> None:
+    halves = [ip_network("9.0.0.128/25"), ip_network("9.0.7.128/25")]
+    check_range(None, "dcos", halves)
+    check_range(ip_network("9.0.0.192/26"), "dcos", halves)
+    check_range(ip_network("9.0.7.128/25"), "dcos", halves)
+    for outside in ("9.0.0.0/25", "9.0.0.0/24", "fd00::/64"):
+        with pytest.raises(Refused, match=r"choose a range inside 9\.0\.0\.128/25 or 9\.0\.7\.128/25"):
+            check_range(ip_network(outside), "dcos", halves)
+
+
+@given(strategies.subnets() | st.none(), st.dictionaries(st.sampled_from(["overlay", "prefix", "colour"]), st.text()))
+def test_every_request_is_answered_or_refused(pool: Network | None, options: dict[str, str]) -> None:
+    request = PoolRequest(pool=pool, options=options, family=6 if pool and pool.version == 6 else 4)
+    assert refusal(lambda: choose_pool(request, [DCOS, DUAL], HELD, "dcos")) != ""
+
+
+@given(strategies.subnets())
+def test_a_plain_pool_never_shares_an_address_with_an_overlay(pool: Network) -> None:
+    with contextlib.suppress(Refused):
+        choice = choose(str(pool), family=pool.version)
+        assert isinstance(choice, OverlayChosen) or not any(
+            subnet.version == pool.version and subnet.overlaps(pool) for subnet in (*DCOS.subnets(), *DUAL.subnets())
+        )
