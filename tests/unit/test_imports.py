@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports point one way, from the command line down to core, and never sideways."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dni_driver
+
+PACKAGE = "dni_driver"
+SOURCE = Path(dni_driver.__file__).parent
+
+LAYERS = (
+    {"cli"},
+    {"plugin", "agent", "console"},
+    {"mesos", "discovery"},
+    {"registry", "store", "kernel"},
+    {"core"},
+)
+"""Highest first: a room imports rooms of lower layers, and itself."""
+
+EFFECTS = {"docker", "flask", "os", "pathlib", "pyroute2", "socket", "sqlite3", "subprocess", "threading"}
+"""What core has no use for: it decides, others do."""
+
+
+def layer_of(room: str) -> int:
+    """Answer how far down a room lies; fail for a room that has no place in the order yet."""
+    for layer, rooms in enumerate(LAYERS):
+        if room in rooms:
+            return layer
+    pytest.fail(f"room {room!r} has no layer: add it to LAYERS, and to the order of rooms in the documentation")
+
+
+def may_import(importer: str, imported: str) -> bool:
+    return importer == imported or layer_of(importer) < layer_of(imported)
+
+
+def rooms() -> set[str]:
+    """Answer every room there is: a folder or module straight under the package."""
+    folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    modules = {path.stem for path in SOURCE.glob("*.py")}
+    return folders | modules - {"__init__", "__main__"}
+
+
+def imports_of(source: str, package: list[str]) -> Iterator[list[str]]:
+    """Name each module that a source imports, in parts; `package` is where it lies, for relative imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = base + (node.module.split(".") if node.module else [])
+            yield from ([*module, alias.name] for alias in node.names)
+
+
+def edges() -> Iterator[tuple[Path, str, str]]:
+    """Answer each import of a room by a room: where, from which, to which."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        inside = path.relative_to(SOURCE)
+        if len(inside.parts) < 2:
+            continue
+        package = [PACKAGE, *inside.parts[:-1]]
+        for module in imports_of(path.read_text(encoding="utf-8"), package):
+            if module[0] == PACKAGE and len(module) > 1 and module[1] in rooms():
+                yield inside, inside.parts[0], module[1]
+
+
+def test_every_room_has_a_layer() -> None:
+    assert {room for layer in LAYERS for room in layer} >= rooms()
+
+
+def test_no_room_imports_upwards_or_sideways() -> None:
+    wrong = [f"{path} imports {imported}" for path, room, imported in edges() if not may_import(room, imported)]
+    assert wrong == []
+
+
+def test_core_has_no_use_for_what_has_effects() -> None:
+    found = {
+        (path.name, module[0])
+        for path in (SOURCE / "core").glob("*.py")
+        for module in imports_of(path.read_text(encoding="utf-8"), [PACKAGE, "core"])
+        if module[0] in EFFECTS
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(("file", "imported"), [("__init__.py", set()), ("__main__.py", {"cli"})])
+def test_the_package_itself_is_a_door_to_the_command_line_at_the_most(file: str, imported: set[str]) -> None:
+    modules = imports_of((SOURCE / file).read_text(encoding="utf-8"), [PACKAGE])
+    assert {module[1] for module in modules if module[0] == PACKAGE} == imported
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("cli", "core", True),
+        ("plugin", "store", True),
+        ("store", "store", True),
+        ("core", "store", False),
+        ("kernel", "plugin", False),
+        ("plugin", "agent", False),
+        ("store", "kernel", False),
+    ],
+)
+def test_the_rule_is_the_one_meant(importer: str, imported: str, allowed: bool) -> None:  # noqa: FBT001
+    assert may_import(importer, imported) is allowed
+
+
+def test_a_room_without_a_layer_is_noticed() -> None:
+    with pytest.raises(pytest.fail.Exception, match="room 'attic' has no layer"):
+        may_import("attic", "core")
+
+
+@pytest.mark.parametrize(
+    ("source", "room"),
+    [
+        ("import dni_driver.store.database", "store"),
+        ("from dni_driver import store", "store"),
+        ("from dni_driver.store.database import Store", "store"),
+        ("from ..store import Store", "store"),
+        ("from .. import store", "store"),
+        ("from . import wire", "plugin"),
+        ("def f():\n    from dni_driver.store import Store", "store"),
+        ("if TYPE_CHECKING:\n    from dni_driver.store import Store", "store"),
+    ],
+)
+def test_every_form_of_import_is_seen(source: str, room: str) -> None:
+    (module,) = imports_of(source, [PACKAGE, "plugin"])
+    assert module[:2] == [PACKAGE, room]
