@@ -8,6 +8,11 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 import msgspec
 
 
+def is_dni(driver: str) -> bool:
+    """Tell whether a Docker driver is dni: `dni`, or the managed plugin `dni:TAG` of any repository."""
+    return driver.rpartition("/")[2].partition(":")[0] == "dni"
+
+
 class BridgeView(msgspec.Struct, frozen=True, kw_only=True):
     """A bridge as the kernel has it."""
 
@@ -64,3 +69,12 @@ class DockerView(msgspec.Struct, frozen=True, kw_only=True):
     """What Docker says there is."""
 
     networks: tuple[DockerNetwork, ...] = ()
+
+    def addresses(self) -> frozenset[IPv4Address | IPv6Address]:
+        """Answer every address that Docker shows, of endpoints and of networks themselves."""
+        return frozenset(
+            address
+            for network in self.networks
+            for addresses in (network.addresses, *(endpoint.addresses for endpoint in network.endpoints))
+            for address in addresses
+        )

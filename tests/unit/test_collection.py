@@ -98,6 +98,18 @@ def test_an_endpoint_that_docker_does_not_list_waits_for_the_long_grace() -> Non
     assert waits(leak) == 900
 
 
+def test_an_endpoint_whose_address_docker_shows_on_another_one_does_not_leak() -> None:
+    stranger = docker_endpoint("9" * 64, "db", "9.0.0.131")
+    assert leaks(records(), docker(dcos(WEB_IN_DOCKER, stranger), br0(PLAIN_IN_DOCKER))) == set()
+
+
+def test_a_network_does_not_leak_while_docker_shows_an_address_of_it() -> None:
+    stranger = docker_endpoint("9" * 64, "db", "9.0.0.131")
+    found = leaks(records(), docker(br0(PLAIN_IN_DOCKER, stranger)))
+    assert [leak.id for leak in found if isinstance(leak, LostEndpoint)] == [WEB]
+    assert not [leak for leak in found if isinstance(leak, LostNetwork)]
+
+
 def test_an_endpoint_whose_address_docker_gave_back_waits_for_the_short_grace() -> None:
     leaving = records(
         addresses=[

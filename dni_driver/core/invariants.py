@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be true of this host: of the store in itself, of the kernel by it, and of Docker beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
+from ipaddress import ip_network
+from itertools import pairwise
+
+import msgspec
+
+from dni_driver.core.allocation import whole_spans
+from dni_driver.core.leaks import describe, leaks, newest
+from dni_driver.core.names import docker_bridge, host_link
+from dni_driver.core.overlays import Address, Network
+from dni_driver.core.records import (
+    HELD,
+    AddressState,
+    EndpointRecord,
+    PoolRecord,
+    Records,
+    pool_id,
+)
+from dni_driver.core.views import BridgeView, DockerEndpoint, DockerNetwork, DockerView, KernelView, LinkView, is_dni
+from dni_driver.core.wanted import Bridge, Link, Wanted
+
+SETTLED = 20.0
+"""Seconds after which no handler can still be at work on a record: the deadline of every handler."""
+
+REPAIR = "dni repair"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not as it must be: what it is about, what is wrong, and what mends it."""
+
+    about: str
+    problem: str
+    mend: str
+
+
+def findings(
+    records: Records, kernel: KernelView | None, docker: DockerView | None, wanted: Wanted, now: float
+) -> list[Finding]:
+    """Answer everything that is wrong; kernel and Docker, where given, must have been read after the records.
+
+    `now` is in seconds since 1970: what changed less than 20 s ago may still be on its way to kernel and Docker.
+    """
+    found = list(_in_the_store(records))
+    if kernel is not None:
+        found += _in_the_kernel(records, kernel, wanted, now)
+    if docker is not None:
+        found += _beside_docker(records, docker, now)
+    return found
+
+
+def is_settled(since: float, now: float) -> bool:
+    """Tell whether something is old enough; what bears a date to come is not (the clock was set back)."""
+    return now - since >= SETTLED
+
+
+def _damaged(about: str, problem: str) -> Finding:
+    return Finding(about=about, problem=problem, mend="stop dni and put back a copy of its store, or report this")
+
+
+def _in_the_store(records: Records) -> Iterator[Finding]:
+    yield from _overlaps(records)
+    yield from _unknown_owners(records)
+    yield from _crowded(records)
+    yield from _misfits(records)
+    yield from _misplaced(records)
+    yield from _one_sided(records)
+
+
+def _overlaps(records: Records) -> Iterator[Finding]:
+    """Find subnets of overlays, of plain pools and of this agent's halves that share addresses."""
+    spaces = [(subnet, f"overlay {overlay.name!r}") for overlay in records.overlays for subnet in overlay.subnets()]
+    spaces += [(pool.subnet, f"pool {pool.id}") for pool in records.pools if pool.subnet is not None]
+    halves = [(held.subnet, f"agent subnet {held.subnet} of {held.overlay!r}") for held in records.agent_subnets]
+    for one, other in (*_overlapping(spaces), *_overlapping(halves)):
+        yield _damaged(one, f"shares addresses with {other}")
+
+
+def _overlapping(named: Iterable[tuple[Network, str]]) -> Iterator[tuple[str, str]]:
+    ordered = sorted(named, key=lambda entry: (entry[0].version, int(entry[0].network_address), entry[0].prefixlen))
+    for (one, one_name), (other, other_name) in pairwise(ordered):
+        if _overlap(one, other):
+            yield one_name, other_name
+
+
+def _unknown_owners(records: Records) -> Iterator[Finding]:
+    overlays = {overlay.name for overlay in records.overlays}
+    belonging = [(f"agent subnet {held.subnet}", held.overlay) for held in records.agent_subnets]
+    belonging += [(f"pool {pool.id}", pool.overlay) for pool in records.pools if pool.overlay is not None]
+    belonging += [(f"network {network.label}", network.overlay) for network in records.networks]
+    for about, overlay in belonging:
+        if overlay not in overlays:
+            yield _damaged(about, f"belongs to overlay {overlay!r}, which is not known")
+    networks = {network.id for network in records.networks}
+    for endpoint in records.endpoints:
+        if endpoint.network not in networks:
+            yield _damaged(
+                f"endpoint {endpoint.id[:12]}", f"is on network {endpoint.network[:12]}, which is not known"
+            )
+
+
+def _crowded(records: Records) -> Iterator[Finding]:
+    for overlay, count in Counter(network.overlay for network in records.networks).items():
+        if count > 1:
+            yield _damaged(f"overlay {overlay!r}", f"has {count} networks on this host")
+
+
+def _misfits(records: Records) -> Iterator[Finding]:
+    """Find agent subnets that are none of their overlay's."""
+    overlays = {overlay.name: overlay for overlay in records.overlays}
+    for held in records.agent_subnets:
+        space = overlays[held.overlay].space(held.family) if held.overlay in overlays else None
+        if space is None or held.subnet.prefixlen != space[1] or not _overlap(held.subnet, space[0]):
+            yield _damaged(f"agent subnet {held.subnet}", f"does not fit overlay {held.overlay!r}")
+
+
+def _misplaced(records: Records) -> Iterator[Finding]:
+    """Find addresses held twice, held in no pool, held without a date, or outside what their pool can hand out.
+
+    Where there are none, free + used + reserved = size in every pool.
+    """
+    spans = {pool.id: whole_spans(pool, _halves(pool, records)) for pool in records.pools}
+    taken: dict[Address, str] = {}
+    for record in records.addresses:
+        if record.state is AddressState.FREE:
+            continue
+        about = f"address {record.address}"
+        if record.address in taken:
+            yield _damaged(about, f"is held twice: in pool {taken[record.address]} and in pool {record.pool}")
+        taken[record.address] = record.pool
+        if not any(record.address in span for span in spans.get(record.pool, [])):
+            yield _damaged(about, f"is held in pool {record.pool}, which does not have it")
+        if record.since <= 0:
+            yield _damaged(about, "is held without a date")
+
+
+def _halves(pool: PoolRecord, records: Records) -> list[Network]:
+    return [] if pool.overlay is None else records.halves(pool.overlay, pool.family)
+
+
+def _one_sided(records: Records) -> Iterator[Finding]:
+    """Find endpoints and addresses that do not point at each other."""
+    overlays = {network.id: network.overlay for network in records.networks}
+    of_endpoint = {
+        (pool_id(overlays[endpoint.network], 4 if interface.version == 4 else 6), interface.ip): endpoint.id  # noqa: PLR2004
+        for endpoint in records.endpoints
+        if endpoint.network in overlays
+        for interface in endpoint.interfaces()
+    }
+    of_address = {
+        (record.pool, record.address): record.endpoint for record in records.addresses if record.endpoint is not None
+    }
+    for (pool, address), endpoint in sorted(of_endpoint.items() - of_address.items(), key=str):
+        yield _damaged(f"endpoint {endpoint[:12]}", f"has address {address}, which pool {pool} does not give it")
+    for (pool, address), endpoint in sorted(of_address.items() - of_endpoint.items(), key=str):
+        yield _damaged(f"address {address}", f"of pool {pool} is bound to endpoint {endpoint[:12]}, which has it not")
+
+
+def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: float) -> Iterator[Finding]:
+    young = {docker_bridge(network.overlay) for network in records.networks if not is_settled(network.since, now)}
+    young |= {host_link(endpoint.id) for endpoint in records.endpoints if not is_settled(endpoint.since, now)}
+    for about, problem in (*_bridges(kernel, wanted), *_links(records, kernel, wanted)):
+        if about not in young:
+            yield Finding(about=about, problem=problem, mend=REPAIR)
+    for problem in kernel.firewall:
+        yield Finding(about="firewall", problem=problem, mend=REPAIR)
+
+
+def _bridges(kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:
+    there = {bridge.name: bridge for bridge in kernel.bridges}
+    for bridge in wanted.bridges:
+        view = there.pop(bridge.name, None)
+        for problem in _bridge_faults(bridge, view) if view else ["is missing"]:
+            yield bridge.name, problem
+    for name in there:
+        yield name, "is a bridge of dni that no network needs"
+
+
+def _bridge_faults(bridge: Bridge, view: BridgeView) -> Iterator[str]:
+    if not view.up:
+        yield "is down"
+    if view.mtu != bridge.mtu:
+        yield f"has MTU {view.mtu} instead of {bridge.mtu}"
+    carried = {address for address in view.addresses if not address.is_link_local}
+    for address in sorted(set(bridge.addresses) - carried, key=str):
+        yield f"lacks address {address}"
+    for address in sorted(carried - set(bridge.addresses), key=str):
+        yield f"carries address {address}, which is not its own"
+
+
+def _links(records: Records, kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:
+    there = {link.name: link for link in kernel.links}
+    for link in wanted.links:
+        view = there.get(link.host)
+        for problem in _link_faults(link, view) if view else ["is missing"]:
+            yield link.host, f"{problem} (link of endpoint {link.endpoint[:12]})"
+    known = {host_link(endpoint.id) for endpoint in records.endpoints}
+    for name in sorted(there.keys() - known):
+        yield name, "is a link of dni that no endpoint has"
+
+
+def _link_faults(link: Link, view: LinkView) -> Iterator[str]:
+    if view.bridge != link.bridge:
+        yield f"hangs on {view.bridge or 'no bridge'} instead of {link.bridge}"
+    if not view.up:
+        yield "is down"
+    if view.mtu != link.mtu:
+        yield f"has MTU {view.mtu} instead of {link.mtu}"
+
+
+def _beside_docker(records: Records, docker: DockerView, now: float) -> Iterator[Finding]:
+    for about, problem in sorted(describe(leak) for leak in leaks(records, docker) if is_settled(newest(leak), now)):
+        yield Finding(about=about, problem=problem, mend=REPAIR)
+    known = {network.id for network in records.networks}
+    endpoints = {endpoint.id: endpoint for endpoint in records.endpoints}
+    held = {record.address for record in records.addresses if record.state in HELD}
+    for network in docker.networks:
+        if network.id in known or is_dni(network.driver):
+            yield from _unknown_network(network, known)
+            yield from _strange_endpoints(network, endpoints)
+        else:
+            yield from _misused_overlay(network, records)
+            yield from _strange_addresses(network, held)
+
+
+def _unknown_network(network: DockerNetwork, known: Container[str]) -> Iterator[Finding]:
+    if network.id not in known:
+        yield Finding(
+            about=f"network {network.name}",
+            problem="is in Docker, but dni has no record of it",
+            mend=f"docker network rm {network.name}, then create it again",
+        )
+
+
+def _strange_endpoints(network: DockerNetwork, records: Mapping[str, EndpointRecord]) -> Iterator[Finding]:
+    for endpoint in network.endpoints:
+        record = records.get(endpoint.id)
+        if record is None:
+            yield _strange(endpoint, f"is on network {network.name} in Docker, but dni has no record of its endpoint")
+        elif endpoint.addresses and set(endpoint.addresses) != {interface.ip for interface in record.interfaces()}:
+            ours = ", ".join(str(interface.ip) for interface in record.interfaces())
+            yield _strange(endpoint, f"has {_listed(endpoint)} on network {network.name}, but dni recorded {ours}")
+
+
+def _strange_addresses(network: DockerNetwork, held: Container[Address]) -> Iterator[Finding]:
+    for endpoint in network.endpoints:
+        if any(address not in held for address in endpoint.addresses):
+            problem = f"has {_listed(endpoint)} on network {network.name}, which dni would hand out again"
+            yield _strange(endpoint, problem)
+
+
+def _strange(endpoint: DockerEndpoint, problem: str) -> Finding:
+    return Finding(
+        about=f"container {endpoint.container}", problem=problem, mend=f"docker restart {endpoint.container}"
+    )
+
+
+def _listed(endpoint: DockerEndpoint) -> str:
+    return ", ".join(map(str, endpoint.addresses))
+
+
+def _misused_overlay(network: DockerNetwork, records: Records) -> Iterator[Finding]:
+    """Find `--ipam-driver dni` on an overlay's subnet with the driver of somebody else."""
+    for overlay in records.overlays:
+        for subnet in overlay.subnets():
+            if any(_overlap(ip_network(text), subnet) for text in network.subnets):
+                yield Finding(
+                    about=f"network {network.name}",
+                    problem=f"takes addresses of overlay {overlay.name!r}, but its driver is {network.driver!r}",
+                    mend=f"docker network rm {network.name}, then create it with -d dni, or on a --subnet that no "
+                    f"overlay has",
+                )
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
