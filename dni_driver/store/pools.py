@@ -62,6 +62,11 @@ def drop_use(tx: Transaction, pool: str) -> int:
     return known.uses if known else 0
 
 
+def set_uses(tx: Transaction, pool: str, uses: int) -> None:
+    """Put a count right that calls which never came have left wrong."""
+    tx.execute("UPDATE pool SET uses = ? WHERE id = ?", (uses, pool))
+
+
 def clear_uses(tx: Transaction, overlay: str) -> None:
     """Count no use of an overlay's pools any more: its network is gone."""
     tx.execute("UPDATE pool SET uses = 0 WHERE overlay = ?", (overlay,))
