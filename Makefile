@@ -20,8 +20,8 @@ $(BIN)/.complete: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || .ci/packages python3 python3-venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dni needs Python 3.11 or later")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --editable . --group test --group lint
+	$(BIN)/pip install -qq --upgrade 'pip>=25.1'
+	$(BIN)/pip install -qq --editable . --group test --group lint
 	@touch $@
 
 format: $(BIN)/.complete  ## Write all code in one hand

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.bench`: measures everything on one lab host, prints a table, writes bench-result.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from tests.bench import callers, containers, programs
+from tests.bench.figures import Figure, show
+from tests.lab import Host, Lab, LabError
+from tests.lab.dni import PLUGIN_SOCKET
+
+RESULT = Path("bench-result.json")
+MANY = 16
+ROUNDS_OF_CROWDS = 5
+STARTS = 5
+
+_CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
+
+
+class Bench:
+    """The figures of one run on one host, and the samples behind them."""
+
+    def __init__(self, host: Host) -> None:
+        """Begin with nothing measured."""
+        self.host = host
+        self.figures: list[Figure] = []
+        self.samples: dict[str, Any] = {}
+
+    def keep(self, name: str, samples: object, figures: list[Figure]) -> None:
+        """Keep some samples and their figures."""
+        self.samples[name] = samples
+        self.figures += figures
+
+    def measure(self, rounds: int) -> None:
+        """Measure everything, a section at a time."""
+        self._programs()
+        self._containers(rounds)
+        self._addresses()
+
+    def _programs(self) -> None:
+        _say("dni up: starts and memory")
+        self.host.start_dni()
+        starts = programs.starts(self.host, STARTS)
+        self.keep("start", starts, programs.figures_of_start(starts))
+        sizes = programs.memory(self.host)
+        self.keep("memory, idle", sizes, programs.figures_of_memory("idle, no peers", sizes))
+
+    def _containers(self, rounds: int) -> None:
+        self.host.docker(*_CREATE, "dcos")
+        _say(f"docker run --rm busybox true: {rounds} on each network, in turn")
+        single = containers.one_by_one(self.host, rounds)
+        self.keep("docker run", single, containers.figures_of_one(single))
+        _say(f"{containers.AT_ONCE} at once: {ROUNDS_OF_CROWDS} times on each network, in turn")
+        crowd = containers.all_at_once(self.host, ROUNDS_OF_CROWDS)
+        self.keep("at once", crowd, containers.figures_of_crowd(crowd))
+
+    def _addresses(self) -> None:
+        self.host.docker(*_CREATE, *_BENCH_OVERLAY, callers.OVERLAY)
+        plugin = self.host.path(PLUGIN_SOCKET)
+        for number in (1, MANY):
+            _say(f"RequestAddress: {number} at a time, paced, then as fast as they can")
+            title, held = f"RequestAddress, {number} at a time", number == MANY
+            slow = callers.paced(plugin, number)
+            self.keep(f"{title}, paced", slow, callers.figures(f"{title}, paced", slow, held_to_bars=held))
+            fast = callers.closed_loop(plugin, number, calls=800 // number)
+            self.keep(f"{title}, flat out", fast, callers.figures(f"{title}, flat out", fast, held_to_bars=held))
+        floor = callers.commits(self.host.directory)
+        self.keep("commit", floor, callers.figures("  floor: one SQLite commit", floor, held_to_bars=False))
+        sizes = programs.memory(self.host)
+        self.keep("memory, after", sizes, programs.figures_of_memory("after all this", sizes))
+
+
+_BENCH_OVERLAY = (
+    *("--subnet", callers.SUBNET),
+    *("--ipam-opt", f"overlay={callers.OVERLAY}"),
+    *("--ipam-opt", f"prefix={callers.PREFIX}"),
+)
+
+
+@click.command()
+@click.option("--rounds", default=30, show_default=True, help="Single containers on each network.")
+def bench(rounds: int) -> None:
+    """Measure dni beside Docker's own networks, on a lab host of its own."""
+    try:
+        with Lab(hosts=1) as lab:
+            run = Bench(lab.hosts[0])
+            run.measure(rounds)
+            where = _machine(run.host)
+    except LabError as error:
+        sys.exit(f"bench: {error}")
+    RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(run.figures), "samples": run.samples}))
+    click.echo(
+        f"\n{where['engine']}, {where['kernel']}, {where['cpus']} CPUs\n\n{show(run.figures)}\n\nAll in {RESULT}."
+    )
+
+
+def _machine(host: Host) -> dict[str, object]:
+    return {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "engine": f"Docker Engine {host.docker('version', '--format', '{{.Server.Version}}')}",
+        "kernel": f"Linux {platform.release()}",
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _say(text: str) -> None:
+    click.echo(f"… {text}", err=True)
+
+
+if __name__ == "__main__":
+    bench()
