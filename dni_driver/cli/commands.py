@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands. What one command alone needs is imported by it: `dni status` should not wait for Flask."""
+
+# ruff: noqa: PLC0415 - as the line above says
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import click
+import msgspec
+
+from dni_driver import __version__
+from dni_driver.cli import views
+from dni_driver.cli.settings import DEFAULT_FILE, Settings, load
+from dni_driver.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from dni_driver.console.client import Console
+
+_HELP_WIDTH = 100
+
+FOUND = 1
+"""The exit status of a check that found something wrong."""
+
+
+_HELP = """\
+Give every container an IP address of its own, on networks that span hosts.
+
+dni is a network driver and an address manager (IPAM driver) for Docker. It runs beside dockerd; its
+networks are called overlays, and one, "dcos", is there from the start. You go on using docker:
+
+\b
+  sudo dni up                                                run dni, until Ctrl-C
+  sudo docker network create -d dni --ipam-driver dni dcos   once on each host
+  sudo docker run --rm -it --net dcos busybox                a container with its own address
+
+Then `sudo dni status` shows how full the overlay is, and `sudo dni address ls` who has which address.
+A second overlay, and a container on it:
+
+\b
+  sudo dni overlay create dev --subnet 10.64.0.0/16
+  sudo docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev
+  sudo docker run --rm -it --net dev busybox
+"""
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """What stands before the command: the settings file that was named."""
+
+    file: Path | None
+
+    def console(self) -> Console:
+        """Answer what asks the agent."""
+        path = load(self.file).api.socket
+        from dni_driver.console.client import Console
+
+        return Console(path)
+
+    def settings_of_program(self, name: str) -> Settings:
+        """Answer the settings of a program that is about to start, and begin its log; it must be root's."""
+        settings = load(self.file)
+        if os.geteuid() != 0:
+            raise Unavailable("dni changes the network of this host and must run as root: put sudo before it")
+        from dni_driver.cli import logs
+
+        logs.configure(settings.log, name)
+        return settings
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+
+
+def _show(answer: Any, view: Callable[[Any], str], *, as_json: bool) -> None:
+    click.echo(json.dumps(answer, indent=2) if as_json else view(answer))
+
+
+class _InOrder(click.Group):
+    """Lists its commands as they are written here: those to begin with first."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _HELP_WIDTH},
+)
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Read settings from FILE instead of {DEFAULT_FILE}.",
+)
+@click.version_option(__version__, message="dni %(version)s")
+@click.pass_context
+def dni(context: click.Context, file: Path | None) -> None:
+    """Note what stands before the command."""
+    context.obj = _Named(file)
+
+
+@dni.command()
+@click.pass_obj
+def up(named: _Named) -> None:
+    """Run dni, until Ctrl-C.
+
+    Holds the socket that dockerd calls, and runs `dni serve plugin` and `dni serve agent`; what dies is started
+    again. SIGHUP restarts the plugin alone, after an upgrade, and loses no call. No settings file is needed.
+    """
+    settings = named.settings_of_program("up")
+    from dni_driver.cli import up as program
+
+    program.run(settings, named.file)
+
+
+@dni.command()
+@as_json
+@click.pass_obj
+def status(named: _Named, *, as_json: bool) -> None:
+    """Show this host, its overlays, and how full they are."""
+    _show(named.console().get("/v1/status"), views.status, as_json=as_json)
+
+
+@dni.group()
+def overlay() -> None:
+    """List, create and remove overlays."""
+
+
+@overlay.command("ls")
+@as_json
+@click.pass_obj
+def overlay_ls(named: _Named, *, as_json: bool) -> None:
+    """List the overlays, and how full they are here."""
+    _show(named.console().get("/v1/overlays"), views.overlays, as_json=as_json)
+
+
+@overlay.command("create")
+@click.argument("name")
+@click.option("--subnet", metavar="CIDR", help="IPv4 subnet of the whole overlay, such as 10.64.0.0/16.")
+@click.option("--prefix", type=int, metavar="BITS", help="Size of each agent's part; 24 when left out.")
+@click.option("--subnet6", metavar="CIDR", help="IPv6 subnet, such as fd01:d::/64.")
+@click.option("--prefix6", type=int, metavar="BITS", help="Size of each agent's IPv6 part; 80 when left out.")
+@click.option(
+    "--backend",
+    type=click.Choice(["vxlan", "direct", "auto"]),
+    help="How packets travel between hosts; vxlan when left out.",
+)
+@as_json
+@click.pass_obj
+def overlay_create(named: _Named, /, *, as_json: bool, **overlay: str | int | None) -> None:
+    """Create an overlay.
+
+    NAME has 1 to 13 characters of a-z, 0-9, '-' and '_'. At least one subnet is needed.
+    """
+    wanted = {key: value for key, value in overlay.items() if value is not None}
+    _show(named.console().post("/v1/overlays", wanted), views.created, as_json=as_json)
+
+
+@overlay.command("rm")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.pass_obj
+def overlay_rm(named: _Named, names: tuple[str, ...]) -> None:
+    """Remove overlays that no Docker network uses."""
+    console = named.console()
+    for name in names:
+        console.delete(f"/v1/overlays/{quote(name, safe='')}")
+        click.echo(name)
+
+
+@dni.group()
+def address() -> None:
+    """Show addresses and who holds them."""
+
+
+@address.command("ls")
+@click.option("--overlay", metavar="NAME", help="Only those of one overlay.")
+@click.option("--all", "free_too", is_flag=True, help="Also those that are free again.")
+@as_json
+@click.pass_obj
+def address_ls(named: _Named, *, overlay: str | None, free_too: bool, as_json: bool) -> None:
+    """List this host's addresses, and who has them since when."""
+    query = {"overlay": overlay} if overlay else {}
+    if free_too:
+        query["all"] = "1"
+    path = f"/v1/addresses?{urlencode(query)}" if query else "/v1/addresses"
+    _show(named.console().get(path), views.addresses, as_json=as_json)
+
+
+@dni.command()
+@as_json
+@click.pass_obj
+def check(named: _Named, *, as_json: bool) -> int:
+    """Check that records, kernel and Docker agree.
+
+    Changes nothing. Each thing found comes with what mends it; the exit status is then 1.
+    """
+    answer = named.console().post("/v1/check", {})
+    _show(answer, views.check, as_json=as_json)
+    return FOUND if answer["findings"] else 0
+
+
+@dni.command()
+@as_json
+@click.pass_obj
+def repair(named: _Named, *, as_json: bool) -> int:
+    """Mend what `dni check` finds.
+
+    Makes the kernel as the records want it, and frees what leaked for long enough. What is left is shown; the
+    exit status is then 1.
+    """
+    answer = named.console().post("/v1/repair", {})
+    _show(answer, views.repair, as_json=as_json)
+    return FOUND if answer["findings"] else 0
+
+
+@dni.group()
+def serve() -> None:
+    """Run one program of dni alone, for systemd."""
+
+
+@serve.command("plugin")
+@click.pass_obj
+def serve_plugin(named: _Named) -> None:
+    """Answer dockerd.
+
+    Takes the listening socket that systemd passes (LISTEN_FDS), else makes its own.
+    """
+    settings = named.settings_of_program("plugin")
+    from dni_driver.cli import serve_plugin as program
+
+    program.run(settings)
+
+
+@serve.command("agent")
+@click.pass_obj
+def serve_agent(named: _Named) -> None:
+    """Do the work in the background, and answer `dni status` and its like."""
+    settings = named.settings_of_program("agent")
+    from dni_driver.cli import serve_agent as program
+
+    program.run(settings)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One of each program on a host: a locked file in the run directory, with the pid of who holds it.
+
+The kernel drops a lock when the last process that inherited it has ended, however it ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from dni_driver.core.errors import Unavailable
+
+_POLL_SECONDS = 0.05
+_MODE = 0o600
+"""Nobody else may lock dni out."""
+
+
+def take(path: Path, program: str, patience: float) -> int:
+    """Lock a file, waiting `patience` seconds at the most; answer its descriptor, which holds the lock.
+
+    A fork shares the lock, an exec does not. Raises Unavailable, naming who holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
+    gives_up = time.monotonic() + patience
+    while not _locked(lock):
+        if time.monotonic() >= gives_up:
+            holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            os.close(lock)
+            raise Unavailable(f"{program} runs here already (pid {holder}): stop that first")
+        time.sleep(_POLL_SECONDS)
+    os.truncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def await_end(path: Path, program: str, patience: float) -> None:
+    """Wait until nobody holds a lock; raise Unavailable, naming who does, after `patience` seconds."""
+    os.close(take(path, program, patience))
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

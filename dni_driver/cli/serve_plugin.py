@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dni serve plugin`: the program that answers dockerd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dni_driver.cli import lifeline, locks
+from dni_driver.cli.listening import handed_over, listen
+from dni_driver.cli.settings import Settings
+from dni_driver.core.errors import DniError
+from dni_driver.core.overlays import Overlay
+from dni_driver.core.wanted import wanted
+from dni_driver.kernel import Kernel
+from dni_driver.plugin.app import create_app
+from dni_driver.plugin.ipam_driver import IpamDriver
+from dni_driver.plugin.network_driver import NetworkDriver
+from dni_driver.plugin.serving import serve
+from dni_driver.store import Store
+from dni_driver.store.records import read_all
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+log = structlog.get_logger(__name__)
+
+PREDECESSOR_SECONDS = 30.0
+"""How long a program waits for the one before it to answer its last calls."""
+
+
+def run(settings: Settings) -> None:
+    """Answer dockerd until SIGTERM; raise Unavailable where a plugin runs already."""
+    directory = settings.run.directory
+    locks.take(directory / "plugin.lock", "`dni serve plugin`", PREDECESSOR_SECONDS)
+    serve(
+        lambda: plugin_app(settings),
+        None if handed_over() else listen(settings.plugin.socket),
+        threads=settings.plugin.threads,
+        scratch=directory,
+        after_fork=lifeline.end_with,
+    )
+
+
+@contextmanager
+def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
+    """Open what the plugin rests on, mend the kernel, and give the app; close it all in the end."""
+    store = Store(settings.store.directory / "dni.db")
+    kernel = Kernel(settings.run.directory)
+    _mend(kernel, store)
+    network = NetworkDriver(store, kernel)
+    ipam = IpamDriver(store, kernel, _define, settings.overlay.name)
+    try:
+        yield create_app(network, ipam)
+    finally:
+        _close(kernel, store)
+
+
+def _mend(kernel: Kernel, store: Store) -> None:
+    """Make the kernel agree with the records; what cannot be mended must not keep dockerd waiting."""
+    try:
+        changed = kernel.reconcile(lambda: wanted(read_all(store)))
+    except DniError as error:
+        log.error("kernel not mended", error=str(error))  # noqa: TRY400 - the text says it
+    else:
+        for change in changed:
+            log.info("mended", change=change)
+
+
+def _define(overlay: Overlay) -> None:
+    raise NotImplementedError
+
+
+def _close(kernel: Kernel, store: Store) -> None:
+    try:
+        kernel.drain()
+    except DniError as error:
+        log.error("links left to delete", error=str(error))  # noqa: TRY400
+    kernel.close()
+    store.close()

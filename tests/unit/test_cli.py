@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people type and what they read, against an agent that gives canned answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from dni_driver.cli import commands, main
+from dni_driver.cli.tables import table
+
+OVERLAY = {
+    "name": "dcos",
+    "subnet": "9.0.0.0/8",
+    "prefix": 24,
+    "subnet6": "fd01:b::/64",
+    "prefix6": 80,
+    "backend": "vxlan",
+    "agent_subnets": ["9.0.0.0/24", "fd01:b::/80"],
+    "docker_halves": ["9.0.0.128/25", "fd01:b::8000:0:0/81"],
+    "mesos_halves": ["9.0.0.0/25", "fd01:b::/81"],
+    "network": {"id": "a" * 64, "name": "dcos"},
+    "usage": {"v4": {"size": 125, "used": 3, "reserved": 1, "free": 121}, "v6": None},
+}
+NEW = {**OVERLAY, "name": "dev", "subnet": "10.64.0.0/16", "subnet6": None, "prefix6": None, "network": None}
+STATUS = {
+    "version": "0.1.0",
+    "agent": "10.0.0.1",
+    "registry": "local",
+    "store": "/var/lib/dni/dni.db",
+    "docker": {"reachable": False, "version": None, "error": "no such file: /run/docker.sock"},
+    "overlays": [OVERLAY],
+    "problems": ["the registry is read-only"],
+}
+ADDRESS = {
+    "pool": "dcos/v4",
+    "overlay": "dcos",
+    "address": "9.0.0.130",
+    "state": "bound",
+    "endpoint": "e" * 64,
+    "network": "a" * 64,
+    "container": "web",
+    "since": 1_700_000_000,
+}
+FINDING = {"about": "d-dcos", "problem": "the bridge is down", "mend": "dni repair"}
+
+
+class _CannedAgent(socketserver.ThreadingUnixStreamServer):
+    """Answers each `METHOD PATH` with what `answers` holds for it, and remembers what was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Handler)
+        self.path = path
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.asked: list[tuple[str, Any]] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _CannedAgent
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked = f"{self.command} {self.path}"
+        self.server.asked.append((asked, json.loads(body) if body else None))
+        status, answer = self.server.answers.get(asked, (404, {"error": f"no answer to {asked}"}))
+        text = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the names http.server looks for
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_CannedAgent]:
+    with _CannedAgent(tmp_path / "dni.sock") as server:
+        monkeypatch.setenv("DNI_API_SOCKET", str(server.path))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Ran(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    status: object
+    out: str
+    err: str
+
+
+Dni = Callable[..., Ran]
+
+
+@pytest.fixture
+def dni(capsys: pytest.CaptureFixture[str]) -> Dni:
+    def dni(*words: str) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return Ran(ended.value.code, *capsys.readouterr())
+
+    return dni
+
+
+def test_help_says_what_dni_is_and_how_to_begin(dni: Dni) -> None:
+    for words in ((), ("--help",)):
+        ran = dni(*words)
+        assert ran.status == 0
+        assert "network driver" in ran.out
+        assert "sudo dni up" in ran.out
+        assert "docker network create -d dni --ipam-driver dni dcos" in ran.out
+        assert "docker run" in ran.out
+        assert max(map(len, ran.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("group", ["overlay", "address", "serve"])
+def test_a_group_without_a_command_shows_its_commands(dni: Dni, group: str) -> None:
+    ran = dni(group)
+    assert ran.status == 0
+    assert "Commands:" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["nonsense"], "dni: No such command 'nonsense'. (`dni --help` says more)"),
+        (["overlay", "create"], "dni: Missing argument 'NAME'. (`dni overlay create --help` says more)"),
+        (["status", "--x"], "dni: No such option '--x'. (`dni status --help` says more)"),
+    ],
+)
+def test_a_mistyped_command_is_one_line_and_status_2(dni: Dni, words: list[str], line: str) -> None:
+    ran = dni(*words)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == f"{line}\n"
+
+
+def test_a_bad_setting_is_one_line_and_status_2(dni: Dni, tmp_path: Path) -> None:
+    file = tmp_path / "dni.toml"
+    file.write_text("[plugin]\nthreads = 0\n")
+    ran = dni("--config", str(file), "status")
+    assert ran.status == 2
+    assert ran.err == f"dni: {file}: plugin.threads = 0: must be a whole number from 1 to 512\n"
+
+
+def test_status_shows_the_host_its_overlays_and_its_problems(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/status"] = (200, STATUS)
+    ran = dni("status")
+    assert ran.status == 0
+    assert ran.out == (
+        "agent     10.0.0.1\n"
+        "registry  local\n"
+        "store     /var/lib/dni/dni.db\n"
+        "docker    not reachable: no such file: /run/docker.sock\n"
+        "dni       0.1.0\n"
+        "\n"
+        "OVERLAY  SUBNET       PER AGENT  DOCKER HALF          SIZE  USED  RESERVED  FREE  NETWORK\n"
+        "dcos     9.0.0.0/8    /24        9.0.0.128/25          125     3         1   121  dcos\n"
+        "dcos     fd01:b::/64  /80        fd01:b::8000:0:0/81     -     -         -     -  dcos\n"
+        "\n"
+        "problem: the registry is read-only\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "answer"),
+    [
+        (["status"], "GET /v1/status", STATUS),
+        (["overlay", "ls"], "GET /v1/overlays", [OVERLAY]),
+        (["overlay", "create", "dev", "--subnet", "10.64.0.0/16"], "POST /v1/overlays", NEW),
+        (["address", "ls"], "GET /v1/addresses", [ADDRESS]),
+        (["check"], "POST /v1/check", {"findings": []}),
+        (["repair"], "POST /v1/repair", {"changed": [], "freed": [], "findings": []}),
+    ],
+)
+def test_json_is_what_the_agent_answered(
+    dni: Dni, agent: _CannedAgent, words: list[str], asked: str, answer: Any
+) -> None:
+    agent.answers[asked] = (200, answer)
+    ran = dni(*words, "--json")
+    assert ran.status == 0
+    assert json.loads(ran.out) == answer
+
+
+def test_a_new_overlay_is_shown_with_the_command_that_makes_its_network(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/overlays"] = (200, NEW)
+    ran = dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--prefix", "26", "--backend", "direct")
+    wanted = {"name": "dev", "subnet": "10.64.0.0/16", "prefix": 26, "backend": "direct"}
+    assert agent.asked == [("POST /v1/overlays", wanted)]
+    assert "docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev" in ran.out
+
+
+def test_without_overlays_the_command_that_makes_one_is_shown(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/overlays"] = (200, [])
+    assert "dni overlay create NAME" in dni("overlay", "ls").out
+
+
+def test_each_removed_overlay_is_named(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["DELETE /v1/overlays/dev"] = (200, {})
+    agent.answers["DELETE /v1/overlays/a%2Fb"] = (200, {})
+    assert dni("overlay", "rm", "dev", "a/b").out == "dev\na/b\n"
+
+
+def test_addresses_are_shown_with_who_has_them_since_when(
+    dni: Dni, agent: _CannedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    free = {**ADDRESS, "address": "9.0.0.131", "state": "free", "endpoint": None, "network": None, "container": None}
+    agent.answers["GET /v1/addresses?overlay=dcos&all=1"] = (200, [ADDRESS, free])
+    ran = dni("address", "ls", "--overlay", "dcos", "--all")
+    assert ran.out == (
+        "ADDRESS    STATE  OVERLAY  CONTAINER  ENDPOINT      NETWORK       SINCE\n"
+        "9.0.0.130  bound  dcos     web        eeeeeeeeeeee  aaaaaaaaaaaa  2023-11-14 22:13:20\n"
+        "9.0.0.131  free   dcos     -          -             -             2023-11-14 22:13:20\n"
+    )
+
+
+def test_a_check_that_finds_something_says_what_mends_it_and_ends_with_1(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/check"] = (200, {"findings": [FINDING]})
+    ran = dni("check")
+    assert ran.status == 1
+    assert ran.out == "d-dcos: the bridge is down\n  to mend it: dni repair\n"
+    assert ran.err == ""
+
+
+def test_a_clean_check_ends_with_0(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/check"] = (200, {"findings": []})
+    ran = dni("check")
+    assert (ran.status, ran.out) == (0, "All is well: records, kernel and Docker agree.\n")
+
+
+def test_repair_says_what_it_did_and_ends_with_1_where_something_is_left(dni: Dni, agent: _CannedAgent) -> None:
+    answer = {"changed": ["set d-dcos up"], "freed": ["9.0.0.130"], "findings": [FINDING]}
+    agent.answers["POST /v1/repair"] = (200, answer)
+    ran = dni("repair")
+    assert ran.status == 1
+    assert ran.out.splitlines()[:3] == ["changed: set d-dcos up", "freed: 9.0.0.130", "d-dcos: the bridge is down"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 500, 503])
+def test_what_the_agent_refuses_is_one_line_and_status_1(dni: Dni, agent: _CannedAgent, status: int) -> None:
+    agent.answers["DELETE /v1/overlays/dev"] = (status, {"error": "overlay 'dev' is in use by network web"})
+    ran = dni("overlay", "rm", "dev")
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == "dni: overlay 'dev' is in use by network web\n"
+
+
+def test_where_no_agent_runs_the_way_to_start_it_is_shown(
+    dni: Dni, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DNI_API_SOCKET", str(tmp_path / "absent.sock"))
+    ran = dni("status")
+    assert ran.status == 1
+    assert len(ran.err.splitlines()) == 1
+    assert "not running" in ran.err
+    assert "sudo dni up" in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without the right to the socket")
+def test_who_lacks_the_right_to_the_socket_is_told_so(dni: Dni, agent: _CannedAgent) -> None:
+    os.seteuid(65534)
+    try:
+        ran = dni("status")
+    finally:
+        os.seteuid(0)
+    assert ran.status == 1
+    assert len(ran.err.splitlines()) == 1
+    assert str(agent.path) in ran.err
+    assert "sudo dni" in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can cease to be root")
+@pytest.mark.parametrize("words", [["up"], ["serve", "plugin"], ["serve", "agent"]])
+def test_a_program_that_needs_root_says_so(dni: Dni, words: list[str]) -> None:
+    os.seteuid(65534)
+    try:
+        ran = dni(*words)
+    finally:
+        os.seteuid(0)
+    assert ran.status == 1
+    assert ran.err == "dni: dni changes the network of this host and must run as root: put sudo before it\n"
+
+
+def test_what_nobody_foresaw_is_one_line_too(dni: Dni, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr(commands, "load", fail)
+    ran = dni("status")
+    assert (ran.status, ran.err) == (1, "dni: unexpected RuntimeError: first second\n")
+
+
+def test_a_reader_that_goes_away_is_no_error(agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/addresses"] = (200, [ADDRESS] * 5000)
+    command = [sys.executable, "-m", "dni_driver", "address", "ls"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("dni_driver.cli", ["flask", "gunicorn", "pyroute2", "docker", "structlog", "netaddr", "sqlite3"]),
+        ("dni_driver.console.client", ["flask", "gunicorn", "pyroute2", "docker", "structlog", "waitress"]),
+        ("dni_driver.cli.up", ["flask", "gunicorn", "pyroute2", "docker", "netaddr", "sqlite3"]),
+    ],
+)
+def test_what_must_be_quick_or_small_imports_nothing_heavy(module: str, heavy: list[str]) -> None:
+    script = f"import sys, {module}; print(*sorted(set({heavy}) & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_a_table_lines_up_and_puts_numbers_to_the_right() -> None:
+    assert table(("NAME", "N"), [("a", 5), ("bb", 123)]) == "NAME    N\na       5\nbb    123"
+
+
+def test_an_absent_cell_is_a_dash() -> None:
+    assert table(("NAME", "N"), [(None, 5)]) == "NAME  N\n-     5"
