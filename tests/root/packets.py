@@ -10,7 +10,9 @@ from typing import Self
 from tests.root.ground import Namespace
 
 PORT = 7
-_PATIENCE = 0.5
+_PATIENCE = 5.0
+_IMPATIENCE = 0.3
+"""Seconds after which a call that must not get through is taken not to."""
 
 
 class Server:
@@ -44,12 +46,17 @@ class Server:
 
 def call(caller: Namespace, address: object, port: int = PORT) -> str | None:
     """Call a server; answer who it says we are, None where nobody answers."""
-    return caller.run(_call, str(address), port)
+    return caller.run(_call, str(address), port, _PATIENCE)
 
 
-def _call(address: str, port: int) -> str | None:
+def is_cut_off(caller: Namespace, address: object, port: int = PORT, patience: float = _IMPATIENCE) -> bool:
+    """Tell that a call does not get through."""
+    return caller.run(_call, str(address), port, patience) is None
+
+
+def _call(address: str, port: int, patience: float) -> str | None:
     try:
-        with socket.create_connection((address, port), timeout=_PATIENCE) as connection:
+        with socket.create_connection((address, port), timeout=patience) as connection:
             return connection.recv(64).decode()
     except OSError:
         return None
