@@ -34,7 +34,11 @@ class Store:
         self._local = threading.local()
         self._writer = threading.Lock()
         self._opened: list[sqlite3.Connection] = []
-        self._prepare()
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:

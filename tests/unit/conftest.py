@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store with two overlays leased, on a file of its own for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dni_driver.store import Store
+from tests.fakes import DCOS, DUAL, lease
+from tests.scratch import fast_directory
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Answer where a store may be made."""
+    with fast_directory() as directory:
+        yield Path(directory) / "dni.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    """Answer a store that holds 9.0.0.0/24 of `dcos`, 10.64.0.0/24 and fd01:b::/80 of `dual`."""
+    store = Store(path)
+    lease(store, DCOS, "9.0.0.0/24")
+    lease(store, DUAL, "10.64.0.0/24", "fd01:b::/80")
+    yield store
+    store.close()
