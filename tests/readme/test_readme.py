@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command of README.md does what README.md says."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Host, Lab
+from tests.readme.transcript import Step, steps
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_three_dots_stand_for_any_text() -> None:
+    step = Step("dni status", "agent  …\nstore  …")
+
+    assert step.is_met_by("agent  192.0.2.11  \nregistry\nstore  /var/lib/dni/dni.db\n")
+    assert not step.is_met_by("agent  192.0.2.11\n")
+
+
+def test_a_block_is_commands_and_their_output() -> None:
+    markdown = (
+        "Text\n```console\n$ docker run \\\n  busybox\nhello\n$ dni check\nAll is well\n```\n```\n$ not this\n```\n"
+    )
+
+    assert [(step.command, step.output) for step in steps(markdown)] == [
+        ("docker run   busybox", "hello\n"),
+        ("dni check", "All is well\n"),
+    ]
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(600)
+def test_every_command_of_the_readme_prints_what_the_readme_says() -> None:
+    with Lab(hosts=1) as lab:
+        host = lab.hosts[0]
+        host.start_dni()
+        wrong = [
+            f"$ {step.command}\n{output}" for step in steps(README.read_text()) if (output := _other(host, step))
+        ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+def _other(host: Host, step: Step) -> str | None:
+    """Run a step; answer its output where it is not the one described."""
+    program, *words = shlex.split(step.command)
+    done = {"docker": host.try_docker, "dni": host.try_dni}[program](*words)
+    output = done.stdout + done.stderr
+    return None if step.is_met_by(output) else output or "(nothing)"
