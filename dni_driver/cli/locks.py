@@ -23,8 +23,7 @@ def take(path: Path, program: str, patience: float) -> int:
 
     A fork shares the lock, an exec does not. Raises Unavailable, naming who holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
+    lock = _open(path)
     gives_up = time.monotonic() + patience
     while not _locked(lock):
         if time.monotonic() >= gives_up:
@@ -40,6 +39,14 @@ def take(path: Path, program: str, patience: float) -> int:
 def await_end(path: Path, program: str, patience: float) -> None:
     """Wait until nobody holds a lock; raise Unavailable, naming who does, after `patience` seconds."""
     os.close(take(path, program, patience))
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
+    except OSError as error:
+        raise Unavailable(f"cannot use {path}: {error.strerror}") from None
 
 
 def _locked(lock: int) -> bool:

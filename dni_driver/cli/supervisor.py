@@ -52,7 +52,12 @@ class _Child:
         self._pause = 0.0
 
     def start(self) -> None:
-        self.pid = _spawn(self.program)
+        try:
+            self.pid = _spawn(self.program)
+        except OSError as error:
+            log.error("not started", program=self.program.name, error=str(error))  # noqa: TRY400 - the text says it
+            self.due = time.monotonic() + LONGEST_PAUSE
+            return
         self._started = time.monotonic()
         log.info("started", program=self.program.name, pid=self.pid)
 
