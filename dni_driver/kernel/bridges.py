@@ -135,13 +135,12 @@ def _change(link: LinkState, attribute: bytes) -> Message:
 
 
 def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
-    """Let the bridge speak IPv6 only where it has such an address, and never learn a route from a container."""
+    """Let the bridge speak IPv6 at once where it has such an address, and learn no route from a container."""
     speaks = any(isinstance(address, IPv6Interface) for address in bridge.addresses)
-    here = f"ipv6/conf/{bridge.name}"
-    quiet = sysctl.ensure(f"{here}/disable_ipv6", "0" if speaks else "1")
-    deaf = sysctl.ensure(f"{here}/accept_ra", "0")
-    if quiet or deaf:
-        ledger.did(f"bridge {bridge.name}: IPv6 {'on' if speaks else 'off'}, no router advertisements")
+    settings = {"accept_ra": "0", "accept_dad": "0", "disable_ipv6": "0" if speaks else "1"}
+    changed = [sysctl.ensure(f"ipv6/conf/{bridge.name}/{key}", value) for key, value in settings.items()]
+    if any(changed):
+        ledger.did(f"bridge {bridge.name}: IPv6 {'on' if speaks else 'off'}, router advertisements ignored")
 
 
 def _mend_addresses(kernel: Netlink, bridge: Bridge, index: int, there: set[Interface], ledger: Ledger) -> None:

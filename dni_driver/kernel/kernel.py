@@ -8,16 +8,22 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import structlog
+
+from dni_driver.core.errors import KernelError
 from dni_driver.core.names import container_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, snapshot, sysctl
 from dni_driver.kernel.firewall import Firewall
-from dni_driver.kernel.ledger import Ledger
+from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
+from dni_driver.kernel.snapshot import Snapshot
+
+_log = structlog.get_logger()
 
 
 class Kernel:
@@ -28,7 +34,10 @@ class Kernel:
 
     def __init__(self, run_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the folder that all dni processes of this host share, and make it where it is missing."""
-        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper()
         self._repairs = Repairs(clock)
@@ -40,8 +49,9 @@ class Kernel:
         Raises BridgeMissing (a KernelError) where the bridge is gone: reconcile, then try again.
         """
         self._reaper.await_death(link.host)
+        for setting in sysctl.ensure_forwarding(address.version for address in link.addresses):
+            _log.info("forwarding switched on", setting=setting)
         links.attach(link)
-        sysctl.ensure_forwarding(address.version for address in link.addresses)
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
@@ -71,6 +81,7 @@ class Kernel:
             bridges.mend(wanted.bridges, seen, ledger)
             links.delete_dead(wanted.links, seen, ledger)
             links.mend(wanted.links, seen, ledger)
+            _keep_forwarding(wanted.links, seen, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
             self._firewall.settle(wanted, seen.links, ledger)
         ledger.settle()
@@ -78,7 +89,9 @@ class Kernel:
 
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
-        seen = snapshot.read()
+        with locked(self._lock):
+            seen = snapshot.read()
+            firewall = self._firewall.differences(wanted, seen.links)
         return KernelView(
             bridges=tuple(
                 BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=bridges.carried(link, seen))
@@ -88,7 +101,7 @@ class Kernel:
                 LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=seen.name(link.master))
                 for link in links.host_ends(seen).values()
             ),
-            firewall=tuple(self._firewall.differences(wanted, seen.links)),
+            firewall=tuple(firewall),
         )
 
     def overlapping_routes(self, network: Network) -> list[str]:
@@ -110,3 +123,11 @@ class Kernel:
     def underlay_mtu(self, agent: IPv4Address) -> int:
         """Answer the MTU in bytes of the link that carries the agent IP."""
         return routes.underlay_mtu(agent)
+
+
+def _keep_forwarding(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
+    """Have this host forward while it has containers; not before: dockerd sets FORWARD to DROP if it comes first."""
+    plugged = (link for link in wanted if link.host in seen.links)
+    with ledger.about("forwarding"):
+        for setting in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
+            ledger.did(f"{setting} switched on")

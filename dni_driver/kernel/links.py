@@ -43,9 +43,6 @@ _HOST_END = re.compile(rf"{HOST_LINK_PREFIX}[0-9a-f]{{11}}")
 _LISTED = 5
 """Names in one message at the most."""
 
-QUIET = nest(_AF_SPEC, nest(_AF_INET6, octet(_ADDR_GEN_MODE, _NO_ADDRESSES)))
-"""No IPv6 address of the kernel's own making on this device."""
-
 
 def attach(link: Link) -> None:
     """Make a link's veth pair, host end up on its bridge with hairpin; finish what is there already.
@@ -55,7 +52,7 @@ def attach(link: Link) -> None:
     bridge = _bridge_index(link.bridge)
     try:
         with Netlink() as kernel:
-            made, dressed = kernel.attempt(_pair(link, bridge), _dress(link.host))
+            made, _, dressed = kernel.attempt(_pair(link, bridge), _quiet(link.host), _dress(link.host))
             if made is not None and made.errno == errno.EEXIST:
                 finish(kernel, link, bridge)
             elif made is not None or dressed is not None:
@@ -87,10 +84,15 @@ def mac_bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
+def _quiet(host: str) -> Message:
+    """Pack that the kernel give a link no IPv6 address of its own making; refused where it speaks no IPv6 anyway."""
+    return _changed(host, nest(_AF_SPEC, nest(_AF_INET6, octet(_ADDR_GEN_MODE, _NO_ADDRESSES))))
+
+
 def _dress(host: str) -> Message:
-    """Pack what can only be said of a port that exists: hairpin, no addresses of its own, up."""
+    """Pack what can only be said of a port that exists: hairpin, and up."""
     port = nest(LINKINFO, text(INFO_SLAVE_KIND, "bridge"), nest(INFO_SLAVE_DATA, octet(PORT_MODE, 1)))
-    return Message(NEWLINK, 0, link_body(up=True, attributes=text(NAME, host) + QUIET + port))
+    return _changed(host, port, up=True)
 
 
 def finish(kernel: Netlink, link: Link, bridge: int) -> None:
@@ -98,9 +100,10 @@ def finish(kernel: Netlink, link: Link, bridge: int) -> None:
     host = find(kernel, link.host)
     if host is None or host.kind != "veth":
         raise KernelError(f"link {link.host} is taken by a device that is no veth: `ip link del {link.host}`")
+    kernel.attempt(_quiet(link.host))
     kernel.ask(_enslave(link, bridge), _dress(link.host))
     if host.peer_namespace is None and find(kernel, link.container):
-        kernel.ask(_sized(link.container, number(MTU, link.mtu), raw(ADDRESS, mac_bytes(link.mac))))
+        kernel.ask(_changed(link.container, number(MTU, link.mtu), raw(ADDRESS, mac_bytes(link.mac))))
 
 
 def renew(link: Link, peer: bytes, furnish: Callable[[], None]) -> None:
@@ -111,17 +114,18 @@ def renew(link: Link, peer: bytes, furnish: Callable[[], None]) -> None:
     bridge = _bridge_index(link.bridge)
     with Netlink() as kernel:
         kernel.ask(_new_pair(link, peer, number(GROUP, DOOMED)))
-        kernel.ask(Message(NEWLINK, 0, link_body(up=True, attributes=text(NAME, link.host) + QUIET)))
+        kernel.attempt(_quiet(link.host))
+        kernel.ask(_changed(link.host, up=True))
         furnish()
         finish(kernel, link, bridge)
 
 
 def _enslave(link: Link, bridge: int) -> Message:
-    return _sized(link.host, number(MTU, link.mtu), number(GROUP, 0), number(MASTER, bridge))
+    return _changed(link.host, number(MTU, link.mtu), number(GROUP, 0), number(MASTER, bridge))
 
 
-def _sized(name: str, *attributes: bytes) -> Message:
-    return Message(NEWLINK, 0, link_body(attributes=text(NAME, name) + b"".join(attributes)))
+def _changed(name: str, *attributes: bytes, up: bool | None = None) -> Message:
+    return Message(NEWLINK, 0, link_body(up=up, attributes=text(NAME, name) + b"".join(attributes)))
 
 
 def delete(names: Iterable[str]) -> None:
@@ -130,7 +134,7 @@ def delete(names: Iterable[str]) -> None:
     Each deletion waits for the kernel's readers once; of a device group it waits once for all. Raises OSError.
     """
     with Netlink() as kernel:
-        marked = kernel.attempt(*(_sized(name, number(GROUP, DOOMED)) for name in names))
+        marked = kernel.attempt(*(_changed(name, number(GROUP, DOOMED)) for name in names))
         _raise_unless_gone(marked)
         if None in marked:
             _raise_unless_gone(kernel.attempt(Message(DELLINK, 0, link_body(attributes=number(GROUP, DOOMED)))))

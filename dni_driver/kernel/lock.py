@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dni_driver.core.deadline import within
-from dni_driver.core.errors import Unavailable
+from dni_driver.core.errors import KernelError, Unavailable
+from dni_driver.kernel.ledger import in_words
 
 _LONGEST = 15.0
 _PAUSE = 0.01
@@ -20,12 +21,19 @@ _PAUSE = 0.01
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file inside the block; raise Unavailable where another holds on to it for 15 s."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = _opened(path)
     try:
         _take(file, path)
         yield
     finally:
         os.close(file)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise KernelError(f"{path} cannot be locked: {in_words(error)}") from error
 
 
 def _take(file: int, path: Path) -> None:

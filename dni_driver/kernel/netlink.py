@@ -42,6 +42,7 @@ _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _BUFFER = 1 << 16
 _BATCH = 64
 """Requests in one system call: their acknowledgements must fit the socket's receive buffer."""
+_ABSENT = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.ENETUNREACH, errno.EHOSTUNREACH})
 _DUMP_TRIES = 5
 _PATIENCE = 5.0
 
@@ -102,7 +103,7 @@ class Netlink:
             error = _error_of(answer)
             if error is None:
                 return answer
-            if error.errno in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO):
+            if error.errno in _ABSENT:
                 return None
             raise error
         return None

@@ -26,6 +26,8 @@ _GRACE = 2.0
 _NAMESPACE_FILE = 28
 _PREFIX = "eth"
 _NO_DUPLICATE_DETECTION = 0x02
+_BOOT = 3
+"""The origin that libnetwork gives its routes."""
 _FAMILIES = {4: 2, 6: 10}
 
 
@@ -96,7 +98,7 @@ def _address(sandbox: Any, link: Link, name: str) -> None:
     for gateway in link.gateways:
         family = _FAMILIES[ip_address(gateway).version]
         if not sandbox.get_default_routes(family=family):
-            sandbox.route("add", family=family, dst="default", gateway=gateway, oif=index)
+            sandbox.route("add", family=family, dst="default", gateway=gateway, oif=index, proto=_BOOT)
 
 
 def ifname(link: Link) -> str | None:

@@ -31,7 +31,7 @@ def write(key: str, value: str) -> None:
     try:
         (_ROOT / key).write_text(value)
     except OSError as error:
-        name = f"net.{key.replace('/', '.')}"
+        name = _dotted(key)
         raise KernelError(f"{name} cannot be set to {value}: {error.strerror}; `sysctl -w {name}={value}`") from error
 
 
@@ -43,15 +43,18 @@ def ensure(key: str, value: str) -> bool:
     return True
 
 
-def ensure_forwarding(families: Iterable[int]) -> None:
-    """Have this host forward packets of these families (4, 6)."""
-    for family in sorted(set(families)):
-        key = _FORWARDING[family]
-        if read(key) == "0":
-            if family == 6:  # noqa: PLR2004
-                _go_on_listening(routes.advertised_uplinks())
-            write(key, "1")
-            _log.info("forwarding switched on", setting=f"net.{key.replace('/', '.')}")
+def ensure_forwarding(families: Iterable[int]) -> list[str]:
+    """Have this host forward packets of these families (4, 6); answer the settings that were switched on."""
+    off = [key for family in sorted(set(families)) if read(key := _FORWARDING[family]) == "0"]
+    for key in off:
+        if key == _FORWARDING[6]:
+            _go_on_listening(routes.advertised_uplinks())
+        write(key, "1")
+    return [_dotted(key) for key in off]
+
+
+def _dotted(key: str) -> str:
+    return f"net.{key.replace('/', '.')}"
 
 
 def _go_on_listening(uplinks: Iterable[str]) -> None:

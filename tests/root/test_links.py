@@ -7,12 +7,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dni_driver.core.errors import BridgeMissing, KernelError
 from dni_driver.core.wanted import Link
 from tests.root.ground import Namespace
-from tests.root.town import DCOS, MTU, Host, link, plug
+from tests.root.packets import call
+from tests.root.town import DCOS, MTU, Host, Overlay, link, overlay, plug
 
 pytestmark = pytest.mark.root
 
@@ -102,6 +104,17 @@ def test_attach_switches_forwarding_on_for_the_families_it_needs(dcos: Host) -> 
     attach(dcos, link(DCOS))
     assert dcos.setting("ipv4/ip_forward") == "1"
     assert dcos.setting("ipv6/conf/all/forwarding") == "1"
+
+
+def test_a_link_too_small_for_ipv6_is_made_all_the_same(host: Host) -> None:
+    small = overlay("small", "10.67.0.129/25", subnets=("10.67.0.0/16",))
+    small = Overlay(msgspec.structs.replace(small.bridge, mtu=600), small.policy)
+    host.want(small)
+    host.reconcile()
+    one, two = host.container(small), host.container(small, 1)
+    assert "mtu 600" in host.sh(f"ip link show {one.link.host}")
+    assert call(one.sandbox, two.address.ip)
+    assert host.reconcile() == []
 
 
 def test_detach_deletes_links_wherever_they_are(dcos: Host) -> None:

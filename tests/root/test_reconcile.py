@@ -89,6 +89,7 @@ def test_when_all_agrees_nothing_is_written(dcos: Host) -> None:
         ("iptables -D FORWARD -j DNI-FORWARD", "is not what FORWARD jumps to first and once"),
         ("iptables -I FORWARD -j ACCEPT", "is not what FORWARD jumps to first and once"),
         ("iptables -A FORWARD -j DNI-FORWARD", "is not what FORWARD jumps to first and once"),
+        ("sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward switched on"),
         ("ip6tables -F DNI-FORWARD", "ip6tables: chain DNI-FORWARD has other rules"),
     ],
 )

@@ -108,7 +108,6 @@ def plug(host: Namespace, link: Link, sandbox: Namespace, name: str = "eth0") ->
     """Move a container end into its sandbox, rename and address it, as libnetwork does."""
     host.sh(f"ip link set {link.container} netns {sandbox.path}")
     sandbox.sh(f"ip link set {link.container} name {name}")
-    sandbox.sysctl(f"ipv6/conf/{name}/disable_ipv6", 0)
     for address in link.addresses:
         sandbox.sh(f"ip addr add {address} dev {name}{' nodad' if address.version == 6 else ''}")
     sandbox.sh(f"ip link set {name} up")

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firewall beside Docker's: in the same tables, in the first place, and gone without a trace."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dni_driver.core.errors import KernelError
+from dni_driver.core.wanted import Wanted
+from dni_driver.kernel import Kernel, firewall
+from tests.root import docker
+from tests.root.packets import call
+from tests.root.town import DCOS, OPEN, Host
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def dcos(host: Host) -> Host:
+    host.want(DCOS)
+    host.reconcile()
+    return host
+
+
+def rules(host: Host, chain: str, command: str = "iptables") -> list[str]:
+    return host.sh(f"{command} -S {chain}").splitlines()[1:]
+
+
+def test_docker_user_comes_first_where_forward_passes_it(host: Host) -> None:
+    with docker.docker_on(host):
+        host.want(DCOS)
+        host.reconcile()
+        assert rules(host, "DOCKER-USER")[0] == "-A DOCKER-USER -j DNI-FORWARD"
+        assert not any("DNI" in rule for rule in rules(host, "FORWARD"))
+
+
+def test_docker_that_comes_later_gets_the_jump(dcos: Host) -> None:
+    assert rules(dcos, "FORWARD")[0] == "-A FORWARD -j DNI-FORWARD"
+    with docker.docker_on(dcos):
+        dcos.reconcile()
+        assert rules(dcos, "DOCKER-USER")[0] == "-A DOCKER-USER -j DNI-FORWARD"
+        assert not any("DNI" in rule for rule in rules(dcos, "FORWARD"))
+
+
+def test_a_docker_user_that_nobody_passes_is_not_used(dcos: Host) -> None:
+    """Somebody flushed FORWARD: dockerd puts its jumps back only when it starts."""
+    dcos.sh("iptables -N DOCKER-USER", "iptables -F FORWARD")
+    dcos.reconcile()
+    assert rules(dcos, "FORWARD") == ["-A FORWARD -j DNI-FORWARD"]
+
+
+def test_the_rules_of_others_stay_as_they_were(host: Host) -> None:
+    with docker.docker_on(host):
+        host.sh("iptables -I DOCKER-USER -s 203.0.113.0/24 -j DROP", "iptables -A FORWARD -i eth9 -j ACCEPT")
+        before = host.sh("iptables -S"), host.sh("iptables -t nat -S")
+        host.want(DCOS, OPEN)
+        host.reconcile()
+        host.want()
+        host.reconcile()
+        assert (host.sh("iptables -S"), host.sh("iptables -t nat -S")) == before
+
+
+def test_a_bridge_that_dockers_rules_guard_under_another_name_is_dockers(host: Host) -> None:
+    with docker.docker_on(host):
+        host.sh("iptables -A FORWARD -o lan7 -j DOCKER", "iptables -A FORWARD ! -o lan8 -j DOCKER")
+        host.want(DCOS)
+        host.reconcile()
+        assert "-A DNI-FORWARD -o lan7 -j RETURN" in rules(host, "DNI-FORWARD")
+        assert not any("lan8" in rule for rule in rules(host, "DNI-FORWARD"))
+
+
+def test_ipv4_overlays_leave_ip6tables_alone(host: Host) -> None:
+    host.want(OPEN)
+    host.reconcile()
+    assert "DNI" not in host.sh("ip6tables -S")
+
+
+def has_legacy(host: Host) -> bool:
+    return host.run(subprocess.run, ["iptables-legacy", "-S"], capture_output=True, check=False).returncode == 0
+
+
+def test_where_docker_uses_the_legacy_tables_so_do_we(host: Host) -> None:
+    if not has_legacy(host):
+        pytest.skip("this kernel has no legacy iptables")
+    host.want(DCOS)
+    host.reconcile()
+    assert rules(host, "FORWARD") == ["-A FORWARD -j DNI-FORWARD"]
+    host.sh(*(rule.replace("iptables", "iptables-legacy", 1) for rule in docker.RULES if " -t nat " not in rule))
+    host.reconcile()
+    assert rules(host, "DOCKER-USER", "iptables-legacy")[0] == "-A DOCKER-USER -j DNI-FORWARD"
+    assert "DNI" not in host.sh("iptables -S"), "the plain command's table is cleared"
+    assert call(host.container(DCOS).sandbox, host.container(DCOS, 1).address.ip)
+    host.sh("iptables-legacy -F DNI-FORWARD")
+    assert host.reconcile() == ["iptables-legacy: chain DNI-FORWARD has other rules: put right"]
+    assert host.reconcile() == []
+
+
+def test_while_nothing_changes_nothing_is_listed(dcos: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    dcos.reconcile()
+
+    def never(*_: object) -> None:
+        raise AssertionError("no command is needed")
+
+    monkeypatch.setattr(firewall, "attempt", never)
+    monkeypatch.setattr(firewall, "run", never)
+    assert dcos.reconcile() == []
+
+
+def test_two_processes_share_what_they_know(dcos: Host) -> None:
+    other = Kernel(dcos.run_dir)
+    assert dcos.run(other.reconcile, lambda: dcos.wanted) == []
+    dcos.want(DCOS, OPEN)
+    dcos.reconcile()
+    assert dcos.run(other.reconcile, lambda: dcos.wanted) == []
+
+
+def test_a_lost_fingerprint_is_made_again(dcos: Host) -> None:
+    for damage in ("", "{", '{"fed": 1}'):
+        (dcos.run_dir / "firewall.json").write_text(damage)
+        other = Kernel(dcos.run_dir)
+        assert dcos.run(other.reconcile, lambda: dcos.wanted) == ["nft table inet dni is out of date: put right"]
+
+
+def test_what_nft_refuses_is_said_and_the_rest_is_done(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "nft"
+    broken.write_text("#!/bin/sh\necho 'Error: out of order' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
+    host.want(DCOS)
+    with pytest.raises(KernelError, match="nft table inet dni: nft cannot list its tables: Error: out of order"):
+        host.reconcile()
+    assert rules(host, "FORWARD") == ["-A FORWARD -j DNI-FORWARD"]
+
+
+def test_size_does_not_grow_with_containers(dcos: Host) -> None:
+    before = dcos.sh("nft -s list ruleset")
+    for number in range(5):
+        dcos.container(DCOS, number)
+    assert dcos.reconcile() == []
+    assert dcos.sh("nft -s list ruleset") == before
+
+
+def test_unknown_overlays_are_closed(host: Host) -> None:
+    """A network whose overlay is in no record: nobody gets in, nothing is opened."""
+    lonely = type(OPEN.policy)(
+        overlay="gone", bridges=("d-gone", "m-gone"), subnets=(), masquerade=True, isolated=True, internal=False
+    )
+    host.wanted = Wanted(policies=(lonely,))
+    host.reconcile()
+    assert "to-gone" in host.sh("nft list table inet dni")
+    assert "DNI" not in host.sh("iptables -S")

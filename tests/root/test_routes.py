@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this host's links and routes say."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+
+import pytest
+
+from dni_driver.core.errors import KernelError
+from dni_driver.kernel import routes
+from tests.root.ground import Namespace
+from tests.root.town import DCOS, Host, link
+
+pytestmark = pytest.mark.root
+
+
+def agent(host: Host) -> str:
+    return str(host.run(host.kernel.agent_address))
+
+
+def overlapping(host: Host, network: str, *resolv_conf: Path) -> list[str]:
+    return host.run(routes.overlapping, ip_network(network), resolv_conf)
+
+
+def add_link(host: Host, name: str, *addresses: str) -> None:
+    host.sh(f"ip link add {name} type veth peer name peer-{name}", f"ip link set peer-{name} up")
+    host.sh(f"ip link set {name} up", *(f"ip addr add {address} dev {name}" for address in addresses))
+
+
+def test_a_host_without_any_link_is_known_by_loopback(host: Host) -> None:
+    assert agent(host) == "127.0.0.1"
+    assert host.run(host.kernel.underlay_mtu, IPv4Address("127.0.0.1")) == 65536
+
+
+def test_without_a_default_route_the_first_global_address_counts_but_no_containers(host: Host) -> None:
+    host.want(DCOS)
+    host.reconcile()
+    host.sh("ip link add docker0 type bridge", "ip addr add 172.17.0.1/16 dev docker0")
+    assert agent(host) == "127.0.0.1"
+    add_link(host, "eth7", "169.254.7.7/16", "192.0.2.7/24")
+    assert agent(host) == "192.0.2.7"
+
+
+def test_the_default_route_decides(host: Host) -> None:
+    add_link(host, "eth0", "192.0.2.7/24")
+    add_link(host, "eth1", "203.0.113.9/24", "203.0.113.10/24")
+    host.sh("ip route add default via 203.0.113.1")
+    assert agent(host) == "203.0.113.9"
+    host.sh("ip route add default via 192.0.2.1 metric 7", "ip route change default via 203.0.113.1 src 203.0.113.10")
+    assert agent(host) == "203.0.113.10"
+
+
+def test_the_uplink_may_be_called_like_a_bridge_of_dockers(host: Host) -> None:
+    add_link(host, "br-lan", "192.0.2.7/24")
+    host.sh("ip route add default via 192.0.2.1")
+    assert agent(host) == "192.0.2.7"
+
+
+def test_the_underlays_mtu_is_that_of_the_agents_link(host: Host) -> None:
+    add_link(host, "eth0", "192.0.2.7/24")
+    host.sh("ip link set eth0 mtu 9001")
+    assert host.run(host.kernel.underlay_mtu, IPv4Address("192.0.2.7")) == 9001
+    with pytest.raises(KernelError, match=r"no link of this host carries the agent IP 192\.0\.2\.8"):
+        host.run(host.kernel.underlay_mtu, IPv4Address("192.0.2.8"))
+
+
+def test_on_link_routes_that_overlap_are_told(host: Host) -> None:
+    add_link(host, "eth0", "192.168.1.5/24", "fd77::5/64")
+    host.sh("ip route add 10.9.0.0/16 via 192.168.1.1", "ip route add default via 192.168.1.1")
+    assert overlapping(host, "192.168.0.0/16") == ["192.168.1.0/24 on eth0"]
+    assert overlapping(host, "192.168.1.128/25") == ["192.168.1.0/24 on eth0"]
+    assert overlapping(host, "fd00::/8") == ["fd77::/64 on eth0"]
+    assert overlapping(host, "10.9.0.0/16") == [], "not on link: dockerd does not mind"
+    assert overlapping(host, "10.0.0.0/8") == []
+    assert overlapping(host, "fd01:b::/64") == []
+
+
+def test_our_own_bridge_overlaps_its_overlay(host: Host) -> None:
+    host.want(DCOS)
+    host.reconcile()
+    assert overlapping(host, "9.0.0.0/8") == ["9.0.0.128/25 on d-dcos"]
+
+
+def test_name_servers_in_the_network_are_told(host: Host, tmp_path: Path) -> None:
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text(
+        "# nameserver 9.9.9.9\nnameserver 9.0.0.53\nnameserver fd01:b::53%eth0\nnameserver rubbish\nnameserver\n"
+    )
+    assert overlapping(host, "9.0.0.0/8", resolv_conf) == ["name server 9.0.0.53"]
+    assert overlapping(host, "fd01:b::/64", resolv_conf) == ["name server fd01:b::53"]
+    assert overlapping(host, "10.0.0.0/8", resolv_conf, tmp_path / "missing") == []
+
+
+def test_behind_a_stub_the_servers_it_asks_count(host: Host, tmp_path: Path) -> None:
+    stub, real = tmp_path / "stub", tmp_path / "real"
+    stub.write_text("nameserver 127.0.0.53\n")
+    real.write_text("nameserver 9.0.0.53\n")
+    assert overlapping(host, "9.0.0.0/8", stub, real) == ["name server 9.0.0.53"]
+    stub.write_text("nameserver 192.0.2.53\n")
+    assert overlapping(host, "9.0.0.0/8", stub, real) == []
+
+
+def test_an_uplink_that_listens_to_router_advertisements_goes_on_listening(host: Host, outside: Namespace) -> None:
+    """IPv6 forwarding would make it deaf, and the host would lose its default route."""
+    assert outside
+    host.sysctl("ipv6/conf/eth0/accept_ra", 1)
+    host.sh("ip -6 route flush default", "ip -6 route add default via fd00:5::2 dev eth0 proto ra")
+    add_link(host, "eth1", "fd99::1/64")
+    host.sysctl("ipv6/conf/eth1/accept_ra", 1)
+    host.want(DCOS)
+    host.reconcile()
+    host.run(host.kernel.attach, link(DCOS))
+    assert host.setting("ipv6/conf/all/forwarding") == "1"
+    assert host.setting("ipv6/conf/eth0/accept_ra") == "2"
+    assert host.setting("ipv6/conf/eth1/accept_ra") == "1"

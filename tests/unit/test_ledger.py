@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a reconcile tells of what it did and could not do."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from dni_driver.core.errors import DeadlineExceeded, KernelError, Unavailable
+from dni_driver.kernel.ledger import Ledger, in_words
+
+
+def refuse(error: Exception) -> None:
+    raise error
+
+
+def test_failures_are_collected_and_raised_as_one() -> None:
+    ledger = Ledger()
+    with ledger.about("bridge d-a"):
+        refuse(KernelError("not ours"))
+    with ledger.about("bridge d-b"):
+        ledger.did("made bridge d-b")
+    with ledger.about("link dni1"):
+        refuse(OSError(errno.EINVAL, "mtu greater than device maximum"))
+    assert ledger.changes == ["made bridge d-b"]
+    with pytest.raises(KernelError) as caught:
+        ledger.settle()
+    assert str(caught.value) == "bridge d-a: not ours; link dni1: mtu greater than device maximum"
+
+
+def test_without_failures_nothing_is_raised() -> None:
+    Ledger().settle()
+
+
+def test_a_deadline_ends_it_all_and_an_overload_does_not() -> None:
+    ledger = Ledger()
+    with ledger.about("a"):
+        refuse(Unavailable("nft did not end in time"))
+    with pytest.raises(DeadlineExceeded), ledger.about("b"):
+        refuse(DeadlineExceeded("out of time"))
+
+
+def test_who_may_not_is_told_what_it_takes() -> None:
+    said = in_words(PermissionError(errno.EPERM, "Operation not permitted"))
+    assert said == "Operation not permitted: dni must run as root, or with CAP_NET_ADMIN"

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nftables table, word for word."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from dni_driver.core.names import LONGEST
+from dni_driver.core.wanted import Policy, Wanted
+from dni_driver.kernel import nft
+
+
+def policy(
+    overlay: str, *subnets: str, masquerade: bool = True, isolated: bool = True, internal: bool = False
+) -> Policy:
+    return Policy(
+        overlay=overlay,
+        bridges=(f"d-{overlay}", f"m-{overlay}"),
+        subnets=tuple(map(ip_network, subnets)),
+        masquerade=masquerade,
+        isolated=isolated,
+        internal=internal,
+    )
+
+
+def rendered(*policies: Policy, elsewhere: tuple[str, ...] = ()) -> str:
+    return nft.ruleset(Wanted(policies=policies, overlay_subnets=tuple(map(ip_network, elsewhere))))
+
+
+def test_without_networks_the_table_is_removed() -> None:
+    assert rendered() == "add table inet dni\ndelete table inet dni\n"
+
+
+def test_one_overlay_in_full() -> None:
+    assert rendered(policy("dcos", "9.0.0.0/8", "fd01:b::/64"), elsewhere=("9.0.0.0/8", "10.64.0.0/16")) == (
+        """\
+add table inet dni
+delete table inet dni
+table inet dni {
+	set bridges { type ifname; elements = { "d-dcos", "m-dcos" }; }
+
+	set overlays4 { type ipv4_addr; flags interval; auto-merge; elements = { 9.0.0.0/8, 10.64.0.0/16 }; }
+
+	set hidden4 { type ipv4_addr; flags interval; auto-merge; elements = { 9.0.0.0/8 }; }
+
+	set overlays6 { type ipv6_addr; flags interval; auto-merge; elements = { fd01:b::/64 }; }
+
+	set hidden6 { type ipv6_addr; flags interval; auto-merge; elements = { fd01:b::/64 }; }
+
+	chain forward {
+		type filter hook forward priority filter - 1; policy accept;
+		oifname vmap { "d-dcos" : jump to-dcos, "m-dcos" : jump to-dcos }
+	}
+
+	chain to-dcos {
+		iifname { "d-dcos", "m-dcos" } accept
+		iifname "vtep1024" ip saddr { 9.0.0.0/8 } accept
+		iifname "vtep1024" ip6 saddr { fd01:b::/64 } accept
+		ct state established,related accept
+		ct status dnat accept
+		drop
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr @hidden4 ip daddr != @overlays4 oifname != @bridges masquerade
+		ip6 saddr @hidden6 ip6 daddr != @overlays6 oifname != @bridges masquerade
+	}
+}
+"""
+    )
+
+
+def test_an_internal_overlay_has_an_entrance_and_an_exit_and_no_replies() -> None:
+    text = rendered(policy("shut", "10.66.0.0/16", internal=True))
+    assert 'iifname vmap { "d-shut" : jump from-shut, "m-shut" : jump from-shut }' in text
+    assert (
+        """\
+	chain to-shut {
+		iifname { "d-shut", "m-shut" } accept
+		iifname "vtep1024" ip saddr { 10.66.0.0/16 } accept
+		drop
+	}
+
+	chain from-shut {
+		oifname { "d-shut", "m-shut" } return
+		oifname "vtep1024" ip daddr { 10.66.0.0/16 } return
+		drop
+	}
+"""
+        in text
+    )
+    assert "masquerade" not in text
+
+
+def test_an_open_overlay_has_neither() -> None:
+    text = rendered(policy("open", "10.65.0.0/16", isolated=False))
+    assert "vmap" not in text
+    assert "drop" not in text
+
+
+def test_exits_are_judged_before_entrances() -> None:
+    """What an internal overlay sends must not get through as a reply into another one."""
+    lines = rendered(policy("dcos", "9.0.0.0/8"), policy("shut", "10.66.0.0/16", internal=True)).splitlines()
+    (exits,) = (number for number, line in enumerate(lines) if "iifname vmap" in line)
+    (entrances,) = (number for number, line in enumerate(lines) if "oifname vmap" in line)
+    assert exits < entrances
+
+
+@pytest.mark.parametrize("name", ["0-x_y", "7", "a" * LONGEST, "a_-"])
+def test_any_overlay_name_makes_a_chain_name(name: str) -> None:
+    text = rendered(policy(name, "10.0.0.0/8"))
+    assert f"chain to-{name} {{" in text
