@@ -40,8 +40,6 @@ def create_app(network: NetworkDriver, ipam: IpamDriver) -> Flask:
     """Build the app that answers every method of both drivers."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    # A redirect from //NAME to /NAME would be HTML.
-    app.url_map.merge_slashes = False
     for name, answer in methods(network, ipam).items():
         app.add_url_rule(f"/{name}", name, _view(name, answer), methods=["POST"], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel in the memory of the plugin's process, which a test speaks to through a folder.
+
+foreign       lines `DEVICE SUBNET`: what other devices of the host are on
+broken        its text is the error of every change, as long as it is there
+broken-once   its text is the error of one change
+seconds       how long every change takes
+state         what there is: a line for each bridge with its addresses and for each link; written by the kernel
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
+from pathlib import Path
+
+from dni_driver.core.errors import KernelError
+from dni_driver.core.overlays import Network
+from dni_driver.core.wanted import Link, Wanted
+from tests.fakes import FakeKernel
+
+
+class FolderKernel(FakeKernel):
+    """The fake of all tests, ruled from another process; safe to call from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin with nothing."""
+        super().__init__()
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    def attach(self, link: Link) -> None:
+        """Make a link."""
+        self._obey()
+        with self._lock:
+            super().attach(link)
+            self._show()
+
+    def detach(self, endpoints: Iterable[str]) -> None:
+        """Delete links."""
+        with self._lock:
+            super().detach(endpoints)
+            self._show()
+
+    def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
+        """Make bridges and links agree with the records."""
+        self._obey()
+        with self._lock:
+            changes = super().reconcile(read_wanted)
+            self._show()
+        return changes
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Name what is on a subnet."""
+        lines = (line.split() for line in self._told("foreign").splitlines())
+        self.foreign = {device: ip_network(subnet) for device, subnet in lines}
+        return super().overlapping_routes(network)
+
+    def _obey(self) -> None:
+        time.sleep(float(self._told("seconds") or 0))
+        once = self._told("broken-once")
+        (self._folder / "broken-once").unlink(missing_ok=True)
+        text = once or self._told("broken")
+        if text:
+            raise KernelError(text)
+
+    def _told(self, name: str) -> str:
+        try:
+            return (self._folder / name).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def _show(self) -> None:
+        bridges = [f"{bridge.name} {' '.join(map(str, bridge.addresses))}" for bridge in self.bridges.values()]
+        links = [f"{name} {link.bridge}" for link in self.links.values() for name in (link.host, link.container)]
+        draft = self._folder / "state.new"
+        draft.write_text("\n".join(sorted(bridges + links)))
+        draft.replace(self._folder / "state")

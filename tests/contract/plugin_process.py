@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin as dockerd meets it, with a kernel and limits that a test chose; the agent is a few lines here.
+
+    python -m tests.contract.plugin_process FOLDER fake|real PARENT_PID
+
+FOLDER gets the socket `dni.sock` and the store `dni.db`; `limits` in it names constants and their values; as long
+as `no-agent` is there, nobody leases subnets.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dni_driver.cli import lifeline, logs
+from dni_driver.cli.listening import listen
+from dni_driver.cli.settings import LogSettings, PluginSettings
+from dni_driver.core.overlays import FAMILIES, AgentSubnet, Overlay, lowest_free
+from dni_driver.kernel import Kernel
+from dni_driver.plugin.app import create_app
+from dni_driver.plugin.ipam_driver import IpamDriver
+from dni_driver.plugin.network_driver import NetworkDriver
+from dni_driver.plugin.serving import serve
+from dni_driver.store import Store, overlays
+from tests.contract.fake_kernel import FolderKernel
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+
+def main(folder: Path, kernel: str, parent: int) -> None:
+    """Answer calls until SIGTERM, or until whoever started this is gone."""
+    lifeline.end_with(parent)
+    logs.configure(LogSettings(level="info"), "plugin")
+    _limit(folder / "limits")
+    serve(
+        lambda: _opened(folder, kernel),
+        listen(folder / "dni.sock"),
+        threads=PluginSettings().threads,
+        scratch=folder,
+        after_fork=lifeline.end_with,
+    )
+
+
+def _limit(told: Path) -> None:
+    for line in told.read_text().splitlines() if told.exists() else ():
+        name, value = line.split()
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(module), constant, float(value))
+
+
+@contextmanager
+def _opened(folder: Path, chosen: str) -> Iterator[WSGIApplication]:
+    store = Store(folder / "dni.db")
+    kernel = Kernel(folder / "run") if chosen == "real" else FolderKernel(folder)
+    ipam = IpamDriver(store, kernel, lambda overlay: _define(store, folder, overlay), "dcos")
+    try:
+        yield create_app(NetworkDriver(store, kernel), ipam)
+    finally:
+        if isinstance(kernel, Kernel):
+            kernel.close()
+        store.close()
+
+
+def _define(store: Store, folder: Path, overlay: Overlay) -> None:
+    """Do as the agent does: record the overlay, and lease this host's part of it."""
+    if (folder / "no-agent").exists():
+        return
+    time.sleep(0.01)
+    with store.write() as tx:
+        overlays.put(tx, overlay)
+        for family in FAMILIES:
+            if overlay.space(family):
+                overlays.add_agent_subnet(
+                    tx, AgentSubnet(overlay=overlay.name, subnet=lowest_free(overlay, family, []))
+                )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
