@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.bench`: measures everything on one lab host, prints a table, writes bench-result.json."""
+"""`python -m tests.bench`: measures everything in one lab, prints a table, writes bench-result.json."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ RESULT = Path("bench-result.json")
 MANY = 16
 ROUNDS_OF_CROWDS = 5
 STARTS = 5
+CALLS = 1600
 
 _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 
 
 class Bench:
-    """The figures of one run on one host, and the samples behind them."""
+    """The figures of one run, and the samples behind them."""
 
-    def __init__(self, host: Host) -> None:
-        """Begin with nothing measured."""
+    def __init__(self, host: Host, other: Host) -> None:
+        """Begin with nothing measured. dni runs on `host`; `other` is there for a swarm."""
         self.host = host
+        self.other = other
         self.figures: list[Figure] = []
         self.samples: dict[str, Any] = {}
 
@@ -57,27 +59,34 @@ class Bench:
 
     def _containers(self, rounds: int) -> None:
         self.host.docker(*_CREATE, "dcos")
+        places = containers.places(self.host)
+        with_swarm = {**places, containers.SWARM: containers.swarm_place(self.other)}
         _say(f"docker run --rm busybox true: {rounds} on each network, in turn")
-        single = containers.one_by_one(self.host, rounds)
+        containers.in_turn(with_swarm, containers.Place.run, 1)
+        single = containers.in_turn(with_swarm, containers.Place.run, rounds)
         self.keep("docker run", single, containers.figures_of_one(single))
         _say(f"{containers.AT_ONCE} at once: {ROUNDS_OF_CROWDS} times on each network, in turn")
-        crowd = containers.all_at_once(self.host, ROUNDS_OF_CROWDS)
+        crowd = containers.in_turn(places, containers.Place.run_many, ROUNDS_OF_CROWDS)
         self.keep("at once", crowd, containers.figures_of_crowd(crowd))
 
     def _addresses(self) -> None:
         self.host.docker(*_CREATE, *_BENCH_OVERLAY, callers.OVERLAY)
         plugin = self.host.path(PLUGIN_SOCKET)
+        address, nothing = callers.request_address(plugin), callers.activate(plugin)
         for number in (1, MANY):
             _say(f"RequestAddress: {number} at a time, paced, then as fast as they can")
             title, held = f"RequestAddress, {number} at a time", number == MANY
-            slow = callers.paced(plugin, number)
-            self.keep(f"{title}, paced", slow, callers.figures(f"{title}, paced", slow, held_to_bars=held))
-            fast = callers.closed_loop(plugin, number, calls=800 // number)
-            self.keep(f"{title}, flat out", fast, callers.figures(f"{title}, flat out", fast, held_to_bars=held))
-        floor = callers.commits(self.host.directory)
-        self.keep("commit", floor, callers.figures("  floor: one SQLite commit", floor, held_to_bars=False))
+            self._latency(f"{title}, paced", callers.paced(address, number), held_to_bars=held)
+            self._latency(
+                f"{title}, flat out", callers.closed_loop(address, number, CALLS // number), held_to_bars=held
+            )
+        self._latency("  floor: an empty call, paced", callers.paced(nothing, MANY))
+        self._latency("  floor: one SQLite commit, paced", callers.commits(self.host.directory, MANY))
         sizes = programs.memory(self.host)
         self.keep("memory, after", sizes, programs.figures_of_memory("after all this", sizes))
+
+    def _latency(self, title: str, durations: list[float], *, held_to_bars: bool = False) -> None:
+        self.keep(title.strip(), durations, callers.figures(title, durations, held_to_bars=held_to_bars))
 
 
 _BENCH_OVERLAY = (
@@ -90,10 +99,10 @@ _BENCH_OVERLAY = (
 @click.command()
 @click.option("--rounds", default=30, show_default=True, help="Single containers on each network.")
 def bench(rounds: int) -> None:
-    """Measure dni beside Docker's own networks, on a lab host of its own."""
+    """Measure dni beside Docker's own networks, in a lab of its own."""
     try:
-        with Lab(hosts=1) as lab:
-            run = Bench(lab.hosts[0])
+        with Lab(hosts=2) as lab:
+            run = Bench(*lab.hosts)
             run.measure(rounds)
             where = _machine(run.host)
     except LabError as error:

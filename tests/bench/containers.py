@@ -1,62 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long `docker run` takes on dni, on Docker's built-in bridge, and without a network, in turn."""
+"""How long `docker run` takes on dni, on Docker's own networks, and without a network."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
 
 from tests.bench.figures import Figure, median_difference, median_ms
 from tests.lab import Host
 
-NETWORKS: Mapping[str, str] = {"none": "none", "bridge": "bridge", "dni": "dcos"}
-"""What is compared, and its network's name for Docker."""
-
 AT_ONCE = 50
+
+SWARM = "swarm"
+"""The name of the Swarm overlay, and of its column."""
 
 Samples = dict[str, list[float]]
 """Durations in seconds for each network, one of each round."""
 
 
-def one_by_one(host: Host, rounds: int) -> Samples:
-    """Time `docker run --rm busybox true` on each network in turn; the first round only warms up."""
-    samples = [{name: _timed_run(host, network) for name, network in NETWORKS.items()} for _ in range(rounds + 1)]
-    return {name: [sample[name] for sample in samples[1:]] for name in NETWORKS}
+class Place(msgspec.Struct, frozen=True):
+    """A network of a host to run containers on."""
+
+    host: Host
+    network: str
+
+    def run(self) -> float:
+        """Time `docker run --rm busybox true`."""
+        started = time.perf_counter()
+        self.host.docker("run", "--rm", "--net", self.network, "busybox", "true")
+        return time.perf_counter() - started
+
+    def run_many(self) -> float:
+        """Time AT_ONCE of them started together, until the last has ended."""
+        started = time.perf_counter()
+        with ThreadPoolExecutor(AT_ONCE) as callers:
+            list(callers.map(lambda _: self.run(), range(AT_ONCE)))
+        return time.perf_counter() - started
 
 
-def all_at_once(host: Host, rounds: int) -> Samples:
-    """Time AT_ONCE of them started together, until the last has ended, on each network in turn."""
-    samples = [{name: _timed_crowd(host, network) for name, network in NETWORKS.items()} for _ in range(rounds)]
-    return {name: [sample[name] for sample in samples] for name in NETWORKS}
+def places(host: Host) -> dict[str, Place]:
+    """Answer the networks of one host that are compared: dni's must be there."""
+    return {"none": Place(host, "none"), "bridge": Place(host, "bridge"), "dni": Place(host, "dcos")}
 
 
-def _timed_run(host: Host, network: str) -> float:
-    started = time.perf_counter()
-    host.docker("run", "--rm", "--net", network, "busybox", "true")
-    return time.perf_counter() - started
+def swarm_place(host: Host) -> Place:
+    """Make a host a swarm of one, with an overlay that containers may join."""
+    host.docker("swarm", "init", "--advertise-addr", host.address)
+    host.docker("network", "create", "-d", "overlay", "--attachable", SWARM)
+    return Place(host, SWARM)
 
 
-def _timed_crowd(host: Host, network: str) -> float:
-    started = time.perf_counter()
-    with ThreadPoolExecutor(AT_ONCE) as callers:
-        list(callers.map(lambda _: _timed_run(host, network), range(AT_ONCE)))
-    return time.perf_counter() - started
+def in_turn(places: Mapping[str, Place], time_one: Callable[[Place], float], rounds: int) -> Samples:
+    """Time the same thing on each network in turn, again and again."""
+    samples = [{name: time_one(place) for name, place in places.items()} for _ in range(rounds)]
+    return {name: [sample[name] for sample in samples] for name in places}
 
 
 def figures_of_one(samples: Samples) -> list[Figure]:
-    """Answer the medians, and what dni adds to a container without network as a share of what the bridge adds."""
-    added = {name: median_difference(samples[name], samples["none"]) for name in ("dni", "bridge")}
+    """Answer the medians, and what dni adds to a container without network as a share of what others add."""
+    added = {name: median_difference(times, samples["none"]) for name, times in samples.items() if name != "none"}
     return [
-        *(Figure(name=f"docker run, {name}", value=median_ms(samples[name]), unit="ms") for name in NETWORKS),
+        *(Figure(name=f"docker run, {name}", value=median_ms(times), unit="ms") for name, times in samples.items()),
         *(Figure(name=f"  added by {name}", value=seconds * 1000, unit="ms") for name, seconds in added.items()),
-        Figure(name="  added by dni / added by bridge", value=added["dni"] / added["bridge"], unit="", bar=0.9),
+        Figure(name="  added by dni / by bridge", value=added["dni"] / added["bridge"], unit="", bar=0.9),
+        Figure(name="  added by dni / by swarm", value=added["dni"] / added[SWARM], unit="", bar=0.2),
     ]
 
 
 def figures_of_crowd(samples: Samples) -> list[Figure]:
     """Answer the medians, and dni's as a share of the bridge's."""
-    medians = {name: median_ms(samples[name]) for name in NETWORKS}
+    medians = {name: median_ms(times) for name, times in samples.items()}
     return [
         *(Figure(name=f"{AT_ONCE} at once, {name}", value=value, unit="ms") for name, value in medians.items()),
         Figure(name="  dni / bridge", value=medians["dni"] / medians["bridge"], unit="", bar=1.0),
