@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -24,6 +25,15 @@ from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
 
 _log = structlog.get_logger()
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Turn what the kernel says in numbers into a KernelError."""
+    try:
+        yield
+    except OSError as error:
+        raise KernelError(f"the kernel cannot be asked: {in_words(error)}") from error
 
 
 class Kernel:
@@ -65,6 +75,7 @@ class Kernel:
         """Delete what waits to be deleted, and end the thread that does it."""
         self._reaper.close()
 
+    @_in_words()
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records; answer in words what was changed.
 
@@ -75,11 +86,11 @@ class Kernel:
         with locked(self._lock):
             seen = snapshot.read()
             wanted = read_wanted()
+            links.delete_dead(wanted.links, seen, ledger)
             bridges.delete_unwanted(wanted.bridges, seen, ledger)
             if bridges.make(wanted.bridges, seen, ledger):
                 seen = snapshot.read()
             bridges.mend(wanted.bridges, seen, ledger)
-            links.delete_dead(wanted.links, seen, ledger)
             links.mend(wanted.links, seen, ledger)
             _keep_forwarding(wanted.links, seen, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
@@ -87,6 +98,7 @@ class Kernel:
         ledger.settle()
         return ledger.changes
 
+    @_in_words()
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
@@ -104,22 +116,27 @@ class Kernel:
             firewall=tuple(firewall),
         )
 
+    @_in_words()
     def overlapping_routes(self, network: Network) -> list[str]:
         """Answer in words the on-link routes and name servers that overlap a network: `9.0.0.0/8 on eth0`."""
         return routes.overlapping(network)
 
+    @_in_words()
     def answers(self, address: Address) -> bool:
         """Tell whether anybody answers for an address on its bridge; takes a second at the most to say no."""
         return neighbours.answers(address)
 
+    @_in_words()
     def ifname_in_sandbox(self, link: Link) -> str | None:
         """Answer what libnetwork called a link's container end; None while it is not in its sandbox."""
         return sandboxes.ifname(link)
 
+    @_in_words()
     def agent_address(self) -> IPv4Address:
         """Answer the address this host is best known by."""
         return routes.agent_address()
 
+    @_in_words()
     def underlay_mtu(self, agent: IPv4Address) -> int:
         """Answer the MTU in bytes of the link that carries the agent IP."""
         return routes.underlay_mtu(agent)

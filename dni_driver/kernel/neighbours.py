@@ -15,7 +15,7 @@ _HEADER = struct.Struct("=BxxxiHBB")
 """Family, link, state, flags, type."""
 _FAMILIES = {4: 2, 6: 10}
 _ADDRESS, _LINK_ADDRESS = 1, 2
-_REACHABLE, _STALE, _DELAY, _PROBE, _FAILED, _NOARP, _PERMANENT = 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
+_REACHABLE, _STALE, _DELAY, _PROBE, _FAILED = 0x02, 0x04, 0x08, 0x10, 0x20
 _ALIVE = _REACHABLE | _STALE | _DELAY | _PROBE
 _USE = 0x01
 _PATIENCE = 1.0

@@ -14,7 +14,7 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
 from tests.root.packets import call
-from tests.root.town import DCOS, DEV, MTU, OPEN, Host, link, overlay
+from tests.root.town import DCOS, DEV, MTU, OPEN, Host, Overlay, link, overlay
 
 pytestmark = pytest.mark.root
 
@@ -157,9 +157,11 @@ def test_a_bridge_of_somebody_else_is_left_alone_and_the_rest_is_done(host: Host
     assert "9.0.0.129" in host.sh("ip addr show d-dcos"), "not ours to delete"
 
 
-def test_the_links_are_read_before_the_records(dcos: Host) -> None:
-    """A link made while the records are read is not taken for a dead one."""
+@pytest.mark.parametrize("places", [(DCOS,), (DCOS, DEV)], ids=["as it is", "with a bridge to be made"])
+def test_the_links_are_read_before_the_records(dcos: Host, places: tuple[Overlay, ...]) -> None:
+    """A link made while the records are read, or after, is not taken for a dead one."""
     late = link(DCOS)
+    dcos.want(*places)
 
     def read() -> Wanted:
         dcos.kernel.attach(late)
