@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import string
+
 import netaddr
 
 from dni_driver.core.errors import Refused
@@ -10,6 +12,7 @@ from dni_driver.core.overlays import Address
 
 _LOCAL_UNICAST = 0x0242
 _MULTICAST_BIT = 1 << 40
+_DIGITS = 12
 
 
 def mac_for(address: Address) -> str:
@@ -19,13 +22,22 @@ def mac_for(address: Address) -> str:
 
 def parse_mac(text: str) -> str:
     """Answer a MAC in lower-case colon form; raise Refused unless it is a unicast 48-bit address."""
-    try:
-        mac = netaddr.EUI(text, version=48)
-    except (netaddr.AddrFormatError, ValueError, TypeError):
-        raise Refused(f"{text!r} is not a MAC address: write six pairs such as 02:42:09:00:00:82") from None
+    mac = _read(text)
+    if mac is None:
+        raise Refused(f"{text[:40]!r} is not a MAC address: write six pairs such as 02:42:09:00:00:82")
     if int(mac) & _MULTICAST_BIT:
         raise Refused(f"MAC address {text} is a multicast address: the first byte must be even")
     return _text(mac)
+
+
+def _read(text: str) -> netaddr.EUI | None:
+    # netaddr alone would fill up what is missing: 02:42:ac to 00:02:00:42:00:ac.
+    if sum(text.count(digit) for digit in string.hexdigits) != _DIGITS:
+        return None
+    try:
+        return netaddr.EUI(text, version=48)
+    except (netaddr.AddrFormatError, ValueError, TypeError):
+        return None
 
 
 def _text(mac: netaddr.EUI) -> str:

@@ -40,7 +40,7 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
     """Read the options of a network; raise Refused naming the key, the value and what is allowed."""
     for key in given:
         if key not in (*_ALLOWED, *MTU_KEYS, *_DOCKERS_OWN):
-            raise Refused(f"option {key!r} is not known to dni: use {', '.join(_ALLOWED)}")
+            raise Refused(f"option {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}")
     return NetworkOptions(
         mtu=_mtu(given),
         masquerade=_truth(given, "masquerade"),
@@ -57,7 +57,7 @@ def _mtu(given: Mapping[str, str]) -> int | None:
         raise Refused(f"options {' and '.join(MTU_KEYS)} say different things: give one")
     text = values.pop()
     if not (_is_short_number(text) and SMALLEST_MTU <= int(text) <= LARGEST_MTU):
-        raise Refused(f"option mtu={text!r} is not a number of bytes from {SMALLEST_MTU} to {LARGEST_MTU}")
+        raise Refused(f"option mtu={text[:40]!r} is not a number of bytes from {SMALLEST_MTU} to {LARGEST_MTU}")
     return int(text)
 
 
@@ -72,4 +72,4 @@ def _truth(given: Mapping[str, str], key: str) -> bool:
         return True
     if text in _FALSE:
         return False
-    raise Refused(f"option {key}={given[key]!r} is neither true nor false")
+    raise Refused(f"option {key}={given[key][:40]!r} is neither true nor false")

@@ -55,7 +55,7 @@ class FolderKernel(FakeKernel):
     def overlapping_routes(self, network: Network) -> list[str]:
         """Name what is on a subnet."""
         lines = (line.split() for line in self._told("foreign").splitlines())
-        self.foreign = {device: ip_network(subnet) for device, subnet in lines}
+        self.foreign = {device: ip_network(subnet, strict=False) for device, subnet in lines}
         return super().overlapping_routes(network)
 
     def _obey(self) -> None:
