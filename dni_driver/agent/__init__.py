@@ -1,1 +1,2 @@
-
+# SPDX-License-Identifier: Apache-2.0
+"""What dni does in the background, out of dockerd's way."""

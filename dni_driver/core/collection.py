@@ -55,16 +55,13 @@ class Sightings:
 
     def due(self, found: Iterable[Leak], now: float) -> list[Leak]:
         """Note what a look has found; answer what was found before and has waited long enough."""
-        earlier = self._first_seen
-        self._first_seen = {leak: earlier.get(leak, now) for leak in found}
-        was_blind, self._was_blind = self._was_blind, False
-        if was_blind:
-            return []
-        return [
-            leak
-            for leak, first in self._first_seen.items()
-            if leak in earlier and now - first >= grace(leak, self._graces)
+        earlier, was_blind = self._first_seen, self._was_blind
+        seen = {leak: earlier.get(leak, now) for leak in found}
+        waited = [
+            leak for leak, first in seen.items() if leak in earlier and now - first >= grace(leak, self._graces)
         ]
+        self._first_seen, self._was_blind = seen, False
+        return [] if was_blind else waited
 
     def start_over(self, leak: Leak) -> None:
         """Let the wait for one leak begin anew."""

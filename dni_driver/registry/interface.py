@@ -83,8 +83,12 @@ def is_defined(overlay: Overlay, known: Iterable[Overlay]) -> bool:
 
 def agree(one: Overlay, other: Overlay) -> bool:
     """Tell whether two definitions mean the same."""
-    spaces = all(one.space(family) == other.space(family) for family in FAMILIES)
-    return spaces and one.backend == other.backend
+    return share_spaces(one, other) and one.backend == other.backend
+
+
+def share_spaces(one: Overlay, other: Overlay) -> bool:
+    """Tell whether two definitions have the same subnets, cut up in the same way."""
+    return all(one.space(family) == other.space(family) for family in FAMILIES)
 
 
 def describe(overlay: Overlay) -> str:

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent: the background loops, and what the operator API asks of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+import msgspec
+
+from dni_driver import __version__
+from dni_driver.agent.collector import Collector
+from dni_driver.agent.inspection import Inspection
+from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.loop import Loop, Pace
+from dni_driver.agent.ports import Docker, Kernel, Time
+from dni_driver.agent.problems import Problems
+from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.watcher import note_names
+from dni_driver.core import reports
+from dni_driver.core.collection import Graces, Sightings
+from dni_driver.core.errors import Unavailable
+from dni_driver.core.invariants import Finding
+from dni_driver.core.overlays import Overlay
+from dni_driver.registry import Registry
+from dni_driver.store import Store
+from dni_driver.store.records import read_all
+
+JOINING = Pace(every=60.0)
+KERNEL = Pace(every=5.0)
+DOCKER = Pace(every=30.0, settle=0.2, rest=4.0)
+"""A look costs dockerd a list of all containers: it has four fifths of the time for itself."""
+EVENTS = Pace(every=10.0)
+
+_STOP_SECONDS = 5.0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings say about the agent.
+
+    `registry` names it for people; `agent_ip` is None where the agent shall find it; graces are in seconds.
+    """
+
+    default_overlay: Overlay
+    registry: str = "local"
+    agent_ip: IPv4Address | None = None
+    claim_grace: float = Graces().claim
+    grace: float = Graces().endpoint
+
+    def graces(self) -> Graces:
+        """Answer how long leaks are watched: nothing longer than `grace`."""
+        return Graces(
+            claim=min(self.claim_grace, self.grace),
+            endpoint=self.grace,
+            network=min(Graces().network, self.grace),
+        )
+
+
+class Agent:
+    """What dni does in the background on this host. Its operations may be called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        kernel: Kernel,
+        registry: Registry,
+        docker: Docker,
+        options: Options,
+        time: Time = Time(),  # noqa: B008 - frozen
+    ) -> None:
+        """Do nothing yet."""
+        self._store = store
+        self._docker = docker
+        self._options = options
+        self._identity = Identity(store, kernel.agent_address, options.agent_ip)
+        self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
+        self._reconciler = Reconciler(store, kernel)
+        self._collector = Collector(store, kernel, Sightings(options.graces()), time)
+        self._inspection = Inspection(store, kernel, docker, time)
+        self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
+        self._problems = Problems()
+        self._stopping = threading.Event()
+        self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
+        self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
+        self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
+        self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
+
+    def start(self) -> None:
+        """Start the loops: joining first, as the plugin waits for that."""
+        for loop in self._loops():
+            loop.start()
+
+    def stop(self) -> None:
+        """End the loops; return when their steps have ended, or after some seconds."""
+        self._stopping.set()
+        for loop in self._loops():
+            loop.stop()
+        self._docker.close()
+        for loop in self._loops():
+            loop.join(_STOP_SECONDS)
+
+    def status(self) -> reports.Status:
+        """Answer how this host is."""
+        agent_ip = self._identity.recorded()
+        dockerd = self._dockerd
+        return reports.Status(
+            version=__version__,
+            agent=str(agent_ip) if agent_ip else None,
+            registry=self._options.registry,
+            docker=dockerd,
+            store=str(self._store.path),
+            overlays=self.overlays(),
+            problems=[problem for problem in self._problems.every() if problem != dockerd.error],
+        )
+
+    def overlays(self) -> list[reports.OverlayReport]:
+        """Answer all overlays, by name."""
+        return reports.overlay_reports(read_all(self._store))
+
+    def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
+        """Define an overlay in the whole cluster; on return this host can make a network of it."""
+        self._joining.define(overlay)
+        return reports.overlay_report(read_all(self._store), overlay.name)
+
+    def remove_overlay(self, name: str) -> None:
+        """Remove an overlay that nothing uses."""
+        self._joining.remove(name)
+        self._joining_loop.wake()
+
+    def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
+        """Answer who has which address."""
+        return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
+
+    def check(self) -> list[Finding]:
+        """Answer what is wrong with store, kernel and Docker."""
+        return self._inspection.check()
+
+    def repair(self) -> reports.Repair:
+        """Mend what can be mended now."""
+        return self._inspection.repair(self._reconciler, self._collector)
+
+    def look(self) -> Sequence[str]:
+        """Look at Docker once: take over names, and free what is due."""
+        records = read_all(self._store)
+        try:
+            version = self._docker.version()
+            docker = self._docker.view(records)
+        except Unavailable as error:
+            self._dockerd = reports.DockerReport(reachable=False, error=str(error))
+            self._collector.blind()
+            raise
+        self._dockerd = reports.DockerReport(reachable=True, version=version)
+        note_names(self._store, records, docker)
+        if self._collector.collect(records, docker):
+            self._kernel_loop.wake()
+        return ()
+
+    def _follow(self) -> Sequence[str]:
+        """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""
+        events = self._docker.events()
+        self._problems.report("docker events", ())
+        self._docker_loop.wake()
+        self._kernel_loop.wake()
+        for event in events:
+            self._docker_loop.wake()
+            if event.kind == "daemon":
+                self._kernel_loop.wake()
+        self._docker_loop.wake()
+        if not self._stopping.is_set():
+            raise Unavailable("dockerd has ended its events: it is being stopped or restarted")
+        return ()
+
+    def _loops(self) -> tuple[Loop, ...]:
+        return self._joining_loop, self._kernel_loop, self._docker_loop, self._events_loop

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dockerd, over its API. Never to be asked by a handler that dockerd waits for: it would wait for itself.
+
+docker-py is imported when first needed, in the thread that needs it; its client asks dockerd for its version when
+it is made.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from dni_driver.agent.docker_wire import Container, Network, convert, to_view
+from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.errors import Unavailable
+from dni_driver.core.records import Records
+from dni_driver.core.views import DockerView, is_dni
+
+ANSWER_SECONDS = 10
+_EVENTS = {
+    "type": ["network", "container", "daemon"],
+    "event": ["create", "destroy", "connect", "disconnect", "start", "die", "rename", "reload"],
+}
+_BUILT_IN_IPAM = frozenset({"", "default", "null"})
+
+
+class DockerDaemon:
+    """The dockerd behind one socket. Safe to use from several threads."""
+
+    def __init__(self, socket: Path) -> None:
+        """Ask nothing yet."""
+        self._socket = socket
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._stream: Any = None
+
+    def version(self) -> str:
+        """Answer the version of the engine; raise Unavailable."""
+        with self._asking() as client:
+            return convert(client.version(), dict[str, Any]).get("Version") or "unknown"
+
+    def view(self, records: Records) -> DockerView:
+        """Answer the networks that use dni, or that the records know; raise Unavailable.
+
+        Networks come before containers: so an endpoint that is on neither list was on no network in between.
+        """
+        with self._asking() as client:
+            listed = convert(client.networks(), list[Network])
+            networks = list(_inspected(client, (one.id for one in listed if _concerns_dni(one, records))))
+            containers = convert(client.containers(), list[Container]) if networks else []
+        return DockerView(networks=tuple(to_view(network, containers) for network in networks))
+
+    def events(self) -> Iterator[DockerEvent]:
+        """Answer the events of networks, containers and the daemon, until dockerd ends; raise Unavailable."""
+        with self._explained():
+            self._stream = self._connect().events(decode=True, filters=_EVENTS)
+        return self._read(self._stream)
+
+    def close(self) -> None:
+        """End the events, in whatever thread they are read."""
+        stream = self._stream
+        if stream is not None:
+            # The stream reaches deep into urllib3 to find its socket, and may find none.
+            with suppress(OSError, AttributeError):
+                stream.close()
+
+    def _read(self, stream: Iterable[dict[str, Any]]) -> Iterator[DockerEvent]:
+        with self._explained():
+            for event in stream:
+                yield DockerEvent(str(event.get("Type")), str(event.get("Action")))
+
+    def _connect(self) -> Any:
+        from docker import APIClient  # noqa: PLC0415 - 8 MiB and 80 ms that nothing else of dni needs
+
+        return APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=ANSWER_SECONDS)
+
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
+        """Give the client to one thread at a time; drop it after a failure, as dockerd may come back another."""
+        with self._lock:
+            try:
+                with self._explained():
+                    self._client = self._client or self._connect()
+                    yield self._client
+            except Unavailable:
+                self._client = None
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except _failures() as error:
+            raise Unavailable(f"dockerd does not answer at {self._socket}: {_reason(error)}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Answer what docker-py raises: errors of its own, of urllib3, of sockets and requests, of json."""
+    from docker.errors import DockerException  # noqa: PLC0415 - as in _connect
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - as in _connect
+
+    return DockerException, HTTPError, OSError, ValueError
+
+
+def _concerns_dni(network: Network, records: Records) -> bool:
+    """Tell whether a network is ours by its drivers, by its id, or by a pool of ours: plugins can have aliases."""
+    if is_dni(network.driver) or is_dni(network.ipam_driver):
+        return True
+    if network.id in {known.id for known in records.networks}:
+        return True
+    pools = {str(pool.subnet) for pool in records.pools if pool.subnet is not None}
+    return network.ipam_driver not in _BUILT_IN_IPAM and not pools.isdisjoint(network.subnets())
+
+
+def _inspected(client: Any, ids: Iterable[str]) -> Iterator[Network]:
+    from docker.errors import NotFound  # noqa: PLC0415 - as in _connect
+
+    for network in ids:
+        # Gone since it was listed.
+        with suppress(NotFound):
+            yield convert(client.inspect_network(network), Network)
+
+
+def _reason(error: BaseException) -> str:
+    """Answer what the operating system said, which the libraries wrap several times over; else one line of theirs."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for inner in (seen, *seen.args):
+            if isinstance(inner, OSError) and inner.strerror:
+                return inner.strerror
+        if "timed out" in str(seen).lower():
+            return f"no answer within {ANSWER_SECONDS} s"
+        seen = seen.__cause__ or seen.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]

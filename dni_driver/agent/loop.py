@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A step that is done again and again, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from dni_driver.agent.problems import Problems
+from dni_driver.core.errors import DniError
+
+log = structlog.get_logger(__name__)
+
+FIRST_RETRY = 1.0
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a step is done, in seconds.
+
+    `every`: from the end of one to the next; `settle`: after being woken, for more news to come in; `rest`: at the
+    least, in multiples of what the step took.
+    """
+
+    every: float
+    settle: float = 0.0
+    rest: float = 0.0
+
+
+Step = Callable[[], Sequence[str]]
+"""Does something, and answers in words what is wrong about it."""
+
+
+class Loop:
+    """Does a step until it is stopped. What the step raises is reported, and it is done again a little later."""
+
+    def __init__(self, name: str, step: Step, pace: Pace, problems: Problems) -> None:
+        """Do nothing yet."""
+        self._name = name
+        self._step = step
+        self._pace = pace
+        self._problems = problems
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name=f"dni-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Do the first step now."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Do the next step soon."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Do no further step."""
+        self._stopping.set()
+        self._woken.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the step at hand."""
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._woken.clear()
+            started = time.monotonic()
+            self._do()
+            took = time.monotonic() - started
+            self._stopping.wait(took * self._pace.rest)
+            if self._woken.wait(self._pause(took)):
+                self._stopping.wait(self._pace.settle)
+
+    def _do(self) -> None:
+        try:
+            problems = self._step()
+        except DniError as error:
+            self._failed(str(error))
+        except Exception as error:
+            log.exception("a step failed unexpectedly", part=self._name)
+            self._failed(f"{self._name} failed unexpectedly ({type(error).__name__}: {error}): the log says more")
+        else:
+            self._failures = 0
+            self._problems.report(self._name, problems)
+
+    def _failed(self, problem: str) -> None:
+        self._failures += 1
+        self._problems.report(self._name, (problem,))
+
+    def _pause(self, took: float) -> float:
+        """Answer how long to wait: after failures in a row 1, 2, 4 ... seconds, but no longer than usual."""
+        if took > self._pace.every:
+            self._failures = min(self._failures, 1)
+        if not self._failures:
+            return self._pace.every
+        return min(self._pace.every, FIRST_RETRY * 2.0 ** min(self._failures - 1, 16))

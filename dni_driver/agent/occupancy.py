@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What on this host uses an overlay."""
+
+from __future__ import annotations
+
+from dni_driver.core.errors import InUse
+from dni_driver.core.overlays import FAMILIES
+from dni_driver.core.records import AddressState, pool_id
+from dni_driver.store import Transaction, addresses, networks, pools
+from dni_driver.store.addresses import describe
+
+
+def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
+    """Raise InUse, naming what uses an overlay and how to end that; nothing raised: it can be removed."""
+    network = networks.of_overlay(tx, overlay)
+    if network is not None:
+        raise InUse(
+            f"overlay {overlay!r} has the Docker network {network.label!r} on this host: remove that first "
+            f"(docker network rm {network.label})"
+        )
+    for family in FAMILIES:
+        for record in addresses.of_pool(tx, pool_id(overlay, family)):
+            if record.state is not AddressState.FREE:
+                raise InUse(
+                    f"address {record.address} of overlay {overlay!r} is in use by {describe(record)}: end that "
+                    f"first; if nothing has it, `dni repair` frees it"
+                )
+    if any(
+        pool.overlay == overlay and pool.uses and abs(now - pool.since) < pools.CREATION_SECONDS
+        for pool in pools.every(tx)
+    ):
+        raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")

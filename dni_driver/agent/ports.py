@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent needs of the world around it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address
+from typing import Protocol
+
+import msgspec
+
+from dni_driver.core.overlays import Address
+from dni_driver.core.records import Records
+from dni_driver.core.views import DockerView, KernelView
+from dni_driver.core.wanted import Link, Wanted
+
+
+class Kernel(Protocol):
+    """The kernel of this host; its methods raise KernelError."""
+
+    def agent_address(self) -> IPv4Address:
+        """Answer the address this host is best known by; 127.0.0.1 where it has no other."""
+
+    def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
+        """Make the kernel as wanted; answer in words what was changed."""
+
+    def observe(self, wanted: Wanted) -> KernelView:
+        """Answer what the kernel has of ours."""
+
+    def detach(self, endpoints: Iterable[str]) -> None:
+        """Delete the links of endpoints in the background."""
+
+    def answers(self, address: Address) -> bool:
+        """Tell whether anybody answers for an address on its bridge."""
+
+    def ifname_in_sandbox(self, link: Link) -> str | None:
+        """Answer what a link is called inside its sandbox, once libnetwork has moved it there."""
+
+
+class DockerEvent(msgspec.Struct, frozen=True):
+    """Something that happened in dockerd: `network connect`, `container start`, `daemon reload`."""
+
+    kind: str
+    action: str
+
+
+class Docker(Protocol):
+    """dockerd, asked over its API; its methods raise Unavailable."""
+
+    def version(self) -> str:
+        """Answer the version of the engine."""
+
+    def view(self, records: Records) -> DockerView:
+        """Answer the networks that use dni, or that the records know."""
+
+    def events(self) -> Iterator[DockerEvent]:
+        """Answer the events of networks, containers and the daemon, as they happen, until dockerd ends."""
+
+    def close(self) -> None:
+        """End whatever waits for dockerd."""
+
+
+class Time(msgspec.Struct, frozen=True, kw_only=True):
+    """`clock` dates records, in seconds since 1970; `monotonic` measures, and nobody sets it."""
+
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep

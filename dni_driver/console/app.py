@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator API: JSON in and out, under /v1. An error is `{"error": TEXT}`, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import structlog
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from dni_driver.console.operations import Operations
+from dni_driver.core.deadline import deadline
+from dni_driver.core.errors import (
+    DniError,
+    Exhausted,
+    InUse,
+    MalformedRequest,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+from dni_driver.core.invariants import Finding
+from dni_driver.core.overlays import Network, Overlay, define
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 20.0
+REPAIR_SECONDS = 60.0
+"""A repair asks every address that it would free whether somebody has it, a second each."""
+LARGEST_BODY = 1 << 16
+
+_STATUS = (
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (InUse, HTTPStatus.CONFLICT),
+    (Exhausted, HTTPStatus.CONFLICT),
+    (Refused, HTTPStatus.BAD_REQUEST),
+    (MalformedRequest, HTTPStatus.BAD_REQUEST),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/overlays."""
+
+    name: str
+    subnet: str | None = None
+    prefix: int | None = None
+    subnet6: str | None = None
+    prefix6: int | None = None
+    backend: Literal["vxlan", "direct", "auto"] = "vxlan"
+
+    def overlay(self) -> Overlay:
+        """Answer the overlay that is meant; raise Refused with the rule it breaks."""
+        given = [
+            subnet
+            for subnet in (
+                _subnet("subnet", self.subnet, self.prefix),
+                _subnet("subnet6", self.subnet6, self.prefix6),
+            )
+            if subnet is not None
+        ]
+        return define(self.name, given, (self.prefix, self.prefix6), self.backend)
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of an order that needs no words."""
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """The answer of POST /v1/check."""
+
+    findings: list[Finding]
+
+
+def create_app(operations: Operations) -> Flask:
+    """Build the app around what the agent can do."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    for rule, method, view in _routes(operations):
+        app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _any_error)
+    return app
+
+
+def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Response]]]:
+    def define_overlay() -> Any:
+        return operations.define_overlay(_body(NewOverlay).overlay())
+
+    def remove_overlay(name: str) -> Any:
+        operations.remove_overlay(name)
+        return {}
+
+    def addresses() -> Any:
+        query = _query("overlay", "all")
+        return operations.addresses(query.get("overlay"), with_free=_is_set(query, "all"))
+
+    def check() -> Any:
+        _body(Nothing)
+        return Findings(operations.check())
+
+    def repair() -> Any:
+        _body(Nothing)
+        return operations.repair()
+
+    return [
+        ("/v1/status", "GET", _view(operations.status)),
+        ("/v1/overlays", "GET", _view(operations.overlays)),
+        ("/v1/overlays", "POST", _view(define_overlay, HTTPStatus.CREATED)),
+        ("/v1/overlays/<name>", "DELETE", _view(remove_overlay)),
+        ("/v1/addresses", "GET", _view(addresses)),
+        ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
+        ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
+    ]
+
+
+def _view(
+    operation: Callable[..., Any], status: HTTPStatus = HTTPStatus.OK, seconds: float = ANSWER_SECONDS
+) -> Callable[..., Response]:
+    def view(**parts: str) -> Response:
+        with deadline(seconds):
+            return _json(operation(**parts), status)
+
+    return view
+
+
+def _body(kind: type[B]) -> B:
+    """Decode the body; raise MalformedRequest naming what is wrong and what is allowed."""
+    try:
+        return msgspec.json.decode(request.get_data(cache=False) or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        allowed = ", ".join(kind.__struct_fields__) or "nothing"
+        raise MalformedRequest(f"the request body is not understood: {error}; allowed: {allowed}") from None
+
+
+def _query(*allowed: str) -> dict[str, str]:
+    for key in request.args:
+        if key not in allowed:
+            raise MalformedRequest(f"query parameter {key!r} is not known: use {', '.join(allowed)}")
+    return request.args.to_dict()
+
+
+def _is_set(query: dict[str, str], key: str) -> bool:
+    value = query.get(key, "0")
+    if value not in ("0", "1"):
+        raise MalformedRequest(f"query parameter {key}={value!r} is neither 0 nor 1")
+    return value == "1"
+
+
+def _subnet(key: str, text: str | None, prefix: int | None) -> Network | None:
+    if text is None:
+        if prefix is not None:
+            raise Refused(f"an agent prefix of {prefix} needs {key}")
+        return None
+    kind, example = (IPv4Network, "10.64.0.0/16") if key == "subnet" else (IPv6Network, "fd01:d::/64")
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise Refused(f"{key} {text!r} cannot be used: {error}; write it like {example}") from None
+
+
+def _json(answer: Any, status: int) -> Response:
+    return Response(msgspec.json.encode(answer), status=status, content_type="application/json")
+
+
+def _http_error(error: HTTPException) -> Response:
+    texts = {
+        404: f"there is nothing at {request.path[:80]!r}",
+        405: f"{request.method} is not possible at {request.path[:80]!r}",
+        413: f"the request is longer than {LARGEST_BODY} bytes",
+    }
+    status = error.code or 500
+    return _json({"error": texts.get(status, str(error.description))}, status)
+
+
+def _any_error(error: Exception) -> Response:
+    if not isinstance(error, DniError):
+        log.error("failed", request=f"{request.method} {request.path}", exc_info=error)
+        text = f"dni failed unexpectedly ({type(error).__name__}): the log of the agent says more"
+        return _json({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    log.info("refused", request=f"{request.method} {request.path}", error=str(error))
+    return _json({"error": str(error)}, status)

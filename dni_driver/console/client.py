@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the operator API of the agent on this host. Imports neither Flask nor anything else that is slow."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from dni_driver.core.errors import DniError, InUse, NotFound, Refused, Unavailable
+
+PATIENCE = 90.0
+"""Seconds: longer than the longest deadline of the API."""
+
+_ERRORS: dict[int, type[DniError]] = {
+    HTTPStatus.BAD_REQUEST: Refused,
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.CONFLICT: InUse,
+    HTTPStatus.SERVICE_UNAVAILABLE: Unavailable,
+}
+
+
+class Console:
+    """The operator API at a socket, each call on a connection of its own.
+
+    Calls answer decoded JSON, and raise the error of core that the agent answered with: NotFound, InUse, Refused,
+    Unavailable (also where nobody answers), DniError.
+    """
+
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        """Take the socket's path, and the seconds to wait for an answer."""
+        self._path = path
+        self._patience = patience
+
+    def get(self, target: str) -> Any:
+        """GET a path with its query."""
+        return self._ask("GET", target)
+
+    def post(self, target: str, body: Mapping[str, Any]) -> Any:
+        """POST a JSON object to a path."""
+        return self._ask("POST", target, json.dumps(body).encode())
+
+    def delete(self, target: str) -> Any:
+        """DELETE a path."""
+        return self._ask("DELETE", target)
+
+    def _ask(self, method: str, target: str, body: bytes | None = None) -> Any:
+        connection = _Connection(self._path, self._patience)
+        try:
+            connection.request(method, target, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return _read(response.status, response.read(), self._path)
+        except PermissionError:
+            raise Unavailable(f"you may not open {self._path}: use sudo dni ..., or join its group") from None
+        except TimeoutError:
+            raise Unavailable(f"the dni agent at {self._path} took longer than {self._patience:g} s") from None
+        except (OSError, http.client.HTTPException):
+            raise Unavailable(
+                f"the dni agent does not answer at {self._path}: start it with `dni up` or dni-agent.service"
+            ) from None
+        finally:
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, patience: float) -> None:
+        super().__init__("localhost")
+        self._path = path
+        self._patience = patience
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._patience)
+        self.sock.connect(str(self._path))
+
+
+def _read(status: int, body: bytes, path: Path) -> Any:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        raise DniError(f"what answers at {path} is not the dni agent (status {status})") from None
+    if status < HTTPStatus.BAD_REQUEST:
+        return answer
+    text = answer.get("error") if isinstance(answer, dict) else None
+    raise _ERRORS.get(status, DniError)(text or f"the dni agent at {path} answered with status {status}")

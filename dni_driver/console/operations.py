@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator API asks of the agent. Errors are those of core: they say what people are told."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dni_driver.core.invariants import Finding
+from dni_driver.core.overlays import Overlay
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
+
+
+class Operations(Protocol):
+    """Called from several threads at a time."""
+
+    def status(self) -> Status:
+        """Answer how this host is."""
+
+    def overlays(self) -> list[OverlayReport]:
+        """Answer all overlays, by name."""
+
+    def define_overlay(self, overlay: Overlay) -> OverlayReport:
+        """Define an overlay in the whole cluster, and take part in it; the same once more is no error."""
+
+    def remove_overlay(self, name: str) -> None:
+        """Remove an overlay; raise NotFound, or InUse naming what uses it."""
+
+    def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
+        """Answer who has which address, of one overlay (or raise NotFound) or of all."""
+
+    def check(self) -> list[Finding]:
+        """Answer what is wrong with store, kernel and Docker."""
+
+    def repair(self) -> Repair:
+        """Mend what can be mended, and answer what was done and what is left."""
