@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import click
@@ -19,9 +19,12 @@ from dni_driver import __version__
 from dni_driver.cli import views
 from dni_driver.cli.settings import DEFAULT_FILE, Settings, load
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
 
 if TYPE_CHECKING:
     from dni_driver.console.client import Console
+
+R = TypeVar("R")
 
 _HELP_WIDTH = 100
 
@@ -76,8 +79,16 @@ class _Named(msgspec.Struct, frozen=True):
 as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 
 
-def _show(answer: Any, view: Callable[[Any], str], *, as_json: bool) -> None:
-    click.echo(json.dumps(answer, indent=2) if as_json else view(answer))
+def _show(answer: Any, kind: type[R], view: Callable[[R], str], *, as_json: bool) -> R:
+    """Write what the agent answered, and answer it as what it is; raise Unavailable where it is something else."""
+    try:
+        report = msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise Unavailable(
+            f"the agent's answer is not understood ({error}): is it of another version than this dni?"
+        ) from None
+    click.echo(json.dumps(answer, indent=2) if as_json else view(report))
+    return report
 
 
 class _InOrder(click.Group):
@@ -125,7 +136,7 @@ def up(named: _Named) -> None:
 @click.pass_obj
 def status(named: _Named, *, as_json: bool) -> None:
     """Show this host, its overlays, and how full they are."""
-    _show(named.console().get("/v1/status"), views.status, as_json=as_json)
+    _show(named.console().get("/v1/status"), Status, views.status, as_json=as_json)
 
 
 @dni.group()
@@ -138,7 +149,7 @@ def overlay() -> None:
 @click.pass_obj
 def overlay_ls(named: _Named, *, as_json: bool) -> None:
     """List the overlays, and how full they are here."""
-    _show(named.console().get("/v1/overlays"), views.overlays, as_json=as_json)
+    _show(named.console().get("/v1/overlays"), list[OverlayReport], views.overlays, as_json=as_json)
 
 
 @overlay.command("create")
@@ -160,18 +171,17 @@ def overlay_create(named: _Named, /, *, as_json: bool, **overlay: str | int | No
     NAME has 1 to 13 characters of a-z, 0-9, '-' and '_'. At least one subnet is needed.
     """
     wanted = {key: value for key, value in overlay.items() if value is not None}
-    _show(named.console().post("/v1/overlays", wanted), views.created, as_json=as_json)
+    _show(named.console().post("/v1/overlays", wanted), OverlayReport, views.created, as_json=as_json)
 
 
 @overlay.command("rm")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("name")
+@as_json
 @click.pass_obj
-def overlay_rm(named: _Named, names: tuple[str, ...]) -> None:
-    """Remove overlays that no Docker network uses."""
-    console = named.console()
-    for name in names:
-        console.delete(f"/v1/overlays/{quote(name, safe='')}")
-        click.echo(name)
+def overlay_rm(named: _Named, name: str, *, as_json: bool) -> None:
+    """Remove an overlay that no Docker network uses."""
+    named.console().delete(f"/v1/overlays/{quote(name, safe='')}")
+    _show({"removed": name}, views.Removed, views.removed, as_json=as_json)
 
 
 @dni.group()
@@ -190,7 +200,7 @@ def address_ls(named: _Named, *, overlay: str | None, free_too: bool, as_json: b
     if free_too:
         query["all"] = "1"
     path = f"/v1/addresses?{urlencode(query)}" if query else "/v1/addresses"
-    _show(named.console().get(path), views.addresses, as_json=as_json)
+    _show(named.console().get(path), list[AddressReport], views.addresses, as_json=as_json)
 
 
 @dni.command()
@@ -201,9 +211,8 @@ def check(named: _Named, *, as_json: bool) -> int:
 
     Changes nothing. Each thing found comes with what mends it; the exit status is then 1.
     """
-    answer = named.console().post("/v1/check", {})
-    _show(answer, views.check, as_json=as_json)
-    return FOUND if answer["findings"] else 0
+    report = _show(named.console().post("/v1/check", {}), views.Check, views.check, as_json=as_json)
+    return FOUND if report.findings else 0
 
 
 @dni.command()
@@ -215,9 +224,8 @@ def repair(named: _Named, *, as_json: bool) -> int:
     Makes the kernel as the records want it, and frees what leaked for long enough. What is left is shown; the
     exit status is then 1.
     """
-    answer = named.console().post("/v1/repair", {})
-    _show(answer, views.repair, as_json=as_json)
-    return FOUND if answer["findings"] else 0
+    report = _show(named.console().post("/v1/repair", {}), Repair, views.repair, as_json=as_json)
+    return FOUND if report.findings else 0
 
 
 @dni.group()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -27,11 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _status(argv: Sequence[str] | None) -> int:
     try:
         outcome = dni.main(argv, prog_name="dni", standalone_mode=False)
-        sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        return _stop_writing()
     except Exception as error:  # noqa: BLE001 - the last edge: people get a line, never a traceback
         return _explain(error)
     return outcome if isinstance(outcome, int) else 0
@@ -54,9 +50,3 @@ def _explain(error: Exception) -> int:
             text, status = f"unexpected {type(error).__name__}: {error}", FAILED
     click.echo(f"dni: {' '.join(text.split())}", err=True)
     return status
-
-
-def _stop_writing() -> int:
-    """End quietly where the reader has gone (`dni address ls | head`)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

@@ -5,19 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from dni_driver.cli import lifeline, locks
 from dni_driver.cli.listening import handed_over, listen
 from dni_driver.cli.settings import Settings
+from dni_driver.console.client import Console
+from dni_driver.core.deadline import within
 from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.wanted import wanted
 from dni_driver.kernel import Kernel
 from dni_driver.plugin.app import create_app
-from dni_driver.plugin.ipam_driver import IpamDriver
+from dni_driver.plugin.ipam_driver import AGENT_SECONDS, IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.serving import serve
 from dni_driver.store import Store
@@ -52,7 +57,7 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
     kernel = Kernel(settings.run.directory)
     _mend(kernel, store)
     network = NetworkDriver(store, kernel)
-    ipam = IpamDriver(store, kernel, _define, settings.overlay.name)
+    ipam = IpamDriver(store, kernel, partial(_define, settings.api.socket), settings.overlay.name)
     try:
         yield create_app(network, ipam)
     finally:
@@ -70,8 +75,10 @@ def _mend(kernel: Kernel, store: Store) -> None:
             log.info("mended", change=change)
 
 
-def _define(overlay: Overlay) -> None:
-    raise NotImplementedError
+def _define(console: Path, overlay: Overlay) -> None:
+    """Have the agent define an overlay in the cluster, while dockerd waits."""
+    body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
+    Console(console, within(AGENT_SECONDS)).post("/v1/overlays", body)
 
 
 def _close(kernel: Kernel, store: Store) -> None:

@@ -17,5 +17,5 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _column(title: str, cells: Sequence[object]) -> list[str]:
     texts = [title, *("-" if cell is None else str(cell) for cell in cells)]
     width = max(map(len, texts))
-    numbers = all(isinstance(cell, int) for cell in cells)
+    numbers = any(isinstance(cell, int) for cell in cells)
     return [text.rjust(width) if numbers else text.ljust(width) for text in texts]

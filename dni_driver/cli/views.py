@@ -1,101 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answers of the operator API as text for people."""
+"""The agent's reports as text for people."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from dni_driver.cli.tables import table
-
-Answer = Mapping[str, Any]
-"""A JSON object as the operator API gives it."""
+from dni_driver.core.allocation import Usage
+from dni_driver.core.invariants import Finding
+from dni_driver.core.overlays import Family
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
 
 _SHORT_ID = 12
+_ALL_IS_WELL = "All is well: records, kernel and Docker agree."
 
 
-def status(answer: Answer) -> str:
+class Check(msgspec.Struct, frozen=True):
+    """What POST /v1/check answers."""
+
+    findings: list[Finding]
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What `dni overlay rm` answers."""
+
+    removed: str
+
+
+def status(report: Status) -> str:
     """Show a host: who it is, what it rests on, its overlays, its problems."""
-    docker = answer["docker"]
-    facts = [
-        ("agent", answer["agent"]),
-        ("registry", answer["registry"]),
-        ("store", answer["store"]),
-        ("docker", docker["version"] if docker["reachable"] else f"not reachable: {docker['error']}"),
-        ("dni", answer["version"]),
+    docker = report.docker
+    facts = (
+        ("agent", report.agent or "not known yet"),
+        ("registry", report.registry),
+        ("store", report.store),
+        ("docker", docker.version if docker.reachable else f"not reachable: {docker.error}"),
+        ("dni", report.version),
+    )
+    parts = [
+        "\n".join(f"{name:<10}{value}" for name, value in facts),
+        overlays(report.overlays),
+        "\n".join(f"problem: {problem}" for problem in report.problems),
     ]
-    problems = [f"problem: {problem}" for problem in answer["problems"]]
-    lines = [f"{name:<10}{'-' if value is None else value}" for name, value in facts]
-    return "\n\n".join(filter(None, ["\n".join(lines), overlays(answer["overlays"]), "\n".join(problems)]))
+    return "\n\n".join(filter(None, parts))
 
 
-def overlays(answer: Sequence[Answer]) -> str:
+def overlays(reports: Sequence[OverlayReport]) -> str:
     """Show overlays, a line for each family."""
-    if not answer:
+    if not reports:
         return "There is no overlay yet: dni overlay create NAME --subnet 10.64.0.0/16"
     titles = ("OVERLAY", "SUBNET", "PER AGENT", "DOCKER HALF", "SIZE", "USED", "RESERVED", "FREE", "NETWORK")
-    return table(titles, [row for overlay in answer for row in _overlay_rows(overlay)])
+    return table(titles, [row for report in reports for row in _overlay_rows(report)])
 
 
-def _overlay_rows(overlay: Answer) -> Iterable[tuple[object, ...]]:
-    network = overlay["network"] and overlay["network"]["name"]
-    families = (("subnet", "prefix", "v4", "."), ("subnet6", "prefix6", "v6", ":"))
-    for subnet, prefix, family, mark in families:
-        if overlay[subnet]:
-            halves = ", ".join(half for half in overlay["docker_halves"] if mark in half) or None
-            usage = overlay["usage"][family] or {}
-            counts = (usage.get(key) for key in ("size", "used", "reserved", "free"))
-            yield (overlay["name"], overlay[subnet], f"/{overlay[prefix]}", halves, *counts, network)
+def _overlay_rows(report: OverlayReport) -> Iterator[tuple[object, ...]]:
+    if report.subnet:
+        yield _overlay_row(report, report.subnet, report.prefix, 4, report.usage.v4)
+    if report.subnet6:
+        yield _overlay_row(report, report.subnet6, report.prefix6, 6, report.usage.v6)
 
 
-def created(overlay: Answer) -> str:
+def _overlay_row(
+    report: OverlayReport, subnet: str, prefix: int | None, family: Family, usage: Usage | None
+) -> tuple[object, ...]:
+    halves = [half for half in report.docker_halves if (":" in half) == (family == 6)]  # noqa: PLR2004
+    counts = (usage.size, usage.used, usage.reserved, usage.free) if usage else (None, None, None, None)
+    network = report.network.name if report.network else None
+    return report.name, subnet, f"/{prefix}", ", ".join(halves) or None, *counts, network
+
+
+def created(report: OverlayReport) -> str:
     """Show a new overlay, and the command that makes its Docker network where there is none yet."""
-    name = overlay["name"]
-    if overlay["network"]:
-        return overlays([overlay])
-    command = f"docker network create -d dni --ipam-driver dni --ipam-opt overlay={name} {name}"
-    return f"{overlays([overlay])}\n\nIts Docker network on this host: {command}"
+    shown = overlays([report])
+    if report.network:
+        return shown
+    command = f"docker network create -d dni --ipam-driver dni --ipam-opt overlay={report.name} {report.name}"
+    return f"{shown}\n\nIts Docker network on this host: {command}"
 
 
-def addresses(answer: Sequence[Answer]) -> str:
+def removed(report: Removed) -> str:
+    """Show what is gone."""
+    return report.removed
+
+
+def addresses(reports: Sequence[AddressReport]) -> str:
     """Show addresses and who holds them."""
-    if not answer:
+    if not reports:
         return "No address is in use."
     titles = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
-    return table(titles, [_address_row(record) for record in answer])
+    return table(titles, [_address_row(report) for report in reports])
 
 
-def _address_row(record: Answer) -> tuple[object, ...]:
-    return (
-        record["address"],
-        record["state"],
-        record["overlay"],
-        record["container"],
-        _short(record["endpoint"]),
-        _short(record["network"]),
-        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["since"])),
-    )
+def _address_row(report: AddressReport) -> tuple[object, ...]:
+    endpoint = report.endpoint and report.endpoint[:_SHORT_ID]
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.since))
+    return report.address, report.state, report.overlay, report.container, endpoint, report.network, since
 
 
-def _short(identifier: str | None) -> str | None:
-    return identifier and identifier[:_SHORT_ID]
-
-
-def check(answer: Answer) -> str:
+def check(report: Check) -> str:
     """Show what does not agree, and what mends it."""
-    return _findings(answer["findings"]) or "All is well: records, kernel and Docker agree."
+    return _findings(report.findings)
 
 
-def repair(answer: Answer) -> str:
+def _findings(found: Sequence[Finding]) -> str:
+    lines = (f"{finding.about}: {finding.problem}\n  to mend it: {finding.mend}" for finding in found)
+    return "\n".join(lines) or _ALL_IS_WELL
+
+
+def repair(report: Repair) -> str:
     """Show what was mended, and what is left."""
-    done = [f"changed: {change}" for change in answer["changed"]]
-    done += [f"freed: {freed}" for freed in answer["freed"]]
-    left = _findings(answer["findings"])
-    return "\n".join([*done, left or "All is well: records, kernel and Docker agree."])
-
-
-def _findings(findings: Sequence[Answer]) -> str:
-    return "\n".join(
-        f"{finding['about']}: {finding['problem']}\n  to mend it: {finding['mend']}" for finding in findings
-    )
+    changed = [f"changed: {change}" for change in report.changed]
+    freed = [f"freed: {freed}" for freed in report.freed]
+    return "\n".join([*changed, *freed, _findings(report.findings)])

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dni serve agent`: the program that works in the background and answers people."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn
+
+import structlog
+
+from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.docker import DockerDaemon
+from dni_driver.cli import locks, systemd
+from dni_driver.cli.serve_plugin import PREDECESSOR_SECONDS
+from dni_driver.cli.settings import Settings
+from dni_driver.console.app import create_app
+from dni_driver.console.server import Server
+from dni_driver.kernel import Kernel
+from dni_driver.registry import open_registry
+from dni_driver.store import Store
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+log = structlog.get_logger(__name__)
+
+_STUCK_SECONDS = 9
+"""After SIGTERM, until the kernel ends what does not end by itself; `dni up` waits 10 s."""
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; raise Unavailable where an agent runs already, StoreError, SettingsError."""
+    locks.take(settings.run.directory / "agent.lock", "`dni serve agent`", PREDECESSOR_SECONDS)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    with ExitStack() as resources:
+        agent = _open(settings, resources)
+        server = Server(create_app(agent), settings.api.socket)
+        resources.callback(agent.stop)
+        agent.start()
+        systemd.notify("READY=1")
+        server.run()
+
+
+def _open(settings: Settings, resources: ExitStack) -> Agent:
+    """Open what the agent rests on; `resources` closes it, last opened first."""
+    directory = settings.store.directory
+    store = Store(directory / "dni.db")
+    resources.callback(store.close)
+    registry = open_registry(settings.registry.url, directory)
+    resources.callback(registry.close)
+    kernel = Kernel(settings.run.directory)
+    resources.callback(kernel.close)
+    return Agent(
+        store=store,
+        kernel=kernel,
+        registry=registry,
+        docker=DockerDaemon(settings.docker.socket),
+        options=Options(
+            default_overlay=settings.overlay.overlay(),
+            registry=settings.registry.url,
+            agent_ip=settings.agent.ip,
+            claim_grace=settings.collector.claim_grace,
+            grace=settings.collector.grace,
+        ),
+    )
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Leave what the main thread does; a thread that hangs may not keep the process for ever."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    signal.alarm(_STUCK_SECONDS)
+    raise SystemExit(0)
