@@ -35,7 +35,7 @@ def test_a_free_address_does_not_answer_and_that_is_known_soon(dcos: Host, addre
     dcos.container(DCOS)
     began = time.monotonic()
     assert not answers(dcos, address)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2
 
 
 def test_a_memory_of_who_has_gone_is_no_answer(dcos: Host) -> None:

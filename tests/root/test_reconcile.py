@@ -179,13 +179,11 @@ def test_what_a_crash_left_of_a_deletion_is_deleted(dcos: Host) -> None:
     assert call(dcos, two.address.ip)
 
 
-def test_many_dead_links_go_in_about_the_time_of_one(dcos: Host) -> None:
-    dead = [link(DCOS, number) for number in range(50)]
-    for each in dead:
-        dcos.run(dcos.kernel.attach, each)
-    began = time.monotonic()
-    dcos.reconcile()
-    assert time.monotonic() - began < 50 * 0.018 / 2, "one by one takes 50 times 18 ms"
+def test_many_dead_links_go_at_once(dcos: Host) -> None:
+    for number in range(50):
+        dcos.run(dcos.kernel.attach, link(DCOS, number))
+    (change,) = dcos.reconcile()
+    assert change.endswith(" and 45 more")
     assert "dni" not in dcos.sh("ip -o link show type veth")
 
 
