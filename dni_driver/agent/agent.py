@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from ipaddress import IPv4Address
+from time import monotonic
 
 import msgspec
 
@@ -98,8 +99,9 @@ class Agent:
         for loop in self._loops():
             loop.stop()
         self._docker.close()
+        ends = monotonic() + _STOP_SECONDS
         for loop in self._loops():
-            loop.join(_STOP_SECONDS)
+            loop.join(max(0.0, ends - monotonic()))
 
     def status(self) -> reports.Status:
         """Answer how this host is."""

@@ -152,10 +152,14 @@ def _lost_pools(records: Records, docker: DockerView) -> Iterator[LostPool]:
 
 
 def _wrong_uses(records: Records, docker: DockerView) -> Iterator[WrongUses]:
-    """Answer the counts to put right; more than none is as good as one for an overlay, which has one network."""
+    """Answer the counts to put right.
+
+    An overlay has one network: any count is as good as one. A plain pool without networks is lost altogether.
+    """
     for pool in records.pools:
         right = len(_networks_on(pool, records, docker))
-        if (right != pool.uses) if pool.overlay is None else (pool.uses and not right):
+        is_wrong = right != pool.uses if pool.overlay is None else pool.uses > 0
+        if is_wrong and bool(right) == (pool.overlay is None):
             yield WrongUses(id=pool.id, since=pool.since, uses=pool.uses, right=right)
 
 
@@ -221,4 +225,4 @@ def describe(leak: Leak) -> tuple[str, str]:
         case LostPool(id=name):
             return f"pool {name}", "is recorded, but no Docker network uses it"
         case WrongUses(id=name, uses=uses, right=right):
-            return f"pool {name}", f"counts {uses} uses, but Docker has {right} networks on it"
+            return f"pool {name}", f"counts {uses} uses, but in Docker it has {right}"

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent meets in its tests: a kernel where containers may answer, a Docker that shows what it is told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, ip_address, ip_interface
+
+from dni_driver.agent.ports import DockerEvent, Time
+from dni_driver.core.errors import Unavailable
+from dni_driver.core.options import NetworkOptions
+from dni_driver.core.overlays import Address
+from dni_driver.core.records import AddressState, EndpointRecord, NetworkRecord, Records
+from dni_driver.core.views import DockerEndpoint, DockerNetwork, DockerView
+from dni_driver.core.wanted import Link
+from dni_driver.store import Store, addresses, endpoints, networks, pools
+from tests.fakes import AGENT, FakeClock, FakeKernel
+
+NETWORK = "d" * 64
+WEB = "1" * 64
+DB = "2" * 64
+SANDBOX = "/run/docker/netns/x"
+
+
+class AgentsKernel(FakeKernel):
+    """A kernel whose containers answer where `alive` says so, and whose links have the names in `ifnames`."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        super().__init__()
+        self.address = AGENT
+        self.alive: set[str] = set()
+        self.ifnames: dict[str, str] = {}
+        self.detached: list[str] = []
+        self.reconciled = threading.Event()
+
+    def agent_address(self) -> IPv4Address:
+        """Answer the address of the moment."""
+        return self.address
+
+    def answers(self, address: Address) -> bool:
+        """Tell whether an address is alive."""
+        return str(address) in self.alive
+
+    def ifname_in_sandbox(self, link: Link) -> str | None:
+        """Answer the name of a link, by its endpoint."""
+        return self.ifnames.get(link.endpoint)
+
+    def detach(self, endpoints: object) -> None:
+        """Note the endpoints."""
+        self.detached += list(endpoints)  # type: ignore[call-overload]
+
+    def reconcile(self, read_wanted: Callable[[], object]) -> list[str]:
+        """Note that it was called."""
+        try:
+            return super().reconcile(read_wanted)  # type: ignore[arg-type]
+        finally:
+            self.reconciled.set()
+
+
+class FakeDocker:
+    """A Docker that shows `networks`, is away where `away` says why, and passes on what is put into `news`."""
+
+    def __init__(self, *networks: DockerNetwork) -> None:
+        """Begin with some networks."""
+        self.networks = networks
+        self.away: str | None = None
+        self.news: list[DockerEvent] = []
+        self.stream_ends = threading.Event()
+        self.looked = threading.Event()
+        self.when_asked: Callable[[], None] = lambda: None
+
+    def version(self) -> str:
+        """Answer a version."""
+        self._check()
+        return "28.5.2"
+
+    def view(self, _: Records) -> DockerView:
+        """Answer the networks."""
+        self.looked.set()
+        self._check()
+        self.when_asked()
+        return DockerView(networks=self.networks)
+
+    def events(self) -> Iterator[DockerEvent]:
+        """Answer the news there are, and end when told to."""
+        self._check()
+        return self._read()
+
+    def close(self) -> None:
+        """End the events."""
+        self.stream_ends.set()
+
+    def _read(self) -> Iterator[DockerEvent]:
+        yield from self.news
+        self.stream_ends.wait(10)
+
+    def _check(self) -> None:
+        if self.away is not None:
+            raise Unavailable(self.away)
+
+
+def frozen(clock: FakeClock) -> Time:
+    """Answer a time in which sleeping is what makes it pass."""
+    return Time(clock=clock, monotonic=clock, sleep=clock.pass_by)
+
+
+def claim(store: Store, text: str, now: float, state: AddressState = AddressState.CLAIMED) -> None:
+    """Record an address of dcos as dockerd has it after RequestAddress."""
+    with store.write() as tx:
+        addresses.hold(tx, "dcos/v4", ip_address(text), state, now)
+
+
+def create_network(store: Store, now: float) -> None:
+    """Record the Docker network of dcos."""
+    gateway = ip_interface("9.0.0.129/25")
+    assert gateway.version == 4
+    with store.write() as tx:
+        pools.use_overlay(tx, "dcos", 4, None, now)
+        networks.add(
+            tx,
+            NetworkRecord(id=NETWORK, overlay="dcos", options=NetworkOptions(), mtu=1450, gateway=gateway, since=now),
+        )
+
+
+def create_endpoint(store: Store, endpoint: str, text: str, now: float) -> None:
+    """Record an endpoint on dcos in a sandbox, as after Join."""
+    claim(store, text, now)
+    interface = ip_interface(f"{text}/25")
+    assert interface.version == 4
+    record = EndpointRecord(id=endpoint, network=NETWORK, mac="02:42:09:00:00:82", address=interface, since=now)
+    with store.write() as tx:
+        endpoints.add(tx, record)
+        addresses.bind(tx, "dcos/v4", interface.ip, record, now)
+        endpoints.joined(tx, endpoint, SANDBOX)
+
+
+def shown(*containers: tuple[str, str, str]) -> DockerNetwork:
+    """Answer dcos as Docker shows it, with containers as endpoint, name and address."""
+    return DockerNetwork(
+        id=NETWORK,
+        name="dcos",
+        driver="dni",
+        ipam_driver="dni",
+        subnets=("9.0.0.128/25",),
+        addresses=(ip_address("9.0.0.129"),),
+        endpoints=tuple(
+            DockerEndpoint(id=endpoint, container=name, addresses=(ip_address(text),))
+            for endpoint, name, text in containers
+        ),
+    )

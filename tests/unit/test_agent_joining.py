@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host becomes an agent, and stays one through crashes, changes of address, and losses on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+
+import pytest
+
+from dni_driver.agent.joining import Identity, Joining
+from dni_driver.core.errors import InUse, NotFound, Refused, Unavailable
+from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.records import AddressState
+from dni_driver.registry import Lease, Registry, open_registry
+from dni_driver.store import Store, networks, overlays, pools
+from tests.fakes import AGENT, DCOS, FakeClock
+from tests.scratch import fast_directory
+from tests.unit.agents import NETWORK, claim, create_network
+
+OTHER = IPv4Address("192.0.2.20")
+LOOPBACK = IPv4Address("127.0.0.1")
+DEV = define("dev", [ip_network("10.64.0.0/16")])
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with fast_directory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def store(directory: Path) -> Iterator[Store]:
+    store = Store(directory / "dni.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def registry(directory: Path) -> Registry:
+    return open_registry("local", directory)
+
+
+Start = Callable[..., Joining]
+
+
+@pytest.fixture
+def start(store: Store, registry: Registry) -> Start:
+    """Answer how an agent starts, with the address it is found to have."""
+
+    def start(found: IPv4Address = AGENT, default: Overlay = DCOS, configured: IPv4Address | None = None) -> Joining:
+        identity = Identity(store, lambda: found, configured)
+        return Joining(store, registry, identity, default, FakeClock())
+
+    return start
+
+
+def held(store: Store) -> list[str]:
+    with store.read() as tx:
+        return [f"{one.overlay} {one.subnet}" for one in overlays.agent_subnets(tx)]
+
+
+def known(store: Store) -> list[Overlay]:
+    with store.read() as tx:
+        return overlays.every(tx)
+
+
+def agent_ip(store: Store) -> IPv4Address | None:
+    with store.read() as tx:
+        return overlays.agent_ip(tx)
+
+
+def leases(registry: Registry) -> list[tuple[str, str]]:
+    return [(str(lease.agent_ip), str(lease.held.subnet)) for lease in registry.leases()]
+
+
+def test_a_new_host_has_the_default_overlay_and_the_first_agent_subnet(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    assert start().join() == []
+    assert (agent_ip(store), known(store), held(store)) == (AGENT, [DCOS], ["dcos 9.0.0.0/24"])
+    assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
+
+
+def test_a_second_start_writes_nothing(start: Start, store: Store, registry: Registry) -> None:
+    start().join()
+    before = leases(registry)
+    commits: list[str] = []
+    watched = Store(store.path, commits.append)
+    assert Joining(watched, registry, Identity(watched, lambda: AGENT, None), DCOS, FakeClock()).join() == []
+    watched.close()
+    assert (commits, leases(registry)) == ([], before)
+    assert held(store) == ["dcos 9.0.0.0/24"]
+
+
+def test_both_families_are_leased(start: Start, store: Store) -> None:
+    dual = define("dual", [ip_network("10.0.0.0/16"), ip_network("fd01:b::/64")])
+    start(default=dual).join()
+    assert held(store) == ["dual 10.0.0.0/24", "dual fd01:b::/80"]
+
+
+def test_an_overlay_defined_on_another_host_is_joined(start: Start, store: Store, registry: Registry) -> None:
+    start().join()
+    registry.define(DEV)
+    registry.lease("dev", 4, OTHER)
+    start().join()
+    assert held(store) == ["dcos 9.0.0.0/24", "dev 10.64.1.0/24"]
+
+
+def test_a_lease_that_a_crash_kept_out_of_the_store_is_found_again(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    registry.define(DCOS)
+    registry.lease("dcos", 4, AGENT)
+    start().join()
+    assert held(store) == ["dcos 9.0.0.0/24"]
+    assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
+
+
+def test_an_overlay_that_cannot_be_joined_keeps_no_other_from_it(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    registry.define(define("aaa", [ip_network("10.1.0.0/24")], (24, None)))
+    registry.lease("aaa", 4, OTHER)
+    (problem,) = start().join()
+    assert "overlay 'aaa': overlay 'aaa' is full" in problem
+    assert held(store) == ["dcos 9.0.0.0/24"]
+
+
+def test_settings_that_contradict_the_registry_are_told_and_the_registry_holds(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    registry.define(DCOS)
+    (problem,) = start(default=define("dcos", [ip_network("10.0.0.0/8")])).join()
+    assert problem.startswith("the default overlay: overlay 'dcos' exists already, with 9.0.0.0/8")
+    assert held(store) == ["dcos 9.0.0.0/24"]
+
+
+def test_a_configured_agent_ip_is_used_as_it_stands(start: Start, store: Store, registry: Registry) -> None:
+    start(configured=LOOPBACK).join()
+    assert agent_ip(store) == LOOPBACK
+    assert leases(registry) == [("127.0.0.1", "9.0.0.0/24")]
+
+
+def test_an_agent_whose_address_changed_keeps_its_subnets(start: Start, store: Store, registry: Registry) -> None:
+    start().join()
+    create_network(store, 1)
+    assert start(found=OTHER).join() == []
+    assert (agent_ip(store), held(store)) == (OTHER, ["dcos 9.0.0.0/24"])
+    assert leases(registry) == [(str(OTHER), "9.0.0.0/24")]
+
+
+def test_a_host_without_network_keeps_the_address_it_was_known_by(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    start().join()
+    start(found=LOOPBACK).join()
+    assert agent_ip(store) == AGENT
+    assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
+
+
+def test_a_host_that_had_only_its_loopback_takes_a_better_address_while_it_runs(
+    store: Store, registry: Registry
+) -> None:
+    found = [LOOPBACK]
+    joining = Joining(store, registry, Identity(store, lambda: found[-1], None), DCOS, FakeClock())
+    joining.join()
+    assert agent_ip(store) == LOOPBACK
+    found.append(AGENT)
+    joining.join()
+    assert agent_ip(store) == AGENT
+    assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
+
+
+def test_what_containers_use_is_put_back_into_a_registry_that_lost_it(
+    start: Start, store: Store, directory: Path
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    with store.write() as tx:
+        pools.use_overlay(tx, "dev", 4, None, FakeClock().now)
+    for file in directory.glob("registry.db*"):
+        file.unlink()
+    empty = open_registry("local", directory)
+    again = Joining(store, empty, Identity(store, lambda: AGENT, None), DCOS, FakeClock())
+    assert again.join() == []
+    assert empty.overlays() == [DCOS, DEV]
+    assert [lease.held for lease in empty.leases(AGENT)] == [
+        AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")),
+        AgentSubnet(overlay="dev", subnet=ip_network("10.64.0.0/24")),
+    ]
+    assert held(store) == ["dcos 9.0.0.0/24", "dev 10.64.0.0/24"]
+
+
+def test_an_overlay_removed_elsewhere_is_forgotten_where_nothing_uses_it(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    registry.remove("dev")
+    assert joining.join() == []
+    assert known(store) == [DCOS]
+
+
+def test_an_overlay_redefined_elsewhere_is_taken_over_where_nothing_uses_it(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    registry.remove("dev")
+    registry.define(define("dev", [ip_network("10.65.0.0/16")]))
+    joining.join()
+    assert held(store) == ["dcos 9.0.0.0/24", "dev 10.65.0.0/24"]
+
+
+def test_a_subnet_that_another_agent_has_got_is_given_up_where_nothing_uses_it(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    (mine,) = registry.leases()
+    registry.give_back(mine.held, AGENT)
+    registry.lease("dcos", 4, OTHER)
+    assert joining.join() == []
+    assert held(store) == ["dcos 9.0.1.0/24"]
+
+
+def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    create_network(store, FakeClock().now)
+    (mine,) = registry.leases()
+    registry.give_back(mine.held, AGENT)
+    registry.lease("dcos", 4, OTHER)
+    problems = joining.join()
+    assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20" in problems
+    assert held(store)[0] == "dcos 9.0.0.0/24"
+
+
+def test_a_changed_backend_is_taken_over_while_the_overlay_is_in_use(
+    start: Start, store: Store, directory: Path
+) -> None:
+    start().join()
+    create_network(store, 1)
+    for file in directory.glob("registry.db*"):
+        file.unlink()
+    registry = open_registry("local", directory)
+    direct = define("dcos", [ip_network("9.0.0.0/8")], (None, None), "direct")
+    registry.define(direct)
+    Joining(store, registry, Identity(store, lambda: AGENT, None), direct, FakeClock()).join()
+    assert known(store) == [direct]
+    assert held(store) == ["dcos 9.0.0.0/24"]
+
+
+def test_a_defined_overlay_can_be_used_at_once(start: Start, store: Store, registry: Registry) -> None:
+    joining = start()
+    joining.define(DEV)
+    assert agent_ip(store) == AGENT
+    assert held(store) == ["dev 10.64.0.0/24"]
+    joining.define(DEV)
+    assert leases(registry) == [(str(AGENT), "10.64.0.0/24")]
+
+
+def test_a_definition_that_is_refused_leaves_nothing_behind(start: Start, store: Store, registry: Registry) -> None:
+    joining = start()
+    joining.join()
+    with pytest.raises(InUse):
+        joining.define(define("dev", [ip_network("9.9.0.0/16")]))
+    assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
+
+
+def test_a_removed_overlay_is_gone_from_store_and_registry(start: Start, store: Store, registry: Registry) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    joining.remove("dev")
+    assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
+    assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
+    with pytest.raises(NotFound, match="no overlay 'dev'"):
+        joining.remove("dev")
+
+
+def test_an_overlay_can_be_removed_that_only_the_store_or_only_the_registry_knows(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.define(DEV)
+    registry.remove("dev")
+    joining.remove("dev")
+    assert known(store) == []
+    registry.define(DEV)
+    joining.remove("dev")
+    assert registry.overlays() == []
+
+
+def test_the_default_overlay_stays_unless_the_settings_say_otherwise(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    start().join()
+    with pytest.raises(Refused, match="'dcos' is the default overlay"):
+        start().remove("dcos")
+    changed = define("dcos", [ip_network("10.0.0.0/8")])
+    start(default=changed).remove("dcos")
+    assert start(default=changed).join() == []
+    assert known(store) == registry.overlays() == [changed]
+
+
+def dev_in_use(store: Store) -> None:
+    with store.write() as tx:
+        pools.use_overlay(tx, "dev", 4, None, FakeClock().now)
+
+
+def test_an_overlay_with_a_network_is_not_removed(start: Start, store: Store) -> None:
+    joining = start(default=DEV)
+    joining.join()
+    joining.define(DCOS)
+    create_network(store, 1)
+    with store.write() as tx:
+        networks.set_name(tx, NETWORK, "front")
+    with pytest.raises(InUse, match=r"has the Docker network 'front' on this host: .*docker network rm front"):
+        joining.remove("dcos")
+    assert DCOS in known(store)
+
+
+def test_an_overlay_with_an_address_in_use_is_not_removed(start: Start, store: Store) -> None:
+    joining = start(default=DEV)
+    joining.join()
+    joining.define(DCOS)
+    with store.write() as tx:
+        pools.use_overlay(tx, "dcos", 4, None, 1)
+    claim(store, "9.0.0.130", 1, AddressState.RESERVED)
+    with pytest.raises(InUse, match=r"address 9\.0\.0\.130 of overlay 'dcos' is in use .*`dni repair` frees it"):
+        joining.remove("dcos")
+
+
+def test_an_overlay_whose_network_is_being_created_is_not_removed(start: Start, store: Store) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    dev_in_use(store)
+    with pytest.raises(InUse, match="a Docker network is being created on overlay 'dev'"):
+        joining.remove("dev")
+
+
+class _Gone:
+    """A registry that cannot be had."""
+
+    def __getattr__(self, _: str) -> Callable[..., object]:
+        def refuse(*_: object) -> object:
+            raise Unavailable("no registry")
+
+        return refuse
+
+
+def test_without_the_registry_nothing_in_the_store_changes(start: Start, store: Store) -> None:
+    start().join()
+    away = Joining(store, _Gone(), Identity(store, lambda: AGENT, None), DCOS, FakeClock())  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match="no registry"):
+        away.join()
+    assert held(store) == ["dcos 9.0.0.0/24"]
+
+
+class _Halting:
+    """A registry after whose n-th answer the agent dies."""
+
+    def __init__(self, registry: Registry, answers: int) -> None:
+        self._registry = registry
+        self._left = answers
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def answer(*values: object) -> object:
+            if self._left == 0:
+                raise KeyboardInterrupt
+            self._left -= 1
+            answered: object = getattr(self._registry, name)(*values)
+            return answered
+
+        return answer
+
+
+@pytest.mark.parametrize("answers", range(9))
+def test_an_agent_killed_at_any_call_to_the_registry_joins_whole_the_next_time(
+    start: Start, store: Store, registry: Registry, answers: int
+) -> None:
+    dying = Joining(
+        store,
+        _Halting(registry, answers),  # type: ignore[arg-type]
+        Identity(store, lambda: AGENT, None),
+        DCOS,
+        FakeClock(),
+    )
+    with suppress(KeyboardInterrupt):
+        dying.join()
+    assert start().join() == []
+    assert held(store) == ["dcos 9.0.0.0/24"]
+    assert registry.leases() == [
+        Lease(agent_ip=AGENT, held=AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")))
+    ]
