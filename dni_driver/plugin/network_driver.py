@@ -216,5 +216,4 @@ class NetworkDriver:
             return forget_network(tx, network, now)
 
     def _reconcile(self) -> None:
-        for change in self._kernel.reconcile(lambda: wanted(read_all(self._store))):
-            log.info("kernel changed", change=change)
+        self._kernel.reconcile(lambda: wanted(read_all(self._store)))

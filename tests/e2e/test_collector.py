@@ -10,13 +10,13 @@ from tests.lab import Host
 
 def test_containers_removed_while_the_driver_was_down_are_collected(host: Host) -> None:
     create(host, "dcos")
-    start(host, "a")
-    start(host, "b")
+    start(host, "one")
+    start(host, "two")
     host.stop_dni()
-    host.docker("rm", "-f", "a", timeout=180)
+    host.docker("rm", "-f", "one", timeout=180)
     host.start_dni(**host_state.SETTINGS)
-    host_state.eventually(lambda: len(host_state.held(host)) == 1 or None, 40, "a still holds its address")
-    assert reaches(host, "b", "9.0.0.129")
+    host_state.eventually(lambda: len(host_state.held(host)) == 1 or None, 40, "one still holds its address")
+    assert reaches(host, "two", "9.0.0.129")
     links = host.run("sh", "-c", "ls /sys/class/net | grep -c ^dni")
     assert links == "1"
 
@@ -36,9 +36,9 @@ def test_a_network_removed_while_the_driver_was_down_is_collected(host: Host) ->
 
 def test_repair_frees_what_docker_does_not_have(host: Host) -> None:
     create(host, "dcos")
-    start(host, "a")
+    start(host, "one")
     host.stop_dni()
-    host.docker("rm", "-f", "a", timeout=180)
+    host.docker("rm", "-f", "one", timeout=180)
     host.start_dni(**{**host_state.SETTINGS, "collector_grace": 900, "collector_claim_grace": 900})
     try:
         assert len(host_state.held(host)) == 1
@@ -54,8 +54,8 @@ def _repaired(host: Host) -> bool:
 
 def test_living_containers_survive_many_passes(host: Host) -> None:
     create(host, "dcos")
-    start(host, "a")
+    start(host, "one")
     before = host_state.held(host)
     host_state.pass_collector(host)
     assert [row["address"] for row in host_state.held(host)] == [row["address"] for row in before]
-    assert reaches(host, "a", "9.0.0.129")
+    assert reaches(host, "one", "9.0.0.129")

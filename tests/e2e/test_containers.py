@@ -91,19 +91,19 @@ def test_two_dni_networks_on_one_container(host: Host) -> None:
 
 def test_a_restart_keeps_a_container_reachable_by_name(host: Host) -> None:
     create(host, "dcos")
-    start(host, "a")
-    start(host, "b")
-    host.docker("restart", "-t", "0", "b")
-    assert reaches(host, "a", "b")
+    start(host, "one")
+    start(host, "two")
+    host.docker("restart", "-t", "0", "two")
+    assert reaches(host, "one", "two")
     assert len(host_state.held(host)) == 2
 
 
 def test_aliases_and_names_resolve(host: Host) -> None:
     create(host, "dcos")
-    start(host, "a")
-    start(host, "b", "--network-alias", "database")
-    assert reaches(host, "a", "b")
-    assert reaches(host, "a", "database")
+    start(host, "one")
+    start(host, "two", "--network-alias", "database")
+    assert reaches(host, "one", "two")
+    assert reaches(host, "one", "database")
 
 
 def test_thirty_containers_at_once_have_thirty_addresses(host: Host) -> None:

@@ -47,12 +47,12 @@ def test_slow_reuse_outlives_the_network(host: Host) -> None:
 
 def test_the_ipam_driver_serves_dockers_bridge_driver_from_a_plain_pool(host: Host) -> None:
     host.docker("network", "create", "--ipam-driver", "dni", "--subnet", "10.80.0.0/24", "plain")
-    first, second = start(host, "a", net="plain"), start(host, "b", net="plain")
+    first, second = start(host, "one", net="plain"), start(host, "two", net="plain")
     assert (first, second) == ("10.80.0.2", "10.80.0.3")
-    assert reaches(host, "a", second)
+    assert reaches(host, "one", second)
     assert {row["address"] for row in host_state.held(host)} == {"10.80.0.1", "10.80.0.2", "10.80.0.3"}
     assert host_state.findings(host) == []
-    host.docker("rm", "-f", "a", "b")
+    host.docker("rm", "-f", "one", "two")
     host.docker("network", "rm", "plain")
     assert host_state.addresses(host) == []
 
@@ -73,8 +73,8 @@ def test_a_plain_pool_keeps_range_gateway_and_aux_address(host: Host) -> None:
         "router=10.81.0.64",
         "plain",
     )
-    assert start(host, "a", net="plain") == "10.81.0.65"
-    assert start(host, "b", "--ip", "10.81.0.9", net="plain") == "10.81.0.9"
+    assert start(host, "one", net="plain") == "10.81.0.65"
+    assert start(host, "two", "--ip", "10.81.0.9", net="plain") == "10.81.0.9"
 
 
 def test_a_plain_pool_that_overlaps_another_is_refused(host: Host) -> None:
@@ -85,6 +85,6 @@ def test_a_plain_pool_that_overlaps_another_is_refused(host: Host) -> None:
 
 def test_addresses_of_a_plain_pool_survive_the_collector(host: Host) -> None:
     host.docker("network", "create", "--ipam-driver", "dni", "--subnet", "10.83.0.0/24", "plain")
-    there = start(host, "a", net="plain")
+    there = start(host, "one", net="plain")
     host_state.pass_collector(host)
     assert there in {row["address"] for row in host_state.held(host)}

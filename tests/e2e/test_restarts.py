@@ -44,9 +44,9 @@ def _await_gateway(host: Host, name: str) -> None:
 def pair(host: Host) -> tuple[str, str]:
     """Two running containers."""
     create(host, "dcos")
-    start(host, "a")
-    start(host, "b")
-    return "a", "b"
+    start(host, "one")
+    start(host, "two")
+    return "one", "two"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -160,8 +160,8 @@ def test_what_is_deleted_by_hand_is_mended(host: Host, pair: tuple[str, str], ac
     for name in pair:
         _await_gateway(host, name)
     _whole(host, *pair)
-    assert "default via 9.0.0.129" in inside(host, "a", "ip", "route")
-    assert inside(host, "a", "ip", "link", "show", "eth0").count("02:42:09:00:00:82") == 1
+    assert "default via 9.0.0.129" in inside(host, "one", "ip", "route")
+    assert inside(host, "one", "ip", "link", "show", "eth0").count("02:42:09:00:00:82") == 1
 
 
 def test_repair_mends_at_once(host: Host, pair: tuple[str, str]) -> None:
@@ -173,13 +173,13 @@ def test_repair_mends_at_once(host: Host, pair: tuple[str, str]) -> None:
 
 def test_a_mended_container_stops_and_starts_as_ever(host: Host, pair: tuple[str, str]) -> None:
     _delete_links(host)
-    host_state.eventually(lambda: reaches(host, "a", "9.0.0.129"), 25, "a is not mended")
-    host.docker("restart", "-t", "0", "a")
+    host_state.eventually(lambda: reaches(host, "one", "9.0.0.129"), 25, "a is not mended")
+    host.docker("restart", "-t", "0", "one")
     _whole(host, *pair)
 
 
 def test_the_host_comes_back_after_dni_was_stopped(host: Host, pair: tuple[str, str]) -> None:
     host.stop_dni()
-    assert reaches(host, "a", address(host, "b"))
+    assert reaches(host, "one", address(host, "two"))
     host.start_dni(**host_state.SETTINGS)
     _whole(host, *pair)
