@@ -7,6 +7,7 @@ body. A worker that dies is there again at once; the socket is held outside of i
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -64,9 +65,16 @@ def serve(
         "worker_tmp_dir": str(scratch),
         "control_socket_disable": True,
         "logger_class": _Logger,
+        "pre_fork": lambda _arbiter, _worker: _share_memory(),
         "post_fork": lambda arbiter, _: after_fork(arbiter.pid),
     }
     _Application(_Deferred(open_app), settings).run()
+
+
+def _share_memory() -> None:
+    """Keep the garbage collector off what is loaded, so that the worker goes on sharing it with its parent."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Deferred:
