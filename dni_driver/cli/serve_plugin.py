@@ -33,14 +33,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PREDECESSOR_SECONDS = 30.0
-"""How long a program waits for the one before it to answer its last calls."""
-
 
 def run(settings: Settings) -> None:
     """Answer dockerd until SIGTERM; raise Unavailable where a plugin runs already."""
     directory = settings.run.directory
-    locks.take(directory / "plugin.lock", "`dni serve plugin`", PREDECESSOR_SECONDS)
+    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS)
     serve(
         lambda: plugin_app(settings),
         None if handed_over() else listen(settings.plugin.socket),
