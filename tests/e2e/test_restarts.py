@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e import host_state
-from tests.e2e.containers import address, create, inside, reaches, start
+from tests.e2e.containers import address, create, inside, place, reaches, start
 from tests.lab import Host
 
 PROGRAMS = ("plugin-worker", "plugin-master", "agent", "up")
@@ -62,7 +62,7 @@ def test_a_call_made_while_the_worker_is_down_is_answered_when_it_is_back(host: 
     with ThreadPoolExecutor(1) as pool:
         host.kill_dni(program)  # type: ignore[arg-type]
         call = pool.submit(start, host, "c1")
-        assert call.result(timeout=60) == "9.0.0.130"
+        assert call.result(timeout=60).startswith("9.0.0.")
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def test_what_is_deleted_by_hand_is_mended(host: Host, pair: tuple[str, str], ac
         _await_gateway(host, name)
     _whole(host, *pair)
     assert "default via 9.0.0.129" in inside(host, "one", "ip", "route")
-    assert inside(host, "one", "ip", "link", "show", "eth0").count("02:42:09:00:00:82") == 1
+    assert place(host, "one")["MacAddress"] in inside(host, "one", "ip", "link", "show", "eth0")
 
 
 def test_repair_mends_at_once(host: Host, pair: tuple[str, str]) -> None:
