@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,15 +50,15 @@ def run(settings: Settings) -> None:
 @contextmanager
 def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
     """Open what the plugin rests on, mend the kernel, and give the app; close it all in the end."""
-    store = Store(settings.store.directory / "dni.db")
-    kernel = Kernel(settings.run.directory)
-    _mend(kernel, store)
-    network = NetworkDriver(store, kernel)
-    ipam = IpamDriver(store, kernel, partial(_define, settings.api.socket), settings.overlay.name)
-    try:
-        yield create_app(network, ipam)
-    finally:
-        _close(kernel, store)
+    with ExitStack() as resources:
+        store = Store(settings.store.directory / "dni.db")
+        resources.callback(store.close)
+        kernel = Kernel(settings.run.directory)
+        resources.callback(_close, kernel)
+        _mend(kernel, store)
+        define = partial(_define, settings.api.socket)
+        ipam = IpamDriver(store, kernel, define, settings.overlay.name)
+        yield create_app(NetworkDriver(store, kernel), ipam)
 
 
 def _mend(kernel: Kernel, store: Store) -> None:
@@ -78,10 +78,10 @@ def _define(console: Path, overlay: Overlay) -> None:
     Console(console, within(AGENT_SECONDS)).post("/v1/overlays", body)
 
 
-def _close(kernel: Kernel, store: Store) -> None:
+def _close(kernel: Kernel) -> None:
+    """Delete the links that wait for it; what takes too long is left to the next reconcile."""
     try:
         kernel.drain()
     except DniError as error:
         log.error("links left to delete", error=str(error))  # noqa: TRY400
     kernel.close()
-    store.close()
