@@ -55,7 +55,7 @@ class Collector:
         gone: list[str] = []
         with self._store.write() as tx:
             unchanged = leaks(read(tx), docker)
-            freed = [leak for leak in silent if leak in unchanged]
+            freed = sorted((leak for leak in silent if leak in unchanged), key=describe)
             for leak in freed:
                 gone += _forget(tx, leak, self._time.clock())
         self._kernel.detach(gone)

@@ -60,7 +60,7 @@ class Console:
             raise Unavailable(f"the dni agent at {self._path} took longer than {self._patience:g} s") from None
         except (OSError, http.client.HTTPException):
             raise Unavailable(
-                f"the dni agent does not answer at {self._path}: start it with `dni up` or dni-agent.service"
+                f"the dni agent does not answer at {self._path}: start it with `dni up`"
             ) from None
         finally:
             connection.close()

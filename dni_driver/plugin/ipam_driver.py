@@ -158,7 +158,7 @@ class IpamDriver:
         if time.monotonic() >= ends:
             raise Unavailable(
                 f"this host has no agent subnet of overlay {overlay!r} yet: `dni status` shows what the agent "
-                f"is waiting for; is `dni up` (or dni-agent.service) running?"
+                f"is waiting for; is `dni up` running?"
             )
         self._sleep(_POLL_SECONDS)
 
