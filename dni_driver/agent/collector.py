@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -28,6 +29,9 @@ from dni_driver.store.records import read
 
 log = structlog.get_logger(__name__)
 
+PROBES = 16
+"""How many addresses are asked at a time whether somebody has them."""
+
 
 class Collector:
     """Holds the store against Docker."""
@@ -49,7 +53,7 @@ class Collector:
 
     def free(self, due: Iterable[Leak], docker: DockerView) -> list[str]:
         """Free what does not answer on the bridge and is still as it was seen; answer in words what was freed."""
-        silent = [leak for leak in due if not self._is_alive(leak)]
+        silent = self._silent(list(due))
         if not silent:
             return []
         gone: list[str] = []
@@ -60,6 +64,14 @@ class Collector:
                 gone += _forget(tx, leak, self._time.clock())
         self._kernel.detach(gone)
         return [_said(leak) for leak in freed]
+
+    def _silent(self, due: Sequence[Leak]) -> list[Leak]:
+        """Answer those that nobody answers for; an address takes a second to be silent, so many are asked at once."""
+        if not due:
+            return []
+        with ThreadPoolExecutor(min(PROBES, len(due))) as probes:
+            alive = probes.map(self._is_alive, due)
+            return [leak for leak, is_alive in zip(due, alive, strict=True) if not is_alive]
 
     def _is_alive(self, leak: Leak) -> bool:
         for address in containers_addresses(leak):
