@@ -7,8 +7,10 @@ import shlex
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from dni_driver.cli.settings import Settings
 from tests.lab import Host, Lab
 from tests.readme.transcript import Step, steps
 
@@ -34,6 +36,19 @@ def test_a_block_is_commands_and_their_output() -> None:
     ]
 
 
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `")]
+    defaults = msgspec.to_builtins(Settings(), enc_hook=str)
+    missing = [
+        f"{section}.{key} = {default}"
+        for section, keys in defaults.items()
+        for key, default in keys.items()
+        if not any(f"`{section}.{key}`" in row and _written(default) in row for row in rows)
+    ]
+
+    assert not missing
+
+
 @pytest.mark.lab
 @pytest.mark.timeout(600)
 def test_every_command_of_the_readme_prints_what_the_readme_says() -> None:
@@ -45,6 +60,19 @@ def test_every_command_of_the_readme_prints_what_the_readme_says() -> None:
         ]
 
     assert not wrong, "\n".join(wrong)
+
+
+def _written(default: object) -> str:
+    """Write a default as the table does; one that is found out, or follows from others, is said in words there."""
+    match default:
+        case None:
+            return ""
+        case float():
+            return f"`{default:g}`"
+        case str():
+            return f'`"{default}"`'
+        case _:
+            return f"`{default}`"
 
 
 def _other(host: Host, step: Step) -> str | None:
