@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,9 @@ from dni_driver.core.overlays import Overlay
 from dni_driver.core.wanted import wanted
 from dni_driver.kernel import Kernel
 from dni_driver.plugin.app import create_app
-from dni_driver.plugin.ipam_driver import AGENT_SECONDS, IpamDriver
+from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
+from dni_driver.plugin.pool_finder import AGENT_SECONDS
 from dni_driver.plugin.serving import serve
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
@@ -56,8 +56,7 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
         kernel = Kernel(settings.run.directory)
         resources.callback(_close, kernel)
         _mend(kernel, store)
-        define = partial(_define, settings.api.socket)
-        ipam = IpamDriver(store, kernel, define, settings.overlay.name)
+        ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
         yield create_app(NetworkDriver(store, kernel), ipam)
 
 
@@ -72,10 +71,21 @@ def _mend(kernel: Kernel, store: Store) -> None:
             log.info("mended", change=change)
 
 
-def _define(console: Path, overlay: Overlay) -> None:
-    """Have the agent define an overlay in the cluster, while dockerd waits."""
-    body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
-    Console(console, within(AGENT_SECONDS)).post("/v1/overlays", body)
+class _Agent:
+    """The cluster, as the agent on this host answers for it; dockerd waits meanwhile."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    def define(self, overlay: Overlay) -> None:
+        body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
+        self._console().post("/v1/overlays", body)
+
+    def remove(self, overlay: str) -> None:
+        self._console().delete(f"/v1/overlays/{overlay}")
+
+    def _console(self) -> Console:
+        return Console(self._socket, within(AGENT_SECONDS))
 
 
 def _close(kernel: Kernel) -> None:

@@ -76,11 +76,13 @@ class NetworkDriver:
     def create_network(self, request: wire.CreateNetworkRequest) -> wire.Response:
         """Record a network on the overlay that its pools belong to, and make its bridge."""
         options = reading.network_options(request.options)
+        reading.check_ipv6(request)
         told = reading.told_pools(request)
         with self._store.write() as tx:
             fresh = not networks.known(tx, request.network_id)
             network = self._decide(tx, request.network_id, options, told)
             networks.add(tx, network)
+            pools.settle(tx, network.overlay)
             for address in reading.own_addresses(told):
                 pool = pool_id(network.overlay, family_of(address))
                 addresses.reserve(tx, pool, address, network.id, network.since)

@@ -37,7 +37,8 @@ def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
             f"{wanted.ip_range or 'unset'}: remove that network first, or use the same range"
         )
     tx.execute(
-        "INSERT INTO pool VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (id) DO UPDATE SET "
+        "INSERT INTO pool (id, family, overlay, subnet, ip_range, uses, since) VALUES (?, ?, ?, ?, ?, 1, ?) "
+        "ON CONFLICT (id) DO UPDATE SET "
         "uses = uses + 1, ip_range = excluded.ip_range, since = excluded.since",
         (
             wanted.id,
@@ -60,6 +61,16 @@ def drop_use(tx: Transaction, pool: str) -> int:
     tx.execute("UPDATE pool SET uses = uses - 1 WHERE id = ? AND uses > 0", (pool,))
     known = _find(tx, pool)
     return known.uses if known else 0
+
+
+def try_out(tx: Transaction, pool: str) -> None:
+    """Record that a pool's overlay was defined for the network that is being created."""
+    tx.execute("UPDATE pool SET trial = 1 WHERE id = ?", (pool,))
+
+
+def settle(tx: Transaction, overlay: str) -> None:
+    """Record that an overlay is there to stay."""
+    tx.execute("UPDATE pool SET trial = 0 WHERE overlay = ?", (overlay,))
 
 
 def set_uses(tx: Transaction, pool: str, uses: int) -> None:
@@ -109,4 +120,5 @@ def _pool(row: sqlite3.Row) -> PoolRecord:
         ip_range=ip_network(row["ip_range"]) if row["ip_range"] else None,
         uses=row["uses"],
         since=row["since"],
+        trial=bool(row["trial"]),
     )

@@ -86,7 +86,8 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Give the app without a server, in use as well."""
     store, kernel = Store(tmp_path_factory.mktemp("app") / "dni.db"), FakeKernel()
     lease(store, DCOS, "9.0.0.0/24")
-    app = create_app(NetworkDriver(store, kernel), IpamDriver(store, kernel, lambda _: None, "dcos"))
+    nobody: Any = None
+    app = create_app(NetworkDriver(store, kernel), IpamDriver(store, kernel, nobody, "dcos"))
 
     def send(method: str, body: bytes, verb: str = "POST") -> Reply:
         reply = app.test_client().open(f"/{method}", method=verb, data=body)
@@ -234,7 +235,7 @@ def check(target: Target, method: str, body: bytes, verb: str = "POST") -> Reply
 
 def test_the_methods_fuzzed_are_all_there_are(in_process: Target) -> None:
     unused: Any = FakeKernel()
-    names = methods(NetworkDriver(unused, unused), IpamDriver(unused, unused, lambda _: None, "dcos"))
+    names = methods(NetworkDriver(unused, unused), IpamDriver(unused, unused, unused, "dcos"))
     assert set(names) == BODILESS | set(FIELDS)
     assert in_process.rows()["endpoint"]
 

@@ -29,7 +29,7 @@ SCALE = 0.1
 
 HANDLER = "dni_driver.plugin.app.HANDLER_SECONDS"
 LOCK = "dni_driver.store.database.LOCK_SECONDS"
-AGENT_WAIT = "dni_driver.plugin.ipam_driver.AGENT_SECONDS"
+AGENT_WAIT = "dni_driver.plugin.pool_finder.AGENT_SECONDS"
 BOUND = 20 * SCALE
 """Seconds in which every call is answered; what a test allows beyond them is for a machine that is busy."""
 

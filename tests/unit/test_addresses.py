@@ -253,7 +253,7 @@ def pool_over(span: Span) -> Iterator[Transaction]:
         store = Store(Path(directory) / "dni.db")
         with store.write() as tx:
             version = span.first.version
-            tx.execute("INSERT INTO pool VALUES ('p', ?, NULL, '0.0.0.0/0', NULL, 1, 0)", (version,))
+            tx.execute("INSERT INTO pool VALUES ('p', ?, NULL, '0.0.0.0/0', NULL, 1, 0, 0)", (version,))
             yield tx
         store.close()
 
