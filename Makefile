@@ -13,7 +13,7 @@ help:  ## Show these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 setup: $(BIN)/.complete  ## Install what the targets below need: Debian packages (as root), and .venv
-	@.ci/packages $$(cat tests/lab/packages.txt)
+	@.ci/packages $$(cat tests/packages.txt tests/lab/packages.txt)
 	@command -v docker > /dev/null || .ci/packages docker-cli
 
 $(BIN)/.complete: pyproject.toml
