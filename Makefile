@@ -37,13 +37,15 @@ typecheck: $(BIN)/.complete  ## Check the types
 
 check: lint typecheck test-unit  ## What to run before each commit: takes no root and about a minute
 
-test: setup  ## Run every test, on the Docker Engine installed here or Debian 12's (root)
+test: setup  ## Run every test, on Docker Engine 20.10 (root)
 	$(BIN)/pytest
 
 test-unit: $(BIN)/.complete  ## Run the tests that need neither root nor Docker
 	$(BIN)/pytest -m "not root and not lab"
 
-test-engines: setup  ## Run the end-to-end tests on Docker Engine 20.10, 26.1 and 28.5 (root)
+test-engines: setup  ## Run what needs an engine on Docker Engine 20.10, 26.1 and 28.5 (root)
+	for engine in $(ENGINES); do $(BIN)/python -m tests.lab engine $$engine || exit; done
+	$(BIN)/pytest tests/lab
 	for engine in $(ENGINES); do LAB_ENGINE=$$engine $(BIN)/pytest tests/e2e || exit; done
 
 demo: setup  ## See it work: a lab host, a network, three containers; leaves nothing behind (root)
