@@ -89,6 +89,11 @@ def family_of(thing: Address | Network) -> Family:
     return 4 if thing.version == 4 else 6  # noqa: PLR2004
 
 
+def share_addresses(one: Network, other: Network) -> bool:
+    """Tell whether two networks, of whatever families, have addresses in common."""
+    return one.version == other.version and one.overlaps(other)
+
+
 def gateway_of(half: Network) -> Address:
     """Answer a half's gateway: its first host, as host-local and Docker's own IPAM choose it."""
     return half.network_address + 1
@@ -141,7 +146,7 @@ def _check_usable(name: str, subnet: Network) -> None:
 
 
 def _touches(subnet: Network, others: Iterable[Network]) -> bool:
-    return any(subnet.version == other.version and subnet.overlaps(other) for other in others)
+    return any(share_addresses(subnet, other) for other in others)
 
 
 def _agent_prefix(name: str, subnet: Network, wanted: int | None) -> int:
@@ -161,7 +166,7 @@ def check_no_overlap(new: Overlay, known: Iterable[Overlay]) -> None:
     for other in known:
         for mine in new.subnets():
             for theirs in other.subnets():
-                if _touches(mine, [theirs]):
+                if share_addresses(mine, theirs):
                     raise InUse(
                         f"subnet {mine} of overlay {new.name!r} overlaps {theirs} of overlay {other.name!r}: "
                         f"choose a subnet that no overlay uses (`dni overlay ls` lists them)"

@@ -100,7 +100,7 @@ class IpamDriver:
         address = wire.read_address(request.address, "address")
         now = self._clock()
         with self._store.write() as tx:
-            if not _is_shared_reservation(tx, request.pool_id, address):
+            if not _stays_reserved(tx, request.pool_id, address):
                 addresses.release(tx, request.pool_id, address, now)
         return wire.Response()
 
@@ -121,19 +121,13 @@ class IpamDriver:
 
     def _use_overlay(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
         with self._store.read() as tx:
-            held = overlays.agent_subnets(tx, overlay.name)
-            self._check_vacant(tx, overlay)
-        half = _primary_half(overlay, wanted, held)
+            half = _vacant_half(tx, overlay, wanted)
         self._finder.check_routes(half)
         with self._store.write() as tx:
-            self._check_vacant(tx, overlay)
+            # A network may have been made of the overlay meanwhile, or the overlay been removed.
+            half = _vacant_half(tx, overlay, wanted)
             pool = pools.use_overlay(tx, overlay.name, wanted.family, wanted.ip_range, self._clock())
         return pool, half
-
-    def _check_vacant(self, tx: Transaction, overlay: Overlay) -> None:
-        other = networks.of_overlay(tx, overlay.name)
-        if other is not None:
-            raise networks.taken(other)
 
 
 def _read_pool_request(request: wire.RequestPoolRequest) -> PoolRequest:
@@ -148,8 +142,17 @@ def _read_pool_request(request: wire.RequestPoolRequest) -> PoolRequest:
     return PoolRequest(pool=pool, ip_range=ip_range, options=request.options or {}, family=family)
 
 
+def _vacant_half(tx: Transaction, overlay: Overlay, wanted: PoolRequest) -> Network:
+    """Answer the half to tell Docker of; raise InUse where a network has the overlay, NotFound where it is gone."""
+    other = networks.of_overlay(tx, overlay.name)
+    if other is not None:
+        raise networks.taken(other)
+    overlays.find(tx, overlay.name)
+    return _primary_half(overlay, wanted, overlays.agent_subnets(tx, overlay.name))
+
+
 def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSubnet]) -> Network:
-    """Answer the half to tell Docker of: the one named or ranged over, else the first leased."""
+    """Answer the half named or ranged over, else the first leased."""
     halves = docker_halves(held, overlay.name, wanted.family)
     check_range(wanted.ip_range, overlay.name, halves)
     for half in halves:
@@ -203,12 +206,21 @@ def _claim_next(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], no
     return address
 
 
-def _is_shared_reservation(tx: Transaction, pool: str, address: Address) -> bool:
-    """Tell whether a gateway is still needed by another use of its pool."""
+def _stays_reserved(tx: Transaction, pool: str, address: Address) -> bool:
+    """Tell whether a gateway stays: that of a pool in use goes with its last use, or with its network."""
     record = addresses.find(tx, pool, address)
     if record is None or record.state is not AddressState.RESERVED:
         return False
-    return pools.find(tx, pool).uses > 1
+    return pools.find(tx, pool).uses > 0
+
+
+def _forget_plain(tx: Transaction, pool: str) -> None:
+    """Forget a plain pool, unless a container is known to have an address of it: then the count was wrong.
+
+    dockerd repeats the end of a network that its own end cut short; the collector puts the count right.
+    """
+    if not any(record.container for record in addresses.of_pool(tx, pool)):
+        pools.forget_plain(tx, pool)
 
 
 def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
@@ -217,7 +229,7 @@ def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
     if pool is None:
         return None
     if pool.overlay is None:
-        pools.forget_plain(tx, pool_id)
+        _forget_plain(tx, pool_id)
         return None
     if networks.of_overlay(tx, pool.overlay) is None:
         addresses.free_pool(tx, pool_id, now)

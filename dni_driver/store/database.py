@@ -128,7 +128,7 @@ class Store:
         ):
             return StoreError(
                 f"the store {self.path} is damaged ({text}): stop dni, put back a copy of it, or move it "
-                f"away and restart the containers of its networks"
+                f"away and make its networks anew (docker network rm, docker network create)"
             )
         return StoreError(f"the store {self.path} cannot be used: {text}")
 

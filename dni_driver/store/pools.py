@@ -7,8 +7,9 @@ import sqlite3
 from ipaddress import ip_network
 
 from dni_driver.core.errors import InUse, NotFound
-from dni_driver.core.overlays import Family, Network, family_of
+from dni_driver.core.overlays import Family, Network, Overlay, family_of, share_addresses
 from dni_driver.core.records import PoolRecord, plain_pool_id, pool_id
+from dni_driver.store import overlays
 from dni_driver.store.database import Transaction
 
 CREATION_SECONDS = 120.0
@@ -23,10 +24,24 @@ def use_overlay(tx: Transaction, overlay: str, family: Family, ip_range: Network
 def use_plain(tx: Transaction, subnet: Network, ip_range: Network | None, now: float) -> PoolRecord:
     """Count one more use of a plain pool; raise InUse where it would share addresses with another."""
     for other in every(tx):
-        if other.subnet is not None and other.subnet != subnet and _overlap(other.subnet, subnet):
+        if other.subnet is not None and other.subnet != subnet and share_addresses(other.subnet, subnet):
             raise InUse(f"subnet {subnet} overlaps plain pool {other.subnet}: choose another subnet")
+    for overlay in overlays.every(tx):
+        if any(share_addresses(subnet, theirs) for theirs in overlay.subnets()):
+            raise InUse(f"subnet {subnet} overlaps overlay {overlay.name!r}: choose another subnet")
     wanted = PoolRecord(id=plain_pool_id(subnet), family=family_of(subnet), subnet=subnet, ip_range=ip_range)
     return _use(tx, wanted, now)
+
+
+def check_apart(tx: Transaction, overlay: Overlay) -> None:
+    """Raise InUse where an overlay would share addresses with a plain pool."""
+    for subnet in overlay.subnets():
+        for pool in every(tx):
+            if pool.subnet is not None and share_addresses(pool.subnet, subnet):
+                raise InUse(
+                    f"subnet {subnet} of overlay {overlay.name!r} overlaps plain pool {pool.subnet} of this host: "
+                    f"choose another subnet, or remove the Docker network that has this one"
+                )
 
 
 def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
@@ -93,7 +108,9 @@ def find(tx: Transaction, pool: str) -> PoolRecord:
     """Answer one pool; raise NotFound."""
     known = _find(tx, pool)
     if known is None:
-        raise NotFound(f"there is no pool {pool!r}: request it first")
+        raise NotFound(
+            f"pool {pool!r} is not recorded by dni: remove its network (docker network rm) and create it again"
+        )
     return known
 
 
@@ -105,10 +122,6 @@ def every(tx: Transaction) -> list[PoolRecord]:
 def _find(tx: Transaction, pool: str) -> PoolRecord | None:
     row = tx.execute("SELECT * FROM pool WHERE id = ?", (pool,)).fetchone()
     return _pool(row) if row else None
-
-
-def _overlap(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.overlaps(other)
 
 
 def _pool(row: sqlite3.Row) -> PoolRecord:
