@@ -15,12 +15,12 @@ from dni_driver.cli import lifeline, locks
 from dni_driver.cli.listening import handed_over, listen
 from dni_driver.cli.settings import Settings
 from dni_driver.console.client import Console
-from dni_driver.core.deadline import within
+from dni_driver.core.deadline import deadline, within
 from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.wanted import wanted
 from dni_driver.kernel import Kernel
-from dni_driver.plugin.app import create_app
+from dni_driver.plugin.app import HANDLER_SECONDS, create_app
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.pool_finder import AGENT_SECONDS
@@ -63,7 +63,8 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
 def _mend(kernel: Kernel, store: Store) -> None:
     """Make the kernel agree with the records; what cannot be mended must not keep dockerd waiting."""
     try:
-        changed = kernel.reconcile(lambda: wanted(read_all(store)))
+        with deadline(HANDLER_SECONDS):
+            changed = kernel.reconcile(lambda: wanted(read_all(store)))
     except DniError as error:
         log.error("kernel not mended", error=str(error))  # noqa: TRY400 - the text says it
     else:
