@@ -10,6 +10,7 @@ import structlog
 
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.core.collection import Sightings
+from dni_driver.core.errors import DniError
 from dni_driver.core.leaks import (
     Leak,
     LostAddress,
@@ -74,13 +75,16 @@ class Collector:
             return [leak for leak, is_alive in zip(due, alive, strict=True) if not is_alive]
 
     def _is_alive(self, leak: Leak) -> bool:
-        for address in containers_addresses(leak):
-            if self._kernel.answers(address):
-                self._sightings.start_over(leak)
-                about, problem = describe(leak)
-                log.warning("not freed: it answers", about=about, problem=problem, address=str(address))
-                return True
-        return False
+        about, problem = describe(leak)
+        try:
+            alive = [address for address in containers_addresses(leak) if self._kernel.answers(address)]
+        except DniError as error:
+            log.warning("not freed: it cannot be asked", about=about, problem=problem, error=str(error))
+            return True
+        if alive:
+            self._sightings.start_over(leak)
+            log.warning("not freed: it answers", about=about, problem=problem, address=str(alive[0]))
+        return bool(alive)
 
 
 def _said(leak: Leak) -> str:
