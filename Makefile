@@ -35,7 +35,7 @@ lint: $(BIN)/.complete  ## Look for faults of style and common mistakes
 typecheck: $(BIN)/.complete  ## Check the types
 	$(BIN)/mypy
 
-check: lint typecheck test-unit  ## What to run before each commit: takes no root and about a minute
+check: lint typecheck test-unit  ## What to run before each commit (no root)
 
 test: setup  ## Run every test, on Docker Engine 20.10 (root)
 	$(BIN)/pytest
