@@ -52,6 +52,7 @@ class Kernel:
         self._reaper = Reaper()
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
+        self._refused: list[str] = []
 
     def attach(self, link: Link) -> None:
         """Make a container's veth pair and hang its host end on the bridge; repeating it does no harm.
@@ -82,19 +83,21 @@ class Kernel:
         The links are read before the records: so a link seen without a record has really lost it. Raises one
         KernelError that lists all that could not be mended, when the rest has been.
         """
-        ledger = Ledger()
         with locked(self._lock):
+            ledger = Ledger(known=self._refused)
             seen = snapshot.read()
             wanted = read_wanted()
-            links.delete_dead(wanted.links, seen, ledger)
-            bridges.delete_unwanted(wanted.bridges, seen, ledger)
-            if bridges.make(wanted.bridges, seen, ledger):
-                seen = snapshot.read()
-            bridges.mend(wanted.bridges, seen, ledger)
-            links.mend(wanted.links, seen, ledger)
-            _keep_forwarding(wanted.links, seen, ledger)
+            now = links.sweep(seen, ledger)
+            links.delete_dead(wanted.links, now, ledger)
+            bridges.delete_unwanted(wanted.bridges, now, ledger)
+            if bridges.make(wanted.bridges, now, ledger):
+                now = snapshot.read()
+            bridges.mend(wanted.bridges, now, ledger)
+            links.mend(wanted.links, now, ledger)
+            _keep_forwarding(wanted.links, now, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
-            self._firewall.settle(wanted, seen.links, ledger)
+            self._firewall.settle(wanted, now.names, ledger)
+            self._refused = ledger.failures
         ledger.settle()
         return ledger.changes
 
@@ -103,15 +106,16 @@ class Kernel:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
             seen = snapshot.read()
-            firewall = self._firewall.differences(wanted, seen.links)
+            firewall = self._firewall.differences(wanted, seen.names)
+        names = {index: name for name, index in seen.names.items()}
         return KernelView(
             bridges=tuple(
                 BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=bridges.carried(link, seen))
                 for link in bridges.ours(seen)
             ),
             links=tuple(
-                LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=seen.name(link.master))
-                for link in links.host_ends(seen).values()
+                LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=names.get(link.master))
+                for link in seen.host_ends.values()
             ),
             firewall=tuple(firewall),
         )
@@ -144,7 +148,7 @@ class Kernel:
 
 def _keep_forwarding(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
     """Have this host forward while it has containers; not before: dockerd sets FORWARD to DROP if it comes first."""
-    plugged = (link for link in wanted if link.host in seen.links)
+    plugged = (link for link in wanted if link.host in seen.names)
     with ledger.about("forwarding"):
         for setting in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
             ledger.did(f"{setting} switched on")
