@@ -16,10 +16,11 @@ from dni_driver.core.names import container_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, snapshot, sysctl
+from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, sysctl
 from dni_driver.kernel.firewall import Firewall
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
+from dni_driver.kernel.lookout import Lookout
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
@@ -50,6 +51,7 @@ class Kernel:
             raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper()
+        self._lookout = Lookout(clock)
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
         self._refused: list[str] = []
@@ -73,8 +75,9 @@ class Kernel:
         self._reaper.drain()
 
     def close(self) -> None:
-        """Delete what waits to be deleted, and end the thread that does it."""
+        """Delete what waits to be deleted, end the thread that does it, and listen to the kernel no longer."""
         self._reaper.close()
+        self._lookout.close()
 
     @_in_words()
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
@@ -85,13 +88,13 @@ class Kernel:
         """
         with locked(self._lock):
             ledger = Ledger(known=self._refused)
-            seen = snapshot.read()
+            seen = self._lookout.look()
             wanted = read_wanted()
             now = links.sweep(seen, ledger)
             links.delete_dead(wanted.links, now, ledger)
             bridges.delete_unwanted(wanted.bridges, now, ledger)
             if bridges.make(wanted.bridges, now, ledger):
-                now = snapshot.read()
+                now = self._lookout.look()
             bridges.mend(wanted.bridges, now, ledger)
             links.mend(wanted.links, now, ledger)
             _keep_forwarding(wanted.links, now, ledger)
@@ -105,7 +108,7 @@ class Kernel:
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
-            seen = snapshot.read()
+            seen = self._lookout.look()
             firewall = self._firewall.differences(wanted, seen.names)
         names = {index: name for name, index in seen.names.items()}
         return KernelView(
