@@ -50,7 +50,7 @@ def make(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> bool:
     """Make the bridges that are missing; tell whether there were any."""
     missing = [bridge for bridge in wanted if bridge.name not in seen.bridges]
     for bridge in missing:
-        with ledger.about(f"bridge {bridge.name}"), conversation() as kernel:
+        with ledger.about(f"bridge {bridge.name}"), conversation() as kernel, tolerating(errno.EEXIST):
             _make(kernel, bridge)
             ledger.did(f"made bridge {bridge.name}")
     return bool(missing)

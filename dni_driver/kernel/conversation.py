@@ -33,7 +33,7 @@ config.nlm_generator = True
 def conversation() -> Iterator[IPRoute]:
     """Talk with the kernel; what it refuses and nobody tolerates is raised as OSError, in its own words.
 
-    Raises DeadlineExceeded where the caller's time is up already: afterwards the kernel lets nobody wait.
+    Raises DeadlineExceeded where the caller's time is up already; the kernel itself has its answers ready at once.
     """
     within(_PATIENCE)
     with in_errno(), IPRoute(ext_ack=True) as kernel:

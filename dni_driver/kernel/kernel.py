@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from dni_driver.core.errors import KernelError
-from dni_driver.core.names import container_link, host_link
+from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
@@ -68,7 +68,7 @@ class Kernel:
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
-        self._reaper.doom(name for endpoint in endpoints for name in (host_link(endpoint), container_link(endpoint)))
+        self._reaper.doom(host_link(endpoint) for endpoint in endpoints)
 
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""

@@ -129,12 +129,12 @@ def sweep(seen: Snapshot, ledger: Ledger) -> Snapshot:
     """Delete what was cut short: deletions, and what was being made. Answer what is left."""
     with ledger.about("links cut short"), conversation() as kernel:
         swept = [_delete_group(kernel, group) for group in (DOOMED, UNFINISHED)]
-        if any(swept):
-            left = seen.left()
-            gone = [name for name in (*seen.host_ends, *seen.bridges) if name not in left.names]
-            ledger.tidied(f"deleted dead links: {_listed(gone)}")
-            return left
-    return seen
+        if not any(swept):
+            return seen
+    left = seen.left()
+    if gone := [name for name in (*seen.host_ends, *seen.bridges) if name not in left.names]:
+        ledger.tidied(f"deleted dead links: {_listed(gone)}")
+    return left
 
 
 def delete_dead(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
