@@ -13,7 +13,7 @@ help:  ## Show these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 setup: $(BIN)/.complete  ## Install what the targets below need: Debian packages (as root), and .venv
-	@.ci/packages $$(cat tests/lab/packages.txt)
+	@.ci/packages $$(cat tests/packages.txt tests/lab/packages.txt)
 	@command -v docker > /dev/null || .ci/packages docker-cli
 
 $(BIN)/.complete: pyproject.toml
@@ -37,13 +37,15 @@ typecheck: $(BIN)/.complete  ## Check the types
 
 check: lint typecheck test-unit  ## What to run before each commit: takes no root and about a minute
 
-test: setup  ## Run every test, on the Docker Engine installed here or Debian 12's (root)
+test: setup  ## Run every test, on Docker Engine 20.10 (root)
 	$(BIN)/pytest
 
 test-unit: $(BIN)/.complete  ## Run the tests that need neither root nor Docker
 	$(BIN)/pytest -m "not root and not lab"
 
-test-engines: setup  ## Run the end-to-end tests on Docker Engine 20.10, 26.1 and 28.5 (root)
+test-engines: setup  ## Run what needs an engine on Docker Engine 20.10, 26.1 and 28.5 (root)
+	for engine in $(ENGINES); do $(BIN)/python -m tests.lab engine $$engine || exit; done
+	$(BIN)/pytest tests/lab
 	for engine in $(ENGINES); do LAB_ENGINE=$$engine $(BIN)/pytest tests/e2e || exit; done
 
 demo: setup  ## See it work: a lab host, a network, three containers; leaves nothing behind (root)

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
 from dni_driver.core.errors import BridgeMissing, DniError
 from dni_driver.core.names import host_link
-from dni_driver.core.overlays import AgentSubnet, Network, Overlay
+from dni_driver.core.overlays import Address, AgentSubnet, Network, Overlay
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Bridge, Link, Wanted
 from dni_driver.store import Store, overlays
@@ -49,11 +50,12 @@ class FakeKernel:
     """Bridges and container links in memory, made to agree with what is wanted.
 
     `foreign` are subnets that other devices of the host are on. An error put into `refusals` is raised by the
-    next change, once.
+    next change, once. `crash_point` is called before each change and after it: a test may raise there.
     """
 
     def __init__(self) -> None:
         """Begin with nothing."""
+        self.crash_point: Callable[[str], None] = lambda _: None
         self.bridges: dict[str, Bridge] = {}
         self.links: dict[str, Link] = {}
         self.foreign: dict[str, Network] = {}
@@ -61,27 +63,28 @@ class FakeKernel:
 
     def attach(self, link: Link) -> None:
         """Hang a link on its bridge, which must be there."""
-        self._refuse()
-        if link.bridge not in self.bridges:
-            raise BridgeMissing(f"bridge {link.bridge} is missing on this host")
-        self.links[link.host] = link
+        with self._change():
+            if link.bridge not in self.bridges:
+                raise BridgeMissing(f"bridge {link.bridge} is missing on this host")
+            self.links[link.host] = link
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete links; unknown ones are no error."""
+        self.crash_point("before detaching")
         for endpoint in endpoints:
             self.links.pop(host_link(endpoint), None)
 
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Take away what is not wanted, make missing bridges; a link whose other end is gone stays gone."""
-        self._refuse()
-        seen = set(self.links)
-        wanted = read_wanted()
-        dead = seen - {link.host for link in wanted.links}
-        bridges = {bridge.name: bridge for bridge in wanted.bridges}
-        changed = {name for name, _ in bridges.items() ^ self.bridges.items()}
-        self.bridges = bridges
-        for host in dead:
-            self.links.pop(host, None)
+        with self._change():
+            seen = set(self.links)
+            wanted = read_wanted()
+            dead = seen - {link.host for link in wanted.links}
+            bridges = {bridge.name: bridge for bridge in wanted.bridges}
+            changed = {name for name, _ in bridges.items() ^ self.bridges.items()}
+            self.bridges = bridges
+            for host in dead:
+                self.links.pop(host, None)
         return sorted(changed | dead)
 
     def underlay_mtu(self, agent: IPv4Address) -> int:
@@ -107,15 +110,31 @@ class FakeKernel:
         links = (LinkView(name=link.host, up=True, mtu=link.mtu, bridge=link.bridge) for link in self.links.values())
         return KernelView(bridges=tuple(bridges), links=tuple(links))
 
+    def agent_address(self) -> IPv4Address:
+        """Answer the agent IP."""
+        return AGENT
+
+    def answers(self, _: Address) -> bool:
+        """Answer that nobody answers: what must not be freed has to be known without that."""
+        return False
+
+    def ifname_in_sandbox(self, link: Link) -> str | None:
+        """Answer the name libnetwork gives to the first link of a sandbox."""
+        return "eth0" if link.host in self.links else None
+
     def reboot(self) -> None:
         """Lose everything."""
         self.bridges.clear()
         self.links.clear()
         self.foreign.clear()
 
-    def _refuse(self) -> None:
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        self.crash_point("before a change")
         if self.refusals:
             raise self.refusals.pop()
+        yield
+        self.crash_point("after a change")
 
 
 def lease(store: Store, overlay: Overlay, *agent_subnets: str) -> None:

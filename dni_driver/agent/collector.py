@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.core.collection import Sightings
+from dni_driver.core.errors import DniError
 from dni_driver.core.leaks import (
     Leak,
     LostAddress,
@@ -27,6 +29,9 @@ from dni_driver.store.forget import forget_endpoint, forget_network
 from dni_driver.store.records import read
 
 log = structlog.get_logger(__name__)
+
+PROBES = 16
+"""How many addresses are asked at a time whether somebody has them."""
 
 
 class Collector:
@@ -49,26 +54,37 @@ class Collector:
 
     def free(self, due: Iterable[Leak], docker: DockerView) -> list[str]:
         """Free what does not answer on the bridge and is still as it was seen; answer in words what was freed."""
-        silent = [leak for leak in due if not self._is_alive(leak)]
+        silent = self._silent(list(due))
         if not silent:
             return []
         gone: list[str] = []
         with self._store.write() as tx:
             unchanged = leaks(read(tx), docker)
-            freed = [leak for leak in silent if leak in unchanged]
+            freed = sorted((leak for leak in silent if leak in unchanged), key=describe)
             for leak in freed:
                 gone += _forget(tx, leak, self._time.clock())
         self._kernel.detach(gone)
         return [_said(leak) for leak in freed]
 
+    def _silent(self, due: Sequence[Leak]) -> list[Leak]:
+        """Answer those that nobody answers for; an address takes a second to be silent, so many are asked at once."""
+        if not due:
+            return []
+        with ThreadPoolExecutor(min(PROBES, len(due))) as probes:
+            alive = probes.map(self._is_alive, due)
+            return [leak for leak, is_alive in zip(due, alive, strict=True) if not is_alive]
+
     def _is_alive(self, leak: Leak) -> bool:
-        for address in containers_addresses(leak):
-            if self._kernel.answers(address):
-                self._sightings.start_over(leak)
-                about, problem = describe(leak)
-                log.warning("not freed: it answers", about=about, problem=problem, address=str(address))
-                return True
-        return False
+        about, problem = describe(leak)
+        try:
+            alive = [address for address in containers_addresses(leak) if self._kernel.answers(address)]
+        except DniError as error:
+            log.warning("not freed: it cannot be asked", about=about, problem=problem, error=str(error))
+            return True
+        if alive:
+            self._sightings.start_over(leak)
+            log.warning("not freed: it answers", about=about, problem=problem, address=str(alive[0]))
+        return bool(alive)
 
 
 def _said(leak: Leak) -> str:

@@ -7,6 +7,8 @@ it is made.
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,9 +32,9 @@ _BUILT_IN_IPAM = frozenset({"", "default", "null"})
 class DockerDaemon:
     """The dockerd behind one socket. Safe to use from several threads."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, path: Path) -> None:
         """Ask nothing yet."""
-        self._socket = socket
+        self._socket = path
         self._lock = threading.Lock()
         self._client: Any = None
         self._stream: Any = None
@@ -56,26 +58,41 @@ class DockerDaemon:
     def events(self) -> Iterator[DockerEvent]:
         """Answer the events of networks, containers and the daemon, until dockerd ends; raise Unavailable."""
         with self._explained():
-            self._stream = self._connect().events(decode=True, filters=_EVENTS)
-        return self._read(self._stream)
+            self._probe()
+            client = self._connect()
+            self._stream = client.events(decode=True, filters=_EVENTS)
+        return self._read(client, self._stream)
 
     def close(self) -> None:
-        """End the events, in whatever thread they are read."""
-        stream = self._stream
-        if stream is not None:
+        """End the events, in whatever thread they are read, and let go of dockerd unless it is being asked."""
+        if self._stream is not None:
             # The stream reaches deep into urllib3 to find its socket, and may find none.
             with suppress(OSError, AttributeError):
-                stream.close()
+                self._stream.close()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()
 
-    def _read(self, stream: Iterable[dict[str, Any]]) -> Iterator[DockerEvent]:
+    def _read(self, client: Any, stream: Iterable[dict[str, Any]]) -> Iterator[DockerEvent]:
         with self._explained():
-            for event in stream:
-                yield DockerEvent(str(event.get("Type")), str(event.get("Action")))
+            try:
+                for event in stream:
+                    yield DockerEvent(str(event.get("Type")), str(event.get("Action")))
+            finally:
+                client.close()
 
     def _connect(self) -> Any:
         from docker import APIClient  # noqa: PLC0415 - 8 MiB and 80 ms that nothing else of dni needs
 
         return APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=ANSWER_SECONDS)
+
+    def _probe(self) -> None:
+        """Raise OSError where nobody listens: docker-py would say so in many words, and leave a socket open."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(ANSWER_SECONDS)
+            probe.connect(str(self._socket))
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
@@ -83,11 +100,17 @@ class DockerDaemon:
         with self._lock:
             try:
                 with self._explained():
+                    self._probe()
                     self._client = self._client or self._connect()
                     yield self._client
             except Unavailable:
-                self._client = None
+                self._drop()
                 raise
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -99,6 +122,8 @@ class DockerDaemon:
 
 def _failures() -> tuple[type[Exception], ...]:
     """Answer what docker-py raises: errors of its own, of urllib3, of sockets and requests, of json."""
+    if "docker" not in sys.modules:
+        return (OSError,)
     from docker.errors import DockerException  # noqa: PLC0415 - as in _connect
     from urllib3.exceptions import HTTPError  # noqa: PLC0415 - as in _connect
 

@@ -55,12 +55,16 @@ class Inspection:
     def repair(self, reconciler: Reconciler, collector: Collector) -> Repair:
         """Mend the kernel, free what has leaked; answer what was done and what is left."""
         changed, refused = _attempt(reconciler.mend)
-        freed, _ = _attempt(lambda: self._collect(collector))
+        freed, kept = _attempt(lambda: self._collect(collector))
         if freed:
             more, refused = _attempt(reconciler.mend)
             changed += more
-        told = [Finding(about="kernel", problem=problem, mend=SEE_LOG) for problem in refused]
-        return Repair(changed=changed, freed=freed, findings=[*told, *self.check()])
+        left = self.check()
+        known = {finding.problem for finding in left}
+        told = [Finding(about="repair", problem=problem, mend=SEE_LOG) for problem in (*refused, *kept)]
+        return Repair(
+            changed=changed, freed=freed, findings=[*(one for one in told if one.problem not in known), *left]
+        )
 
     def _collect(self, collector: Collector) -> list[str]:
         first, _ = self._leaks()

@@ -16,11 +16,11 @@ from ipaddress import IPv4Address
 import structlog
 
 from dni_driver.agent.occupancy import check_vacant
-from dni_driver.core.errors import DniError, InUse, NotFound, Refused
+from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, share_spaces
-from dni_driver.store import Store, overlays
+from dni_driver.store import Store, overlays, pools
 
 log = structlog.get_logger(__name__)
 
@@ -95,9 +95,13 @@ class Joining:
     def define(self, overlay: Overlay) -> None:
         """Define an overlay in the whole cluster, and take part in it."""
         with self._lock:
+            with self._store.read() as tx:
+                pools.check_apart(tx, overlay)
             self._registry.define(overlay)
             self._identity.record()
             self._take_part(overlay)
+            with self._store.write() as tx:
+                pools.settle(tx, overlay.name)
 
     def remove(self, name: str) -> None:
         """Remove an overlay that nothing uses; raise NotFound, or InUse naming what uses it.
@@ -178,6 +182,7 @@ class Joining:
         if known and set(held).issubset(recorded):
             return
         with self._store.write() as tx:
+            pools.check_apart(tx, overlay)
             overlays.put(tx, overlay)
             for one in held:
                 overlays.add_agent_subnet(tx, one)
@@ -194,7 +199,7 @@ class Joining:
 
 
 class _Collected:
-    """Problems of parts that do not keep the others from going on."""
+    """Problems of parts that do not keep the others from going on; a registry that cannot be had is none."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -203,5 +208,5 @@ class _Collected:
     def of(self, subject: str) -> Iterator[None]:
         try:
             yield
-        except DniError as error:
+        except (Refused, Exhausted) as error:
             self.texts.append(f"{subject}: {error}")

@@ -21,8 +21,8 @@ FIRST_RETRY = 1.0
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How often a step is done, in seconds.
 
-    `every`: from the end of one to the next; `settle`: after being woken, for more news to come in; `rest`: at the
-    least, in multiples of what the step took.
+    `every`: from the end of one to the next; `settle`: after being woken, for more news to come in; `rest`: after
+    a success, even if woken, in multiples of what the step took, but no longer than `every`.
     """
 
     every: float
@@ -72,7 +72,7 @@ class Loop:
             started = time.monotonic()
             self._do()
             took = time.monotonic() - started
-            self._stopping.wait(took * self._pace.rest)
+            self._stopping.wait(self._rest(took))
             if self._woken.wait(self._pause(took)):
                 self._stopping.wait(self._pace.settle)
 
@@ -91,6 +91,9 @@ class Loop:
     def _failed(self, problem: str) -> None:
         self._failures += 1
         self._problems.report(self._name, (problem,))
+
+    def _rest(self, took: float) -> float:
+        return 0.0 if self._failures else min(took * self._pace.rest, self._pace.every)
 
     def _pause(self, took: float) -> float:
         """Answer how long to wait: after failures in a row 1, 2, 4 ... seconds, but no longer than usual."""

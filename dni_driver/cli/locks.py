@@ -13,6 +13,9 @@ from pathlib import Path
 
 from dni_driver.core.errors import Unavailable
 
+PREDECESSOR_SECONDS = 30.0
+"""How long a program waits for the one before it to answer its last calls."""
+
 _POLL_SECONDS = 0.05
 _MODE = 0o600
 """Nobody else may lock dni out."""

@@ -7,12 +7,9 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
-import structlog
-
 from dni_driver.agent.agent import Agent, Options
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import locks, systemd
-from dni_driver.cli.serve_plugin import PREDECESSOR_SECONDS
 from dni_driver.cli.settings import Settings
 from dni_driver.console.app import create_app
 from dni_driver.console.server import Server
@@ -23,15 +20,13 @@ from dni_driver.store import Store
 if TYPE_CHECKING:
     from types import FrameType
 
-log = structlog.get_logger(__name__)
-
 _STUCK_SECONDS = 9
 """After SIGTERM, until the kernel ends what does not end by itself; `dni up` waits 10 s."""
 
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; raise Unavailable where an agent runs already, StoreError, SettingsError."""
-    locks.take(settings.run.directory / "agent.lock", "`dni serve agent`", PREDECESSOR_SECONDS)
+    locks.take(settings.run.directory / "agent.lock", "`dni serve agent`", locks.PREDECESSOR_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     with ExitStack() as resources:

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +15,15 @@ from dni_driver.cli import lifeline, locks
 from dni_driver.cli.listening import handed_over, listen
 from dni_driver.cli.settings import Settings
 from dni_driver.console.client import Console
-from dni_driver.core.deadline import within
+from dni_driver.core.deadline import deadline, within
 from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.wanted import wanted
 from dni_driver.kernel import Kernel
-from dni_driver.plugin.app import create_app
-from dni_driver.plugin.ipam_driver import AGENT_SECONDS, IpamDriver
+from dni_driver.plugin.app import HANDLER_SECONDS, create_app
+from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
+from dni_driver.plugin.pool_finder import AGENT_SECONDS
 from dni_driver.plugin.serving import serve
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
@@ -33,14 +33,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PREDECESSOR_SECONDS = 30.0
-"""How long a program waits for the one before it to answer its last calls."""
-
 
 def run(settings: Settings) -> None:
     """Answer dockerd until SIGTERM; raise Unavailable where a plugin runs already."""
     directory = settings.run.directory
-    locks.take(directory / "plugin.lock", "`dni serve plugin`", PREDECESSOR_SECONDS)
+    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS)
     serve(
         lambda: plugin_app(settings),
         None if handed_over() else listen(settings.plugin.socket),
@@ -53,21 +50,21 @@ def run(settings: Settings) -> None:
 @contextmanager
 def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
     """Open what the plugin rests on, mend the kernel, and give the app; close it all in the end."""
-    store = Store(settings.store.directory / "dni.db")
-    kernel = Kernel(settings.run.directory)
-    _mend(kernel, store)
-    network = NetworkDriver(store, kernel)
-    ipam = IpamDriver(store, kernel, partial(_define, settings.api.socket), settings.overlay.name)
-    try:
-        yield create_app(network, ipam)
-    finally:
-        _close(kernel, store)
+    with ExitStack() as resources:
+        store = Store(settings.store.directory / "dni.db")
+        resources.callback(store.close)
+        kernel = Kernel(settings.run.directory)
+        resources.callback(_close, kernel)
+        _mend(kernel, store)
+        ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
+        yield create_app(NetworkDriver(store, kernel), ipam)
 
 
 def _mend(kernel: Kernel, store: Store) -> None:
     """Make the kernel agree with the records; what cannot be mended must not keep dockerd waiting."""
     try:
-        changed = kernel.reconcile(lambda: wanted(read_all(store)))
+        with deadline(HANDLER_SECONDS):
+            changed = kernel.reconcile(lambda: wanted(read_all(store)))
     except DniError as error:
         log.error("kernel not mended", error=str(error))  # noqa: TRY400 - the text says it
     else:
@@ -75,16 +72,27 @@ def _mend(kernel: Kernel, store: Store) -> None:
             log.info("mended", change=change)
 
 
-def _define(console: Path, overlay: Overlay) -> None:
-    """Have the agent define an overlay in the cluster, while dockerd waits."""
-    body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
-    Console(console, within(AGENT_SECONDS)).post("/v1/overlays", body)
+class _Agent:
+    """The cluster, as the agent on this host answers for it; dockerd waits meanwhile."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    def define(self, overlay: Overlay) -> None:
+        body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
+        self._console().post("/v1/overlays", body)
+
+    def remove(self, overlay: str) -> None:
+        self._console().delete(f"/v1/overlays/{overlay}")
+
+    def _console(self) -> Console:
+        return Console(self._socket, within(AGENT_SECONDS))
 
 
-def _close(kernel: Kernel, store: Store) -> None:
+def _close(kernel: Kernel) -> None:
+    """Delete the links that wait for it; what takes too long is left to the next reconcile."""
     try:
         kernel.drain()
     except DniError as error:
         log.error("links left to delete", error=str(error))  # noqa: TRY400
     kernel.close()
-    store.close()

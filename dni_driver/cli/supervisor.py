@@ -25,7 +25,7 @@ SHORTEST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between the death of a program and its next start: doubled each time, from the one to the other."""
 
-HEALTHY_SECONDS = 30.0
+HEALTHY_SECONDS = 5.0
 """A program that ran for so long starts again after the shortest pause."""
 
 _STOP = frozenset({signal.SIGTERM, signal.SIGINT})

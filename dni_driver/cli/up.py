@@ -38,7 +38,7 @@ def run(settings: Settings, file: Path | None) -> None:
     directory = settings.run.directory
     locks.take(directory / "up.lock", "`dni up`", 0)
     for program in ("plugin", "agent"):
-        locks.await_end(directory / f"{program}.lock", f"`dni serve {program}`", PLUGIN_GRACE)
+        locks.await_end(directory / f"{program}.lock", f"`dni serve {program}`", locks.PREDECESSOR_SECONDS)
     path = settings.plugin.socket
     with listen(path) as listener:
         log.info("listening", socket=str(path))

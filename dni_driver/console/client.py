@@ -59,9 +59,7 @@ class Console:
         except TimeoutError:
             raise Unavailable(f"the dni agent at {self._path} took longer than {self._patience:g} s") from None
         except (OSError, http.client.HTTPException):
-            raise Unavailable(
-                f"the dni agent does not answer at {self._path}: start it with `dni up` or dni-agent.service"
-            ) from None
+            raise Unavailable(f"the dni agent does not answer at {self._path}: start it with `dni up`") from None
         finally:
             connection.close()
 

@@ -77,5 +77,5 @@ class KernelError(DniError):
     """The kernel refused a change."""
 
 
-class BridgeMissing(KernelError):
+class BridgeMissing(KernelError):  # noqa: N818
     """A container link has no bridge to hang on: after a reconcile it has."""

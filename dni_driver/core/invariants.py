@@ -13,7 +13,7 @@ import msgspec
 from dni_driver.core.allocation import whole_spans
 from dni_driver.core.leaks import describe, leaks, newest
 from dni_driver.core.names import docker_bridge, host_link
-from dni_driver.core.overlays import Address, Network
+from dni_driver.core.overlays import Address, Network, share_addresses
 from dni_driver.core.records import (
     HELD,
     AddressState,
@@ -84,7 +84,7 @@ def _overlaps(records: Records) -> Iterator[Finding]:
 def _overlapping(named: Iterable[tuple[Network, str]]) -> Iterator[tuple[str, str]]:
     ordered = sorted(named, key=lambda entry: (entry[0].version, int(entry[0].network_address), entry[0].prefixlen))
     for (one, one_name), (other, other_name) in pairwise(ordered):
-        if _overlap(one, other):
+        if share_addresses(one, other):
             yield one_name, other_name
 
 
@@ -115,7 +115,7 @@ def _misfits(records: Records) -> Iterator[Finding]:
     overlays = {overlay.name: overlay for overlay in records.overlays}
     for held in records.agent_subnets:
         space = overlays[held.overlay].space(held.family) if held.overlay in overlays else None
-        if space is None or held.subnet.prefixlen != space[1] or not _overlap(held.subnet, space[0]):
+        if space is None or held.subnet.prefixlen != space[1] or not share_addresses(held.subnet, space[0]):
             yield _damaged(f"agent subnet {held.subnet}", f"does not fit overlay {held.overlay!r}")
 
 
@@ -268,14 +268,10 @@ def _misused_overlay(network: DockerNetwork, records: Records) -> Iterator[Findi
     """Find `--ipam-driver dni` on an overlay's subnet with the driver of somebody else."""
     for overlay in records.overlays:
         for subnet in overlay.subnets():
-            if any(_overlap(ip_network(text), subnet) for text in network.subnets):
+            if any(share_addresses(ip_network(text), subnet) for text in network.subnets):
                 yield Finding(
                     about=f"network {network.name}",
                     problem=f"takes addresses of overlay {overlay.name!r}, but its driver is {network.driver!r}",
                     mend=f"docker network rm {network.name}, then create it with -d dni, or on a --subnet that no "
                     f"overlay has",
                 )
-
-
-def _overlap(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.overlaps(other)

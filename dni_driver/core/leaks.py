@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
-from dni_driver.core.overlays import Address
+from dni_driver.core.overlays import Address, gateway_of
 from dni_driver.core.records import HELD, AddressRecord, AddressState, EndpointRecord, PoolRecord, Records
 from dni_driver.core.views import DockerView
 
@@ -24,7 +24,12 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     pool: str
     address: IPv4Address | IPv6Address
     state: AddressState
+    container: str | None
     since: float
+
+    def __str__(self) -> str:
+        """Name the address, and the container that had it where that is known."""
+        return f"{self.address} of container {self.container}" if self.container else str(self.address)
 
 
 class LostAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +53,7 @@ class LostNetwork(msgspec.Struct, frozen=True, kw_only=True):
     """A network that Docker does not list, with the endpoints recorded on it, all of them lost."""
 
     id: str
+    label: str
     overlay: str
     since: float
     endpoints: tuple[LostEndpoint, ...]
@@ -88,20 +94,20 @@ def leaks(records: Records, docker: DockerView) -> set[Leak]:
 
 def _lost_addresses(records: Records, docker: DockerView) -> Iterator[LostAddress]:
     shown = docker.addresses()
-    overlays = {pool.id: pool.overlay for pool in records.pools}
+    pools = {pool.id: pool for pool in records.pools}
     for record in records.addresses:
-        overlay = overlays.get(record.pool)
-        if record.address not in shown and _has_no_owner(record, overlay):
-            yield LostAddress(holding=_holding(record), overlay=overlay)
+        pool = pools[record.pool]
+        if record.address not in shown and _has_no_owner(record, pool):
+            yield LostAddress(holding=_holding(record), overlay=pool.overlay)
 
 
-def _has_no_owner(record: AddressRecord, overlay: str | None) -> bool:
+def _has_no_owner(record: AddressRecord, pool: PoolRecord) -> bool:
     """Tell whether only Docker can say who has an address.
 
-    A plain pool's gateway is no such thing: engines before 28 do not show one that they chose themselves.
+    The gateway that dni chose for a plain pool is no such thing: engines before 28 do not show it.
     """
     if record.state is AddressState.RESERVED:
-        return record.network is None and overlay is not None
+        return record.network is None and (pool.subnet is None or record.address != gateway_of(pool.subnet))
     return record.state is AddressState.CLAIMED
 
 
@@ -138,6 +144,7 @@ def _lost_networks(records: Records, docker: DockerView, endpoints: Iterable[Los
         if network.id not in listed and len(on.get(network.id, [])) == peopled[network.id]:
             yield LostNetwork(
                 id=network.id,
+                label=network.label,
                 overlay=network.overlay,
                 since=network.since,
                 endpoints=tuple(on.get(network.id, [])),
@@ -183,7 +190,13 @@ def _subnets_of(pool: PoolRecord, records: Records) -> Iterator[object]:
 
 
 def _holding(record: AddressRecord) -> Holding:
-    return Holding(pool=record.pool, address=record.address, state=record.state, since=record.since)
+    return Holding(
+        pool=record.pool,
+        address=record.address,
+        state=record.state,
+        container=record.container,
+        since=record.since,
+    )
 
 
 def newest(leak: Leak) -> float:
@@ -216,12 +229,12 @@ def describe(leak: Leak) -> tuple[str, str]:
     """Answer in words what a leak is about, and what is wrong with it."""
     match leak:
         case LostAddress(holding=held):
-            return f"address {held.address}", f"is {held.state} in pool {held.pool}, but Docker shows it nowhere"
+            return f"address {held}", f"is {held.state} in pool {held.pool}, but Docker shows it nowhere"
         case LostEndpoint(id=name, holdings=holdings):
-            addresses = ", ".join(str(held.address) for held in holdings) or "no address"
+            addresses = ", ".join(map(str, holdings)) or "no address"
             return f"endpoint {name[:12]}", f"is recorded with {addresses}, but Docker does not list it"
-        case LostNetwork(id=name, overlay=overlay):
-            return f"network {name[:12]}", f"is recorded on overlay {overlay!r}, but Docker does not list it"
+        case LostNetwork(label=name, overlay=overlay):
+            return f"network {name}", f"is recorded on overlay {overlay!r}, but Docker does not list it"
         case LostPool(id=name):
             return f"pool {name}", "is recorded, but no Docker network uses it"
         case WrongUses(id=name, uses=uses, right=right):

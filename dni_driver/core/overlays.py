@@ -24,6 +24,17 @@ LONGEST_PREFIX: dict[Family, int] = {4: 29, 6: 125}
 """A half must hold its gateway and one container at the least."""
 
 
+VTEP_SUBNET = IPv4Network("44.128.0.0/20")
+"""Where the agents' VTEP addresses come from."""
+
+_SPECIAL: dict[str, tuple[Network, ...]] = {
+    "addresses that mean this host": (IPv4Network("0.0.0.0/8"), IPv4Network("127.0.0.0/8"), IPv6Network("::/127")),
+    "link-local addresses": (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10")),
+    "multicast and reserved addresses": (IPv4Network("224.0.0.0/3"), IPv6Network("ff00::/8")),
+    f"the agents' own VTEP addresses {VTEP_SUBNET}": (VTEP_SUBNET,),
+}
+
+
 class Overlay(msgspec.Struct, frozen=True, kw_only=True):
     """A virtual network that spans hosts.
 
@@ -78,6 +89,11 @@ def family_of(thing: Address | Network) -> Family:
     return 4 if thing.version == 4 else 6  # noqa: PLR2004
 
 
+def share_addresses(one: Network, other: Network) -> bool:
+    """Tell whether two networks, of whatever families, have addresses in common."""
+    return one.version == other.version and one.overlaps(other)
+
+
 def gateway_of(half: Network) -> Address:
     """Answer a half's gateway: its first host, as host-local and Docker's own IPAM choose it."""
     return half.network_address + 1
@@ -106,6 +122,8 @@ def define(
         by_family[family_of(subnet)] = subnet
     if not by_family:
         raise Refused(f"overlay {name!r} needs a subnet, such as 10.64.0.0/16")
+    for subnet in by_family.values():
+        _check_usable(name, subnet)
     prefix, prefix6 = prefixes
     subnet4, subnet6 = by_family.get(4), by_family.get(6)
     return Overlay(
@@ -116,6 +134,19 @@ def define(
         prefix6=_agent_prefix(name, subnet6, prefix6) if subnet6 else None,
         backend=backend,
     )
+
+
+def _check_usable(name: str, subnet: Network) -> None:
+    """Refuse what no container can be in: special addresses (RFC 6890), and those of the VTEPs."""
+    special = next((why for why, of_that_kind in _SPECIAL.items() if _touches(subnet, of_that_kind)), None)
+    if special is not None:
+        raise Refused(
+            f"overlay {name!r} cannot have subnet {subnet}: it overlaps {special}; use one such as 10.64.0.0/16"
+        )
+
+
+def _touches(subnet: Network, others: Iterable[Network]) -> bool:
+    return any(share_addresses(subnet, other) for other in others)
 
 
 def _agent_prefix(name: str, subnet: Network, wanted: int | None) -> int:
@@ -135,7 +166,7 @@ def check_no_overlap(new: Overlay, known: Iterable[Overlay]) -> None:
     for other in known:
         for mine in new.subnets():
             for theirs in other.subnets():
-                if mine.version == theirs.version and mine.overlaps(theirs):
+                if share_addresses(mine, theirs):
                     raise InUse(
                         f"subnet {mine} of overlay {new.name!r} overlaps {theirs} of overlay {other.name!r}: "
                         f"choose a subnet that no overlay uses (`dni overlay ls` lists them)"

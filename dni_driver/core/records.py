@@ -36,7 +36,10 @@ HELD = frozenset({AddressState.CLAIMED, AddressState.BOUND, AddressState.LEAVING
 
 
 class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A pool that dockerd asked for: `OVERLAY/v4`, `OVERLAY/v6`, or `plain/SUBNET` for other drivers."""
+    """A pool that dockerd asked for: `OVERLAY/v4`, `OVERLAY/v6`, or `plain/SUBNET` for other drivers.
+
+    `trial`: its overlay was defined for a network that is not created yet, and goes again if that fails.
+    """
 
     id: str
     family: Family
@@ -45,6 +48,7 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
     ip_range: IPv4Network | IPv6Network | None = None
     uses: int = 0
     since: float = 0.0
+    trial: bool = False
 
 
 class AddressRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from dni_driver.core.overlays import (
     check_no_overlap,
     define,
     family_of,
+    share_addresses,
 )
 from dni_driver.core.records import docker_halves, overlay_of_half
 
@@ -163,7 +164,7 @@ def _by_subnet(
             return OverlayChosen(overlay)
     for overlay in overlays:
         for subnet in overlay.subnets():
-            if subnet.version == pool.version and subnet.overlaps(pool):
+            if share_addresses(subnet, pool):
                 halves = docker_halves(agent_subnets, overlay.name, family_of(pool))
                 usable = " or ".join(str(network) for network in (subnet, *halves))
                 raise Refused(

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from dni_driver.core.allocation import check_explicit, exhausted, spans
-from dni_driver.core.deadline import within
-from dni_driver.core.errors import DeadlineExceeded, MalformedRequest, NotFound, Refused, Unavailable
+from dni_driver.core.errors import DniError, MalformedRequest, Refused
 from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
 from dni_driver.core.records import (
     AddressState,
@@ -26,22 +24,10 @@ from dni_driver.core.selection import (
     PlainChosen,
     PoolRequest,
     check_range,
-    choose_pool,
 )
 from dni_driver.plugin import wire
+from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
 from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
-
-AGENT_SECONDS = 10.0
-"""How long a call waits for the agent to lease this host's part of an overlay."""
-
-_POLL_SECONDS = 0.1
-
-
-class Routes(Protocol):
-    """What the IPAM driver asks the kernel."""
-
-    def overlapping_routes(self, network: Network) -> list[str]:
-        """Name the on-link routes and name servers inside a subnet."""
 
 
 class IpamDriver:
@@ -51,18 +37,15 @@ class IpamDriver:
         self,
         store: Store,
         routes: Routes,
-        define_overlay: Callable[[Overlay], None],
+        cluster: Cluster,
         default_overlay: str,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Take the store, the kernel's routes, and how to define a new overlay in the cluster (the agent)."""
+        """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
         self._store = store
-        self._routes = routes
-        self._define_overlay = define_overlay
-        self._default_overlay = default_overlay
         self._clock = clock
-        self._sleep = sleep
+        self._finder = PoolFinder(store, routes, cluster, default_overlay, sleep)
 
     def get_capabilities(self) -> wire.IpamCapabilities:
         """Answer that neither MACs nor replays are wanted: the store remembers (docs/decisions/0004)."""
@@ -75,19 +58,24 @@ class IpamDriver:
     def request_pool(self, request: wire.RequestPoolRequest) -> wire.RequestPoolResponse:
         """Answer the Docker half of the overlay meant, or a plain pool."""
         wanted = _read_pool_request(request)
-        chosen = self._choose(wanted)
+        chosen = self._finder.find(wanted)
         if isinstance(chosen, PlainChosen):
             pool, subnet = self._use_plain(chosen, wanted), chosen.subnet
+        elif isinstance(chosen, OverlayDefined):
+            pool, subnet = self._try_out(chosen.overlay, wanted)
         else:
-            pool, subnet = self._use_overlay(chosen, wanted)
+            pool, subnet = self._use_overlay(chosen.overlay, wanted)
         return wire.RequestPoolResponse(pool_id=pool.id, pool=str(subnet), data={})
 
     def release_pool(self, request: wire.ReleasePoolRequest) -> wire.Response:
         """Count one use less; the last one takes along what was never bound to a network."""
         now = self._clock()
+        failed: str | None = None
         with self._store.write() as tx:
             if pools.drop_use(tx, request.pool_id) == 0:
-                _clear_unused(tx, request.pool_id, now)
+                failed = _clear_unused(tx, request.pool_id, now)
+        if failed is not None:
+            self._finder.take_back(failed)
         return wire.Response()
 
     def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressResponse:
@@ -112,55 +100,20 @@ class IpamDriver:
         address = wire.read_address(request.address, "address")
         now = self._clock()
         with self._store.write() as tx:
-            if not _is_shared_reservation(tx, request.pool_id, address):
+            if not _stays_reserved(tx, request.pool_id, address):
                 addresses.release(tx, request.pool_id, address, now)
         return wire.Response()
 
-    def _choose(self, wanted: PoolRequest) -> PlainChosen | Overlay:
-        """Find what is meant, waiting for the agent where this host's part of an overlay is still to come."""
-        defined = False
-        ends = time.monotonic() + within(AGENT_SECONDS)
-        while True:
-            with self._store.read() as tx:
-                known, held = overlays.every(tx), overlays.agent_subnets(tx)
-            try:
-                choice = choose_pool(wanted, known, held, self._default_overlay)
-            except NotFound:
-                if not self._awaits_first_lease(wanted, known):
-                    raise
-            else:
-                if isinstance(choice, PlainChosen):
-                    return choice
-                if isinstance(choice, OverlayDefined) and not defined:
-                    self._define(choice.overlay)
-                    defined = True
-                elif docker_halves(held, choice.overlay.name, wanted.family):
-                    return choice.overlay
-                else:
-                    _check_family(choice.overlay, wanted)
-            self._wait(ends, wanted.options.get("overlay", self._default_overlay))
-
-    def _define(self, overlay: Overlay) -> None:
-        """Have a new overlay defined in the cluster, unless this host could not use it."""
-        for subnet in overlay.subnets():
-            self._check_routes(subnet)
-        self._define_overlay(overlay)
-
-    def _awaits_first_lease(self, wanted: PoolRequest, known: Sequence[Overlay]) -> bool:
-        asks_default = wanted.options.get("overlay", self._default_overlay) == self._default_overlay
-        return asks_default and self._default_overlay not in {overlay.name for overlay in known}
-
-    def _wait(self, ends: float, overlay: str) -> None:
+    def _try_out(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
+        """Use an overlay that was defined for this very network, and goes again where the network fails."""
         try:
-            within(_POLL_SECONDS)
-        except DeadlineExceeded:
-            ends = 0.0
-        if time.monotonic() >= ends:
-            raise Unavailable(
-                f"this host has no agent subnet of overlay {overlay!r} yet: `dni status` shows what the agent "
-                f"is waiting for; is `dni up` (or dni-agent.service) running?"
-            )
-        self._sleep(_POLL_SECONDS)
+            pool, half = self._use_overlay(overlay, wanted)
+            with self._store.write() as tx:
+                pools.try_out(tx, pool.id)
+        except DniError:
+            self._finder.take_back(overlay.name)
+            raise
+        return pool, half
 
     def _use_plain(self, chosen: PlainChosen, wanted: PoolRequest) -> PoolRecord:
         with self._store.write() as tx:
@@ -168,28 +121,13 @@ class IpamDriver:
 
     def _use_overlay(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
         with self._store.read() as tx:
-            held = overlays.agent_subnets(tx, overlay.name)
-            self._check_vacant(tx, overlay)
-        half = _primary_half(overlay, wanted, held)
-        self._check_routes(half)
+            half = _vacant_half(tx, overlay, wanted)
+        self._finder.check_routes(half)
         with self._store.write() as tx:
-            self._check_vacant(tx, overlay)
+            # A network may have been made of the overlay meanwhile, or the overlay been removed.
+            half = _vacant_half(tx, overlay, wanted)
             pool = pools.use_overlay(tx, overlay.name, wanted.family, wanted.ip_range, self._clock())
         return pool, half
-
-    def _check_vacant(self, tx: Transaction, overlay: Overlay) -> None:
-        other = networks.of_overlay(tx, overlay.name)
-        if other is not None:
-            raise networks.taken(other)
-
-    def _check_routes(self, half: Network) -> None:
-        """Refuse a pool that overlaps an on-link route: dockerd would ask again and again, for ever."""
-        found = self._routes.overlapping_routes(half)
-        if found:
-            raise Refused(
-                f"subnet {half} overlaps what this host already reaches directly ({', '.join(found)}): "
-                f"take that away, or use another overlay (--subnet … --ipam-opt overlay=NAME)"
-            )
 
 
 def _read_pool_request(request: wire.RequestPoolRequest) -> PoolRequest:
@@ -204,17 +142,17 @@ def _read_pool_request(request: wire.RequestPoolRequest) -> PoolRequest:
     return PoolRequest(pool=pool, ip_range=ip_range, options=request.options or {}, family=family)
 
 
-def _check_family(overlay: Overlay, wanted: PoolRequest) -> None:
-    if overlay.space(wanted.family) is None:
-        raise Refused(
-            f"overlay {overlay.name!r} has no IPv{wanted.family} subnet: "
-            f"{'leave --ipv6 out' if wanted.family == 6 else 'choose another'}, or define an overlay that has "  # noqa: PLR2004
-            f"one (`dni overlay create --help`)"
-        )
+def _vacant_half(tx: Transaction, overlay: Overlay, wanted: PoolRequest) -> Network:
+    """Answer the half to tell Docker of; raise InUse where a network has the overlay, NotFound where it is gone."""
+    other = networks.of_overlay(tx, overlay.name)
+    if other is not None:
+        raise networks.taken(other)
+    overlays.find(tx, overlay.name)
+    return _primary_half(overlay, wanted, overlays.agent_subnets(tx, overlay.name))
 
 
 def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSubnet]) -> Network:
-    """Answer the half to tell Docker of: the one named or ranged over, else the first leased."""
+    """Answer the half named or ranged over, else the first leased."""
     halves = docker_halves(held, overlay.name, wanted.family)
     check_range(wanted.ip_range, overlay.name, halves)
     for half in halves:
@@ -268,19 +206,31 @@ def _claim_next(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], no
     return address
 
 
-def _is_shared_reservation(tx: Transaction, pool: str, address: Address) -> bool:
-    """Tell whether a gateway is still needed by another use of its pool."""
+def _stays_reserved(tx: Transaction, pool: str, address: Address) -> bool:
+    """Tell whether a gateway stays: that of a pool in use goes with its last use, or with its network."""
     record = addresses.find(tx, pool, address)
     if record is None or record.state is not AddressState.RESERVED:
         return False
-    return pools.find(tx, pool).uses > 1
+    return pools.find(tx, pool).uses > 0
 
 
-def _clear_unused(tx: Transaction, pool_id: str, now: float) -> None:
+def _forget_plain(tx: Transaction, pool: str) -> None:
+    """Forget a plain pool, unless a container is known to have an address of it: then the count was wrong.
+
+    dockerd repeats the end of a network that its own end cut short; the collector puts the count right.
+    """
+    if not any(record.container for record in addresses.of_pool(tx, pool)):
+        pools.forget_plain(tx, pool)
+
+
+def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
+    """Clear a pool that nobody uses; answer its overlay where that goes with it."""
     pool = next((pool for pool in pools.every(tx) if pool.id == pool_id), None)
     if pool is None:
-        return
+        return None
     if pool.overlay is None:
-        pools.forget_plain(tx, pool_id)
-    elif networks.of_overlay(tx, pool.overlay) is None:
+        _forget_plain(tx, pool_id)
+        return None
+    if networks.of_overlay(tx, pool.overlay) is None:
         addresses.free_pool(tx, pool_id, now)
+    return pool.overlay if pool.trial else None

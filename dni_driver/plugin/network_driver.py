@@ -76,6 +76,7 @@ class NetworkDriver:
     def create_network(self, request: wire.CreateNetworkRequest) -> wire.Response:
         """Record a network on the overlay that its pools belong to, and make its bridge."""
         options = reading.network_options(request.options)
+        reading.check_ipv6(request)
         told = reading.told_pools(request)
         with self._store.write() as tx:
             fresh = not networks.known(tx, request.network_id)
@@ -86,6 +87,7 @@ class NetworkDriver:
                 addresses.reserve(tx, pool, address, network.id, network.since)
         try:
             self._reconcile()
+            self._settle(network)
         except DniError:
             if fresh:
                 self._take_back(network.id)
@@ -193,20 +195,29 @@ class NetworkDriver:
             raise Unavailable("the dni agent has not started on this host yet: see `dni status`")
         return overlay_mtu(self._kernel.underlay_mtu(agent), overlay.backend)
 
+    def _settle(self, network: NetworkRecord) -> None:
+        """Have the network's overlay stay: one defined for it goes again where the network fails."""
+        with self._store.write() as tx:
+            pools.settle(tx, network.overlay)
+
     def _attach(self, link: Link) -> None:
         try:
             self._kernel.attach(link)
         except DniError:
             log.warning("link could not be made, mending the host first", endpoint=link.endpoint[:12])
-            self._reconcile()
+            self._mend()
             self._kernel.attach(link)
 
     def _take_back(self, network: str) -> None:
         self._forget_network(network)
+        self._mend()
+
+    def _mend(self) -> None:
+        """Reconcile as far as that goes: what is at fault may concern another network."""
         try:
             self._reconcile()
         except DniError as error:
-            log.warning("could not clean up after a failed creation", network=network[:12], error=str(error))
+            log.warning("the host could not be mended altogether", error=str(error))
 
     def _forget_network(self, network: str) -> list[str]:
         now = self._clock()

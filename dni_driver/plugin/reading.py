@@ -34,6 +34,15 @@ def told_pools(request: wire.CreateNetworkRequest) -> list[wire.IPAMData]:
     return [*(request.ipv4_data or []), *(request.ipv6_data or [])]
 
 
+def check_ipv6(request: wire.CreateNetworkRequest) -> None:
+    """Refuse `--ipv6` without an IPv6 pool: engines before 27 ask for none where no IPv6 --subnet is given."""
+    if (request.options or {}).get(wire.ENABLE_IPV6) is True and not request.ipv6_data:
+        raise Refused(
+            "--ipv6 needs the overlay's IPv6 subnet too: add --subnet SUBNET6 (`dni overlay ls` shows it), or leave "
+            "--ipv6 out"
+        )
+
+
 def overlay_meant(told: Sequence[wire.IPAMData], held: Sequence[AgentSubnet], in_use: Iterable[PoolRecord]) -> str:
     """Answer the overlay whose Docker halves the pools of a new network are.
 

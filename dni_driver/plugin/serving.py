@@ -7,6 +7,7 @@ body. A worker that dies is there again at once; the socket is held outside of i
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -22,7 +23,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
-from dni_driver.core.errors import DniError
+from dni_driver.core.errors import DniError, Unavailable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -64,9 +65,16 @@ def serve(
         "worker_tmp_dir": str(scratch),
         "control_socket_disable": True,
         "logger_class": _Logger,
+        "pre_fork": lambda _arbiter, _worker: _share_memory(),
         "post_fork": lambda arbiter, _: after_fork(arbiter.pid),
     }
     _Application(_Deferred(open_app), settings).run()
+
+
+def _share_memory() -> None:
+    """Keep the garbage collector off what is loaded, so that the worker goes on sharing it with its parent."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Deferred:
@@ -79,10 +87,20 @@ class _Deferred:
         self._resources = ExitStack()
 
     def open(self) -> WSGIApplication:
+        """Open the app where it is not open yet; raise DniError."""
         with self._opening:
             if self._opened is None:
-                self._opened = self._resources.enter_context(self._open_app())
+                self._opened = self._open()
             return self._opened
+
+    def _open(self) -> WSGIApplication:
+        try:
+            return self._resources.enter_context(self._open_app())
+        except DniError:
+            raise
+        except Exception as error:
+            log.exception("not opened")
+            raise Unavailable(f"dni cannot start ({type(error).__name__}): its log says more") from error
 
     def close(self) -> None:
         self._resources.close()

@@ -21,6 +21,8 @@ Transaction = sqlite3.Connection
 """A connection inside BEGIN … COMMIT."""
 
 LOCK_SECONDS = 5.0
+CACHE_KIB = 256
+"""For each connection, of which every thread has one."""
 MODE = 0o600
 
 
@@ -91,6 +93,7 @@ class Store:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             self._local.connection = connection
             self._opened.append(connection)
         return connection
@@ -125,7 +128,7 @@ class Store:
         ):
             return StoreError(
                 f"the store {self.path} is damaged ({text}): stop dni, put back a copy of it, or move it "
-                f"away and restart the containers of its networks"
+                f"away and make its networks anew (docker network rm, docker network create)"
             )
         return StoreError(f"the store {self.path} cannot be used: {text}")
 

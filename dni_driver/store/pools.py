@@ -7,8 +7,9 @@ import sqlite3
 from ipaddress import ip_network
 
 from dni_driver.core.errors import InUse, NotFound
-from dni_driver.core.overlays import Family, Network, family_of
+from dni_driver.core.overlays import Family, Network, Overlay, family_of, share_addresses
 from dni_driver.core.records import PoolRecord, plain_pool_id, pool_id
+from dni_driver.store import overlays
 from dni_driver.store.database import Transaction
 
 CREATION_SECONDS = 120.0
@@ -23,10 +24,24 @@ def use_overlay(tx: Transaction, overlay: str, family: Family, ip_range: Network
 def use_plain(tx: Transaction, subnet: Network, ip_range: Network | None, now: float) -> PoolRecord:
     """Count one more use of a plain pool; raise InUse where it would share addresses with another."""
     for other in every(tx):
-        if other.subnet is not None and other.subnet != subnet and _overlap(other.subnet, subnet):
+        if other.subnet is not None and other.subnet != subnet and share_addresses(other.subnet, subnet):
             raise InUse(f"subnet {subnet} overlaps plain pool {other.subnet}: choose another subnet")
+    for overlay in overlays.every(tx):
+        if any(share_addresses(subnet, theirs) for theirs in overlay.subnets()):
+            raise InUse(f"subnet {subnet} overlaps overlay {overlay.name!r}: choose another subnet")
     wanted = PoolRecord(id=plain_pool_id(subnet), family=family_of(subnet), subnet=subnet, ip_range=ip_range)
     return _use(tx, wanted, now)
+
+
+def check_apart(tx: Transaction, overlay: Overlay) -> None:
+    """Raise InUse where an overlay would share addresses with a plain pool."""
+    for subnet in overlay.subnets():
+        for pool in every(tx):
+            if pool.subnet is not None and share_addresses(pool.subnet, subnet):
+                raise InUse(
+                    f"subnet {subnet} of overlay {overlay.name!r} overlaps plain pool {pool.subnet} of this host: "
+                    f"choose another subnet, or remove the Docker network that has this one"
+                )
 
 
 def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
@@ -37,7 +52,8 @@ def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
             f"{wanted.ip_range or 'unset'}: remove that network first, or use the same range"
         )
     tx.execute(
-        "INSERT INTO pool VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (id) DO UPDATE SET "
+        "INSERT INTO pool (id, family, overlay, subnet, ip_range, uses, since) VALUES (?, ?, ?, ?, ?, 1, ?) "
+        "ON CONFLICT (id) DO UPDATE SET "
         "uses = uses + 1, ip_range = excluded.ip_range, since = excluded.since",
         (
             wanted.id,
@@ -62,6 +78,16 @@ def drop_use(tx: Transaction, pool: str) -> int:
     return known.uses if known else 0
 
 
+def try_out(tx: Transaction, pool: str) -> None:
+    """Record that a pool's overlay was defined for the network that is being created."""
+    tx.execute("UPDATE pool SET trial = 1 WHERE id = ?", (pool,))
+
+
+def settle(tx: Transaction, overlay: str) -> None:
+    """Record that an overlay is there to stay."""
+    tx.execute("UPDATE pool SET trial = 0 WHERE overlay = ?", (overlay,))
+
+
 def set_uses(tx: Transaction, pool: str, uses: int) -> None:
     """Put a count right that calls which never came have left wrong."""
     tx.execute("UPDATE pool SET uses = ? WHERE id = ?", (uses, pool))
@@ -82,7 +108,9 @@ def find(tx: Transaction, pool: str) -> PoolRecord:
     """Answer one pool; raise NotFound."""
     known = _find(tx, pool)
     if known is None:
-        raise NotFound(f"there is no pool {pool!r}: request it first")
+        raise NotFound(
+            f"pool {pool!r} is not recorded by dni: remove its network (docker network rm) and create it again"
+        )
     return known
 
 
@@ -96,10 +124,6 @@ def _find(tx: Transaction, pool: str) -> PoolRecord | None:
     return _pool(row) if row else None
 
 
-def _overlap(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.overlaps(other)
-
-
 def _pool(row: sqlite3.Row) -> PoolRecord:
     return PoolRecord(
         id=row["id"],
@@ -109,4 +133,5 @@ def _pool(row: sqlite3.Row) -> PoolRecord:
         ip_range=ip_network(row["ip_range"]) if row["ip_range"] else None,
         uses=row["uses"],
         since=row["since"],
+        trial=bool(row["trial"]),
     )

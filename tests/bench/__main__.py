@@ -58,7 +58,6 @@ class Bench:
         self.keep("memory, idle", sizes, programs.figures_of_memory("idle, no peers", sizes))
 
     def _containers(self, rounds: int) -> None:
-        self.host.docker(*_CREATE, "dcos")
         places = containers.places(self.host)
         with_swarm = {**places, containers.SWARM: containers.swarm_place(self.other)}
         _say(f"docker run --rm busybox true: {rounds} on each network, in turn")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.dockerd import HOST_SINCE_23_0_7, Dockerd
 from tests.contract.plugin import Plugin, running, underlay
 from tests.root.ground import Namespace
 
@@ -44,6 +45,18 @@ def light(_in_memory: Plugin) -> Iterator[Plugin]:
 def real(_in_namespace: Plugin) -> Iterator[Plugin]:
     """Give a plugin as on a new host, with the real kernel."""
     yield from _lent(_in_namespace)
+
+
+@pytest.fixture(params=["", HOST_SINCE_23_0_7], ids=["no host", "a host"])
+def dockerd(plugin: Plugin, request: pytest.FixtureRequest) -> Dockerd:
+    """Give a client, one that sends no name of a host and one that does."""
+    return plugin.dockerd(request.param)
+
+
+@pytest.fixture
+def calls(light: Plugin) -> Dockerd:
+    """Give a client of a plugin whose kernel does not matter."""
+    return light.dockerd()
 
 
 def _lent(plugin: Plugin) -> Iterator[Plugin]:

@@ -30,6 +30,7 @@ class FolderKernel(FakeKernel):
         super().__init__()
         self._folder = folder
         self._lock = threading.Lock()
+        self._shown = ""
 
     def attach(self, link: Link) -> None:
         """Make a link."""
@@ -75,6 +76,9 @@ class FolderKernel(FakeKernel):
     def _show(self) -> None:
         bridges = [f"{bridge.name} {' '.join(map(str, bridge.addresses))}" for bridge in self.bridges.values()]
         links = [f"{name} {link.bridge}" for link in self.links.values() for name in (link.host, link.container)]
-        draft = self._folder / "state.new"
-        draft.write_text("\n".join(sorted(bridges + links)))
-        draft.replace(self._folder / "state")
+        state = "\n".join(sorted(bridges + links))
+        if state != self._shown:
+            draft = self._folder / "state.new"
+            draft.write_text(state)
+            draft.replace(self._folder / "state")
+            self._shown = state

@@ -98,8 +98,7 @@ class Plugin:
 
     def rows(self) -> Rows:
         """Answer everything in the store, to the last byte."""
-        with self.store.read() as tx:
-            return {table: [tuple(row) for row in tx.execute(f"SELECT * FROM {table}")] for table in _TABLES}  # noqa: S608
+        return rows_of(self.store)
 
     def held(self) -> dict[str, str]:
         """Answer what is in use: addresses, pools with their uses, networks, endpoints, overlays."""
@@ -166,6 +165,12 @@ class Plugin:
     def log(self) -> str:
         """Answer what the plugin has logged."""
         return (self.folder / "log").read_text(errors="replace")
+
+
+def rows_of(store: Store) -> Rows:
+    """Answer everything in a store, to the last byte."""
+    with store.read() as tx:
+        return {table: [tuple(row) for row in tx.execute(f"SELECT * FROM {table}")] for table in _TABLES}  # noqa: S608
 
 
 @contextmanager

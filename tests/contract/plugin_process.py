@@ -58,7 +58,7 @@ def _limit(told: Path) -> None:
 def _opened(folder: Path, chosen: str) -> Iterator[WSGIApplication]:
     store = Store(folder / "dni.db")
     kernel = Kernel(folder / "run") if chosen == "real" else FolderKernel(folder)
-    ipam = IpamDriver(store, kernel, lambda overlay: _define(store, folder, overlay), "dcos")
+    ipam = IpamDriver(store, kernel, _Agent(store, folder), "dcos")
     try:
         yield create_app(NetworkDriver(store, kernel), ipam)
     finally:
@@ -67,18 +67,27 @@ def _opened(folder: Path, chosen: str) -> Iterator[WSGIApplication]:
         store.close()
 
 
-def _define(store: Store, folder: Path, overlay: Overlay) -> None:
-    """Do as the agent does: record the overlay, and lease this host's part of it."""
-    if (folder / "no-agent").exists():
-        return
-    time.sleep(0.01)
-    with store.write() as tx:
-        overlays.put(tx, overlay)
-        for family in FAMILIES:
-            if overlay.space(family):
-                overlays.add_agent_subnet(
-                    tx, AgentSubnet(overlay=overlay.name, subnet=lowest_free(overlay, family, []))
-                )
+class _Agent:
+    """Does as the agent does: records an overlay, and leases this host's part of it."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+
+    def define(self, overlay: Overlay) -> None:
+        if (self._folder / "no-agent").exists():
+            return
+        time.sleep(0.01)
+        with self._store.write() as tx:
+            overlays.put(tx, overlay)
+            for family in FAMILIES:
+                if overlay.space(family):
+                    subnet = lowest_free(overlay, family, [])
+                    overlays.add_agent_subnet(tx, AgentSubnet(overlay=overlay.name, subnet=subnet))
+
+    def remove(self, overlay: str) -> None:
+        with self._store.write() as tx:
+            overlays.remove(tx, overlay)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,15 @@ CREATIONS = {
         ("--ip-range 10.99.0.0/24 lies outside --subnet 10.70.0.0/16",),
         {"subnets": ["10.70.0.0/16"], "ip_range": "10.99.0.0/24", "ipam_options": NEW},
     ),
+    "range outside the half of a new overlay": Case(
+        ("--ip-range 10.70.0.0/26 lies outside", "inside 10.70.0.128/25"),
+        {"subnets": ["10.70.0.0/16"], "ip_range": "10.70.0.0/26", "ipam_options": NEW},
+    ),
+    "a new overlay with a bad option": Case(
+        ("option isolated='perhaps' is neither true nor false",),
+        {"subnets": ["10.70.0.0/16"], "options": {"isolated": "perhaps"}, "ipam_options": NEW},
+    ),
+    "a new overlay of special addresses": new_overlay("dev", "multicast", subnet="224.0.0.0/8"),
     "an overlay otherwise than it is": Case(
         ("'dcos' exists with prefix=24, not 26",), {"ipam_options": {"overlay": "dcos", "prefix": "26"}}
     ),

@@ -54,9 +54,10 @@ def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
 @contextmanager
 def opened(directory: Path) -> Iterator[WSGIApplication]:
     """Open nothing; fail as long as a file says so, and note the end."""
-    broken = directory / "broken"
-    if broken.exists():
-        raise StoreError(broken.read_text())
+    if (directory / "broken").exists():
+        raise StoreError((directory / "broken").read_text())
+    if (directory / "faulty").exists():
+        raise ZeroDivisionError
     try:
         yield answer
     finally:
@@ -305,6 +306,15 @@ def test_a_plugin_that_cannot_open_says_why_and_serves_once_it_can(start: Start,
     (tmp_path / "broken").unlink()
     assert call(tmp_path)["status"] == 200
     assert plugin.process.poll() is None
+
+
+def test_what_nobody_foresaw_while_opening_is_answered_too(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "faulty").touch()
+    start("plugin")
+    text = "dni cannot start (ZeroDivisionError): its log says more"
+    assert call(tmp_path) == {"status": 500, "Err": text, "Error": text}
+    (tmp_path / "faulty").unlink()
+    assert call(tmp_path)["status"] == 200
 
 
 def test_no_connection_is_kept_for_a_second_call(start: Start, tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def engine(plugin: Plugin, request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture
 def dual(plugin: Plugin) -> None:
     """Lease an overlay of both families."""
+    lease_dual(plugin)
+
+
+def lease_dual(plugin: Plugin) -> None:
+    """Lease an overlay of both families."""
     lease(plugin.store, DUAL, "10.64.0.0/24", "fd01:b::/80")
 
 
@@ -126,6 +131,33 @@ def test_a_running_container_is_connected_to_a_second_overlay_and_taken_off(plug
         engine.delete("a")
         engine.remove("dual")
         engine.remove("dcos")
+
+
+@pytest.mark.usefixtures("dual")
+def test_a_container_starts_on_two_overlays_at_once(plugin: Plugin, engine: Engine) -> None:
+    with nothing_left(plugin, engine):
+        engine.create("dcos")
+        create_dual(engine)
+        container = engine.run("a", "dual", "dcos", ports=[80])
+        assert _addresses(container) == {"9.0.0.130", "10.64.0.130", "fd01:b::8000:0:2"}
+        assert container.way_out is container.endpoints["dcos"]
+        engine.restart("a")
+        engine.delete("a")
+        engine.remove("dual")
+        engine.remove("dcos")
+
+
+def test_an_ipv6_address_can_be_given_back_while_the_container_runs(light: Plugin) -> None:
+    """As 29.0 does where IPv6 turns out to be switched off in the container."""
+    lease_dual(light)
+    engine = light.engine(29)
+    with nothing_left(light, engine):
+        create_dual(engine)
+        address = engine.run("a", "dual").endpoints["dual"].addresses.pop(6).ip
+        light.dockerd().call("IpamDriver.ReleaseAddress", {"PoolID": "dual/v6", "Address": str(address)})
+        assert light.held()[f"dual/v6 {address}"] == "leaving"
+        engine.delete("a")
+        engine.remove("dual")
 
 
 def test_a_stopped_container_is_connected_when_it_starts(plugin: Plugin, engine: Engine) -> None:

@@ -16,6 +16,7 @@ from tests.demo import address_map
 from tests.lab import CommandError, Host, Lab, LabError
 
 CONTAINERS = ("web", "app", "db")
+_SERVER = "echo hello from web > index.html; httpd -f"
 _INTERRUPTED = 130
 
 _WHAT_NEXT = """\
@@ -32,7 +33,6 @@ On a host of your own, with Docker on it, as root:
 def show(lab: Lab) -> None:
     """Run the demo on the first host of a lab."""
     host, echo = lab.hosts[0], lab.outside.echo_url
-    _step("A lab host: network namespaces, a Docker Engine of its own, and dni beside it (`dni up`).")
     host.start_dni()
     _docker(host, "version", "--format", "Docker Engine {{.Server.Version}}")
 
@@ -40,8 +40,7 @@ def show(lab: Lab) -> None:
     _docker(host, "network", "create", "-d", "dni", "--ipam-driver", "dni", "dcos")
 
     _step("Three containers on it; one of them serves a page.")
-    page = "echo hello from $(hostname) > index.html; exec httpd -f"
-    _docker(host, "run", "-d", "--name", "web", "--hostname", "web", "--net", "dcos", "busybox", "sh", "-c", page)
+    _docker(host, "run", "-d", "--name", "web", "--net", "dcos", "busybox", "sh", "-c", _SERVER)
     for name in CONTAINERS[1:]:
         _docker(host, "run", "-d", "--name", name, "--net", "dcos", "busybox", "sleep", "1000")
 
@@ -97,6 +96,7 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
     try:
+        _step("A lab host: network namespaces, a Docker Engine of its own, and dni beside it (`dni up`).")
         with Lab(hosts=1) as lab:
             show(lab)
     except KeyboardInterrupt:
@@ -105,7 +105,7 @@ def main() -> None:
     except (CommandError, LabError) as error:
         sys.exit(f"demo: {error}")
     _step(f"That took {time.monotonic() - began:.0f} s. The lab host is gone, nothing is left behind.")
-    click.echo(_WHAT_NEXT)
+    click.echo(f"\n{_WHAT_NEXT}")
 
 
 if __name__ == "__main__":

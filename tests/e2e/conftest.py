@@ -43,6 +43,13 @@ def host(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Host]:
     host_state.leave_clean(host, say_why=not failed)
 
 
+@pytest.fixture
+def fresh_host(host: Host) -> Host:
+    """A host that has never given an address: the next one is the lowest."""
+    host_state.reset(host)
+    return host
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Remember a test's failure for its fixtures, and show the logs of the host beside it."""

@@ -61,5 +61,5 @@ def serve(host: Host, name: str) -> None:
 
 def fetch(host: Host, name: str, url: str) -> str | None:
     """Answer what a container gets from a URL, or None."""
-    done = host.try_docker("exec", name, "wget", "-q", "-T", "3", "-O", "-", url)
+    done = host.try_docker("exec", name, "timeout", "4", "wget", "-q", "-O", "-", url)
     return done.stdout.strip() if done.returncode == 0 else None

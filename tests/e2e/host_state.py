@@ -82,12 +82,12 @@ def dni_runs(host: Host) -> bool:
 
 def overlays(host: Host) -> list[dict[str, Any]]:
     """Answer `dni overlay ls`."""
-    return list(json.loads(host.dni("overlay", "ls", "--json")))
+    return list(_told(host, "overlay", "ls"))
 
 
 def addresses(host: Host) -> list[dict[str, Any]]:
     """Answer `dni address ls`."""
-    return list(json.loads(host.dni("address", "ls", "--json")))
+    return list(_told(host, "address", "ls"))
 
 
 def held(host: Host) -> list[dict[str, Any]]:
@@ -97,9 +97,18 @@ def held(host: Host) -> list[dict[str, Any]]:
 
 def findings(host: Host) -> list[dict[str, Any]]:
     """Answer what `dni check` finds."""
-    done = host.try_dni("check", "--json")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return list(answer["findings"])
+    return list(_told(host, "check")["findings"])
+
+
+def _told(host: Host, *words: str) -> Any:
+    """Answer what a dni command shows, once the agent is there to be asked."""
+
+    def ask() -> str | None:
+        done = host.try_dni(*words, "--json")
+        assert done.stdout or "does not answer" in done.stderr, done.stderr
+        return done.stdout or None
+
+    return json.loads(eventually(ask, 30, "the agent does not answer"))
 
 
 def pass_collector(host: Host) -> None:

@@ -63,13 +63,24 @@ class Dni:
             os.kill(self.pid(program), signal.SIGKILL)
 
     def pid(self, program: Program) -> int:
-        """Answer the pid of one of the programs, found among the child processes of `dni up`."""
+        """Answer the pid of one of the programs; one that just ended is waited for, `dni up` starts it again."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            try:
+                return self._pid(program)
+            except (LabError, OSError):
+                if time.monotonic() > deadline or self._process is None or self._process.poll() is not None:
+                    raise
+            time.sleep(0.02)
+
+    def _pid(self, program: Program) -> int:
+        """Find a program among the child processes of `dni up`."""
         if self._process is None or self._process.poll() is not None:
             raise LabError(f"dni does not run on {self._node.name}")
         if program == "up":
             return self._process.pid
         if program == "plugin-worker":
-            return _only(procfs.children(self.pid("plugin-master")), program)
+            return _only(procfs.children(self._pid("plugin-master")), program)
         word = program.removesuffix("-master")
         return _only([pid for pid in procfs.children(self._process.pid) if word in procfs.command_line(pid)], program)
 

@@ -144,6 +144,7 @@ class Node:
                 raise CommandError(argv, None, _text(expiry.stdout), _text(expiry.stderr)) from None
             except BaseException:
                 process.kill()
+                process.wait()  # KeyboardInterrupt keeps Popen from it, and the node cannot end before
                 raise
         return subprocess.CompletedProcess(list(argv), process.returncode, *map(_text, output))
 

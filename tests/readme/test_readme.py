@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from dni_driver.cli.settings import Settings
 from tests.lab import Host, Lab
 from tests.readme.transcript import Step, steps
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+_PATIENCE = 10.0
+_LOG_LINE = re.compile(r'^time=".*\n', re.MULTILINE)
+"""What Docker's client logs beside its answer when it gives up waiting for a container that was refused."""
 
 
 def test_three_dots_stand_for_any_text() -> None:
@@ -32,6 +39,19 @@ def test_a_block_is_commands_and_their_output() -> None:
     ]
 
 
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `")]
+    defaults = msgspec.to_builtins(Settings(), enc_hook=str)
+    missing = [
+        f"{section}.{key} = {default}"
+        for section, keys in defaults.items()
+        for key, default in keys.items()
+        if not any(f"`{section}.{key}`" in row and _written(default) in row for row in rows)
+    ]
+
+    assert not missing
+
+
 @pytest.mark.lab
 @pytest.mark.timeout(600)
 def test_every_command_of_the_readme_prints_what_the_readme_says() -> None:
@@ -45,9 +65,32 @@ def test_every_command_of_the_readme_prints_what_the_readme_says() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def _written(default: object) -> str:
+    """Write a default as the table does; one that is found out, or follows from others, is said in words there."""
+    match default:
+        case None:
+            return ""
+        case float():
+            return f"`{default:g}`"
+        case str():
+            return f'`"{default}"`'
+        case _:
+            return f"`{default}`"
+
+
 def _other(host: Host, step: Step) -> str | None:
-    """Run a step; answer its output where it is not the one described."""
+    """Run a step; answer its output where it is not the one described.
+
+    What `dni` shows is asked again for a while: it learns Docker's names a moment after Docker has answered.
+    """
     program, *words = shlex.split(step.command)
-    done = {"docker": host.try_docker, "dni": host.try_dni}[program](*words)
-    output = done.stdout + done.stderr
-    return None if step.is_met_by(output) else output or "(nothing)"
+    run = {"docker": host.try_docker, "dni": host.try_dni}[program]
+    patience = time.monotonic() + (_PATIENCE if program == "dni" else 0)
+    while True:
+        done = run(*words)
+        output = _LOG_LINE.sub("", done.stdout + done.stderr)
+        if step.is_met_by(output):
+            return None
+        if time.monotonic() > patience:
+            return output or "(nothing)"
+        time.sleep(0.2)

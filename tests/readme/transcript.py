@@ -14,15 +14,15 @@ _ANYTHING = "…"
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A command line, and the output that must follow; `…` stands for any text, across lines too."""
+    """A command line, and the output that must follow; `…` stands for any text, any space for any other."""
 
     command: str
     output: str
 
     def is_met_by(self, output: str) -> bool:
-        """Tell whether a command's output is the one described; spaces at the ends of lines do not count."""
-        parts = (re.escape(part) for part in _trimmed(self.output).split(_ANYTHING))
-        return re.fullmatch(".*?".join(parts), _trimmed(output), re.DOTALL) is not None
+        """Tell whether a command's output is the one described."""
+        parts = (re.escape(part) for part in _spaced(self.output).split(_ANYTHING))
+        return re.fullmatch(".*?".join(parts), _spaced(output), re.DOTALL) is not None
 
 
 def steps(markdown: str) -> Iterator[Step]:
@@ -33,5 +33,6 @@ def steps(markdown: str) -> Iterator[Step]:
             yield Step(command, output)
 
 
-def _trimmed(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+def _spaced(text: str) -> str:
+    """Make every run of spaces one: columns are as wide as what they hold."""
+    return "\n".join(" ".join(line.split()) for line in text.strip().splitlines())

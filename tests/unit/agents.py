@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_interface
 
 from dni_driver.agent.ports import DockerEvent, Time
-from dni_driver.core.errors import Unavailable
+from dni_driver.core.errors import KernelError, Unavailable
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import AddressState, EndpointRecord, NetworkRecord, Records
@@ -24,13 +24,17 @@ SANDBOX = "/run/docker/netns/x"
 
 
 class AgentsKernel(FakeKernel):
-    """A kernel whose containers answer where `alive` says so, and whose links have the names in `ifnames`."""
+    """A kernel whose containers answer where `alive` says so, and whose links have the names in `ifnames`.
+
+    It cannot be asked about addresses in `unaskable`.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing."""
         super().__init__()
         self.address = AGENT
         self.alive: set[str] = set()
+        self.unaskable: set[str] = set()
         self.ifnames: dict[str, str] = {}
         self.detached: list[str] = []
         self.reconciled = threading.Event()
@@ -41,6 +45,8 @@ class AgentsKernel(FakeKernel):
 
     def answers(self, address: Address) -> bool:
         """Tell whether an address is alive."""
+        if str(address) in self.unaskable:
+            raise KernelError("the kernel cannot be asked: Permission denied")
         return str(address) in self.alive
 
     def ifname_in_sandbox(self, link: Link) -> str | None:

@@ -96,9 +96,12 @@ def test_a_freed_address_outside_the_spans_is_not_given(tx: Transaction) -> None
 
 
 def test_pools_do_not_share_what_comes_next(tx: Transaction) -> None:
-    pools.use_plain(tx, ip_network("9.0.0.0/24"), None, NOW)
-    claim(tx)
-    assert addresses.next_free(tx, "plain/9.0.0.0/24", ROW) == FIRST
+    span = [Span(ip_address("172.30.0.1"), ip_address("172.30.0.9"))]
+    for subnet in ("172.30.0.0/24", "172.31.0.0/24"):
+        pools.use_plain(tx, ip_network(subnet), None, NOW)
+    addresses.hold(tx, "plain/172.30.0.0/24", span[0].first, AddressState.CLAIMED, NOW)
+    addresses.next_free(tx, "plain/172.30.0.0/24", span)
+    assert addresses.next_free(tx, "plain/172.31.0.0/24", span) == span[0].first
 
 
 def test_ipv6_addresses_are_given_in_their_order(tx: Transaction) -> None:
@@ -253,7 +256,7 @@ def pool_over(span: Span) -> Iterator[Transaction]:
         store = Store(Path(directory) / "dni.db")
         with store.write() as tx:
             version = span.first.version
-            tx.execute("INSERT INTO pool VALUES ('p', ?, NULL, '0.0.0.0/0', NULL, 1, 0)", (version,))
+            tx.execute("INSERT INTO pool VALUES ('p', ?, NULL, '0.0.0.0/0', NULL, 1, 0, 0)", (version,))
             yield tx
         store.close()
 

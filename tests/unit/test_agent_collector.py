@@ -266,6 +266,18 @@ def test_a_jump_of_the_wall_clock_frees_nothing(store: Store) -> None:
     assert host.held() == ["9.0.0.130"]
 
 
+def test_an_address_that_cannot_be_asked_is_kept_and_keeps_no_other(host: Host) -> None:
+    """A prohibiting route, for one, lets the kernel answer an error."""
+    endpoint(host)
+    claim(host.store, "9.0.0.150", host.clock.now)
+    host.kernel.unaskable.add("9.0.0.130")
+    host.look_for(1000)
+    assert host.held() == ["9.0.0.130"]
+    host.kernel.unaskable.clear()
+    host.look_for(1000)
+    assert host.held() == []
+
+
 def test_leaks_of_all_kinds_are_freed_in_one_go(host: Host) -> None:
     use_plain(host)
     claim(host.store, "9.0.0.150", host.clock.now)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dni_driver.agent.joining import Identity, Joining
-from dni_driver.core.errors import InUse, NotFound, Refused, Unavailable
+from dni_driver.core.errors import InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
 from dni_driver.core.records import AddressState
 from dni_driver.registry import Lease, Registry, open_registry
@@ -152,6 +152,33 @@ def test_an_agent_whose_address_changed_keeps_its_subnets(start: Start, store: S
     assert leases(registry) == [(str(OTHER), "9.0.0.0/24")]
 
 
+def test_a_registry_that_fails_while_the_address_changes_costs_no_subnet(store: Store, registry: Registry) -> None:
+    """The former address is what shows that the subnets are this agent's: it is kept until all are confirmed."""
+    Joining(store, registry, Identity(store, lambda: AGENT, None), DCOS, FakeClock()).join()
+    failing = _FailingOnce(registry, "confirm")
+    moved = Joining(store, failing, Identity(store, lambda: OTHER, None), DCOS, FakeClock())  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="busy"):
+        moved.join()
+    assert moved.join() == []
+    assert (agent_ip(store), held(store)) == (OTHER, ["dcos 9.0.0.0/24"])
+    assert leases(registry) == [(str(OTHER), "9.0.0.0/24")]
+
+
+class _FailingOnce:
+    """A registry of which one call fails, the first time."""
+
+    def __init__(self, registry: Registry, method: str) -> None:
+        self._registry = registry
+        self._method = method
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        if name == self._method:
+            self._method = ""
+            raise StoreError("the registry is busy")
+        answer: Callable[..., object] = getattr(self._registry, name)
+        return answer
+
+
 def test_a_host_without_network_keeps_the_address_it_was_known_by(
     start: Start, store: Store, registry: Registry
 ) -> None:
@@ -274,6 +301,41 @@ def test_a_definition_that_is_refused_leaves_nothing_behind(start: Start, store:
     with pytest.raises(InUse):
         joining.define(define("dev", [ip_network("9.9.0.0/16")]))
     assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
+
+
+def test_an_overlay_on_a_plain_pool_is_refused_and_leaves_nothing_behind(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Both would hand out the same addresses."""
+    joining = start()
+    joining.join()
+    with store.write() as tx:
+        pools.use_plain(tx, ip_network("10.64.7.0/24"), None, 1)
+    with pytest.raises(InUse, match=r"overlaps plain pool 10\.64\.7\.0/24 of this host"):
+        joining.define(DEV)
+    assert (registry.overlays(), known(store)) == ([DCOS], [DCOS])
+
+
+def test_an_overlay_defined_elsewhere_on_a_plain_pool_of_this_host_is_a_problem(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    with store.write() as tx:
+        pools.use_plain(tx, ip_network("10.64.7.0/24"), None, 1)
+    registry.define(DEV)
+    (problem,) = start().join()
+    assert "overlaps plain pool 10.64.7.0/24 of this host" in problem
+    assert known(store) == [DCOS]
+
+
+def test_an_overlay_defined_once_more_is_no_trial_any_longer(start: Start, store: Store) -> None:
+    """A person wants it now, whatever becomes of the network it was first defined for."""
+    joining = start()
+    joining.define(DEV)
+    with store.write() as tx:
+        pools.try_out(tx, pools.use_overlay(tx, "dev", 4, None, 1).id)
+    joining.define(DEV)
+    with store.read() as tx:
+        assert [pool.trial for pool in pools.every(tx)] == [False]
 
 
 def test_a_removed_overlay_is_gone_from_store_and_registry(start: Start, store: Store, registry: Registry) -> None:

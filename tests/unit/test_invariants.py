@@ -183,7 +183,7 @@ def test_an_endpoint_in_no_sandbox_needs_no_link_but_may_have_one() -> None:
         ),
         (
             docker(br0(PLAIN_IN_DOCKER)),
-            "network dddddddddddd is recorded on overlay 'dcos', but Docker does not list it",
+            "network dcos is recorded on overlay 'dcos', but Docker does not list it",
         ),
         (
             docker(dcos(WEB_IN_DOCKER, DB_IN_DOCKER)),

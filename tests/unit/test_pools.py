@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from dni_driver.core.errors import InUse, NotFound
+from dni_driver.core.overlays import define
 from dni_driver.core.records import AddressState, PoolRecord
 from dni_driver.store import Store, Transaction, addresses, pools
 from dni_driver.store.pools import CREATION_SECONDS
@@ -51,6 +52,17 @@ def test_plain_pools_share_no_addresses(tx: Transaction) -> None:
         pools.use_plain(tx, ip_network("172.30.0.0/16"), None, NOW)
     pools.use_plain(tx, ip_network("172.31.0.0/24"), None, NOW)
     pools.use_plain(tx, ip_network("fd77::/64"), None, NOW)
+
+
+def test_plain_pools_and_overlays_share_no_addresses(tx: Transaction) -> None:
+    with pytest.raises(InUse, match=r"subnet 9\.1\.0\.0/16 overlaps overlay 'dcos'"):
+        pools.use_plain(tx, ip_network("9.1.0.0/16"), None, NOW)
+    pools.use_plain(tx, SUBNET, None, NOW)
+    with pytest.raises(
+        InUse, match=r"subnet 172\.16\.0\.0/12 of overlay 'wide' overlaps plain pool 172\.30\.0\.0/24"
+    ):
+        pools.check_apart(tx, define("wide", [ip_network("172.16.0.0/12")]))
+    pools.check_apart(tx, define("apart", [ip_network("172.29.0.0/16"), ip_network("fd01:c::/64")]))
 
 
 def test_a_second_network_in_the_making_has_the_same_range_or_none_gets_it(tx: Transaction) -> None:
@@ -106,5 +118,5 @@ def test_a_plain_pool_is_forgotten_with_all_it_handed_out(tx: Transaction) -> No
 
 
 def test_an_unknown_pool_is_not_found(tx: Transaction) -> None:
-    with pytest.raises(NotFound, match="there is no pool 'dcos/v4': request it first"):
+    with pytest.raises(NotFound, match="pool 'dcos/v4' is not recorded by dni: remove its network"):
         pools.find(tx, "dcos/v4")

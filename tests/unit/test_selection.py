@@ -188,3 +188,29 @@ def test_a_plain_pool_never_shares_an_address_with_an_overlay(pool: Network) -> 
         assert isinstance(choice, OverlayChosen) or not any(
             subnet.version == pool.version and subnet.overlaps(pool) for subnet in (*DCOS.subnets(), *DUAL.subnets())
         )
+
+
+def test_describing_a_known_overlay_as_it_is_does_no_harm() -> None:
+    assert choose(overlay="dual", prefix="24", prefix6="80", backend="vxlan") == OverlayChosen(DUAL)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "options", "difference"),
+    [
+        ("dual", {"prefix": "26"}, "exists with prefix=24, not 26"),
+        ("dual", {"prefix6": "96"}, "exists with prefix6=80, not 96"),
+        ("dcos", {"prefix6": "96"}, "exists with prefix6=none, not 96"),
+        ("dcos", {"backend": "direct"}, "exists with backend=vxlan, not direct"),
+    ],
+)
+def test_a_known_overlay_described_otherwise_is_refused(
+    overlay: str, options: dict[str, str], difference: str
+) -> None:
+    request = PoolRequest(options={"overlay": overlay, **options})
+    with pytest.raises(Refused, match=f"{difference}: leave --ipam-opt .* out"):
+        choose_pool(request, [DCOS, DUAL], HELD, "dcos")
+
+
+def test_a_range_outside_a_new_overlay_is_refused_before_that_is_defined() -> None:
+    with pytest.raises(Refused, match=r"--ip-range 10\.81\.0\.0/24 lies outside --subnet 10\.80\.0\.0/16"):
+        choose("10.80.0.0/16", "10.81.0.0/24", overlay="dev")

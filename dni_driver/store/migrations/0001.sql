@@ -26,7 +26,8 @@ CREATE TABLE pool (
     subnet   TEXT,
     ip_range TEXT,
     uses     INTEGER NOT NULL CHECK (uses >= 0),
-    since    REAL NOT NULL
+    since    REAL NOT NULL,
+    trial    INTEGER NOT NULL DEFAULT 0 CHECK (trial IN (0, 1))
 ) STRICT;
 
 -- Where the search for a never used address of a span goes on: it only moves forward.

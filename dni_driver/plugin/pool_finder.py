@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the pool a RequestPool means, together with the agent: it may have to be defined or leased first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from dni_driver.core.deadline import within
+from dni_driver.core.errors import DeadlineExceeded, DniError, Refused, Unavailable
+from dni_driver.core.overlays import AgentSubnet, Network, Overlay
+from dni_driver.core.records import docker_halves
+from dni_driver.core.selection import Choice, OverlayDefined, PlainChosen, PoolRequest, choose_pool
+from dni_driver.store import Store, overlays
+
+log = structlog.get_logger(__name__)
+
+AGENT_SECONDS = 10.0
+"""How long a call waits for the agent to lease this host's part of an overlay."""
+
+_POLL_SECONDS = 0.1
+
+
+class Routes(Protocol):
+    """What the IPAM driver asks the kernel."""
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Name the on-link routes and name servers inside a subnet."""
+
+
+class Cluster(Protocol):
+    """What the IPAM driver asks the agent, which asks the registry."""
+
+    def define(self, overlay: Overlay) -> None:
+        """Define an overlay, and lease this host's part of it."""
+
+    def remove(self, overlay: str) -> None:
+        """Remove an overlay that nothing uses."""
+
+
+class PoolFinder:
+    """Looks in the store, and asks the agent for what is not there yet."""
+
+    def __init__(
+        self,
+        store: Store,
+        routes: Routes,
+        cluster: Cluster,
+        default_overlay: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
+        self._store = store
+        self._routes = routes
+        self._cluster = cluster
+        self._default_overlay = default_overlay
+        self._sleep = sleep
+
+    def find(self, wanted: PoolRequest) -> Choice:
+        """Find what is meant, waiting for the agent where this host's part of an overlay is still to come."""
+        ends = time.monotonic() + within(AGENT_SECONDS)
+        while not (known := self._known()):
+            self._wait(ends, self._default_overlay)
+        choice = choose_pool(wanted, known, self._held(), self._default_overlay)
+        if isinstance(choice, PlainChosen):
+            return choice
+        _check_family(choice.overlay, wanted)
+        if isinstance(choice, OverlayDefined):
+            self._define(choice.overlay)
+        while not docker_halves(self._held(), choice.overlay.name, wanted.family):
+            self._wait(ends, choice.overlay.name)
+        return choice
+
+    def _known(self) -> list[Overlay]:
+        with self._store.read() as tx:
+            return overlays.every(tx)
+
+    def _held(self) -> list[AgentSubnet]:
+        with self._store.read() as tx:
+            return overlays.agent_subnets(tx)
+
+    def _define(self, overlay: Overlay) -> None:
+        """Have a new overlay defined in the cluster, unless this host could not use it."""
+        for subnet in overlay.subnets():
+            self.check_routes(subnet)
+        self._cluster.define(overlay)
+
+    def _wait(self, ends: float, overlay: str) -> None:
+        try:
+            within(_POLL_SECONDS)
+        except DeadlineExceeded:
+            ends = 0.0
+        if time.monotonic() >= ends:
+            raise Unavailable(
+                f"this host has no agent subnet of overlay {overlay!r} yet: `dni status` shows what the agent "
+                f"is waiting for; is `dni up` running?"
+            )
+        self._sleep(_POLL_SECONDS)
+
+    def check_routes(self, half: Network) -> None:
+        """Refuse a pool that overlaps an on-link route: dockerd would ask again and again, for ever."""
+        found = self._routes.overlapping_routes(half)
+        if found:
+            raise Refused(
+                f"subnet {half} overlaps what this host already reaches directly ({', '.join(found)}): "
+                f"take that away, or use another overlay (--subnet … --ipam-opt overlay=NAME)"
+            )
+
+    def take_back(self, overlay: str) -> None:
+        """Remove an overlay that was defined for a network whose creation failed."""
+        try:
+            self._cluster.remove(overlay)
+        except DniError as error:
+            log.warning("overlay of a failed creation stays", overlay=overlay, error=str(error))
+
+
+def _check_family(overlay: Overlay, wanted: PoolRequest) -> None:
+    if overlay.space(wanted.family) is None:
+        raise Refused(
+            f"overlay {overlay.name!r} has no IPv{wanted.family} subnet: "
+            f"{'leave --ipv6 out' if wanted.family == 6 else 'choose another'}, or define an overlay that has "  # noqa: PLR2004
+            f"one (`dni overlay create --help`)"
+        )

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as a whole: what it does by itself, and what it answers and does when people ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from dni_driver import __version__
+from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.collection import Graces
+from dni_driver.core.errors import KernelError, NotFound
+from dni_driver.core.overlays import define
+from dni_driver.core.records import AddressState
+from dni_driver.core.reports import DockerReport, NetworkReport, Repair
+from dni_driver.core.wanted import wanted
+from dni_driver.registry import open_registry
+from dni_driver.store import Store, networks
+from dni_driver.store.forget import forget_endpoint
+from dni_driver.store.records import read_all
+from tests.fakes import AGENT, DCOS, FakeClock
+from tests.scratch import fast_directory
+from tests.unit.agents import (
+    DB,
+    NETWORK,
+    WEB,
+    AgentsKernel,
+    FakeDocker,
+    claim,
+    create_endpoint,
+    create_network,
+    frozen,
+    shown,
+)
+
+DEV = define("dev", [ip_network("10.64.0.0/16"), ip_network("fd01:d::/64")])
+PATIENCE = 10.0
+
+
+class World:
+    """An agent with all it meets."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make it as on a new host."""
+        self.clock = FakeClock()
+        self.kernel = AgentsKernel()
+        self.docker = FakeDocker()
+        self.store = Store(directory / "dni.db")
+        self.agent = Agent(
+            store=self.store,
+            kernel=self.kernel,
+            registry=open_registry("local", directory),
+            docker=self.docker,
+            options=Options(default_overlay=DCOS),
+            time=frozen(self.clock),
+        )
+
+    def run_containers(self) -> None:
+        """Have two containers on dcos, everywhere."""
+        create_network(self.store, self.clock.now)
+        create_endpoint(self.store, WEB, "9.0.0.130", self.clock.now)
+        create_endpoint(self.store, DB, "9.0.0.131", self.clock.now)
+        self.docker.networks = (shown((WEB, "web", "9.0.0.130"), (DB, "db", "9.0.0.131")),)
+        self.kernel_as_wanted()
+        self.clock.pass_by(3600)
+
+    def kernel_as_wanted(self) -> None:
+        """Have the links that the plugin makes."""
+        self.agent.repair()
+        for link in wanted(read_all(self.store)).links:
+            self.kernel.attach(link)
+
+    def held(self) -> list[str]:
+        """Answer the addresses that are not free."""
+        records = read_all(self.store)
+        return [str(record.address) for record in records.addresses if record.state is not AddressState.FREE]
+
+
+@pytest.fixture
+def new() -> Iterator[World]:
+    with fast_directory() as directory:
+        world = World(Path(directory))
+        yield world
+        world.store.close()
+
+
+@pytest.fixture
+def world(new: World) -> World:
+    """Answer a host that has joined."""
+    new.agent.define_overlay(DCOS)
+    return new
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    ends = time.monotonic() + PATIENCE
+    while not holds() and time.monotonic() < ends:
+        time.sleep(0.005)
+    return holds()
+
+
+@pytest.fixture
+def running(new: World) -> Iterator[World]:
+    new.agent.start()
+    yield new
+    new.agent.stop()
+
+
+def test_a_started_agent_joins_mends_the_kernel_and_looks_at_docker(running: World) -> None:
+    assert eventually(lambda: running.agent.status().agent == str(AGENT))
+    assert running.kernel.reconciled.wait(PATIENCE)
+    assert eventually(lambda: running.agent.status().docker.reachable)
+    assert eventually(lambda: [overlay.name for overlay in running.agent.overlays()] == ["dcos"])
+    assert running.agent.status().problems == []
+
+
+def test_an_event_of_docker_has_it_looked_at_and_a_reload_has_the_kernel_mended(new: World) -> None:
+    new.docker.news = [DockerEvent("daemon", "reload")]
+    new.agent.start()
+    assert new.docker.looked.wait(PATIENCE)
+    new.agent.stop()
+    assert new.kernel.reconciled.is_set()
+
+
+def test_a_docker_that_is_away_is_told_once_and_harms_nothing(new: World) -> None:
+    new.docker.away = "dockerd does not answer at /run/docker.sock: Connection refused"
+    new.agent.start()
+    assert eventually(lambda: new.agent.status().docker.error == new.docker.away)
+    status = new.agent.status()
+    new.agent.stop()
+    assert status.docker == DockerReport(reachable=False, error=new.docker.away)
+    assert status.problems == []
+
+
+def test_a_kernel_that_refuses_is_a_problem_until_it_obeys(new: World) -> None:
+    new.kernel.refusals = [KernelError("nft: not found")] * 1000
+    new.agent.start()
+    assert eventually(lambda: new.agent.status().problems == ["nft: not found"])
+    new.kernel.refusals.clear()
+    assert eventually(lambda: new.agent.status().problems == [])
+    new.agent.stop()
+
+
+def test_an_agent_stops_soon_and_one_that_never_started_can_be_stopped(running: World) -> None:
+    assert eventually(lambda: running.agent.status().docker.reachable)
+    begun = time.monotonic()
+    running.agent.stop()
+    assert time.monotonic() - begun < PATIENCE / 2
+    with fast_directory() as directory:
+        idle = World(Path(directory))
+        idle.agent.stop()
+        idle.store.close()
+
+
+def test_nothing_is_watched_for_longer_than_the_grace() -> None:
+    assert Options(default_overlay=DCOS).graces() == Graces(claim=120, endpoint=900, network=30)
+    assert Options(default_overlay=DCOS, grace=2).graces() == Graces(claim=2, endpoint=2, network=2)
+
+
+def test_the_status_of_a_host_that_has_not_joined_says_so(new: World) -> None:
+    status = new.agent.status()
+    assert (status.version, status.agent, status.registry, status.overlays) == (__version__, None, "local", [])
+    assert status.docker == DockerReport(reachable=False, error="not asked yet")
+    assert status.store == str(new.store.path)
+
+
+def test_overlays_are_reported_with_this_agents_part_and_how_full_it_is(world: World) -> None:
+    world.run_containers()
+    claim(world.store, "9.0.0.200", world.clock.now, AddressState.RESERVED)
+    world.agent.define_overlay(DEV)
+    dcos, dev = world.agent.overlays()
+    assert (dcos.agent_subnets, dcos.mesos_halves, dcos.docker_halves) == (
+        ["9.0.0.0/24"],
+        ["9.0.0.0/25"],
+        ["9.0.0.128/25"],
+    )
+    assert dcos.network == NetworkReport(id=NETWORK, name=NETWORK[:12])
+    assert dcos.usage.v4 is not None
+    assert (dcos.usage.v4.size, dcos.usage.v4.used, dcos.usage.v4.reserved, dcos.usage.v4.free) == (125, 2, 1, 122)
+    assert dcos.usage.v6 is None
+    assert dev.network is None
+    assert dev.usage.v6 is not None
+    assert dev.usage.v6.free == 2**47 - 2
+
+
+def test_a_look_takes_names_over(world: World) -> None:
+    world.run_containers()
+    world.agent.look()
+    web, db = world.agent.addresses("dcos", with_free=False)
+    assert (web.container, web.network, web.state, web.overlay) == ("web", "dcos", "bound", "dcos")
+    assert db.container == "db"
+    assert world.agent.overlays()[0].network == NetworkReport(id=NETWORK, name="dcos")
+
+
+def test_addresses_are_listed_by_overlay_and_free_ones_only_when_asked_for(world: World) -> None:
+    world.run_containers()
+    world.agent.define_overlay(DEV)
+    with world.store.write() as tx:
+        forget_endpoint(tx, DB, world.clock.now)
+    assert [one.address for one in world.agent.addresses(None, with_free=False)] == ["9.0.0.130"]
+    assert [one.address for one in world.agent.addresses("dcos", with_free=True)] == ["9.0.0.130", "9.0.0.131"]
+    assert world.agent.addresses("dev", with_free=True) == []
+    with pytest.raises(NotFound, match="no overlay 'none'"):
+        world.agent.addresses("none", with_free=False)
+
+
+def test_a_removed_overlay_is_no_longer_reported(world: World) -> None:
+    world.agent.define_overlay(DEV)
+    world.agent.remove_overlay("dev")
+    assert [overlay.name for overlay in world.agent.overlays()] == ["dcos"]
+
+
+def test_check_is_clean_on_a_host_in_good_order_and_takes_one_look(world: World) -> None:
+    world.run_containers()
+    before = world.clock.now
+    assert world.agent.check() == []
+    assert world.clock.now == before
+
+
+def test_check_tells_what_is_still_there_at_a_second_look(world: World) -> None:
+    world.run_containers()
+    world.kernel.bridges.clear()
+    world.docker.networks = (shown((WEB, "web", "9.0.0.130")),)
+    found = world.agent.check()
+    assert [finding.about for finding in found] == ["d-dcos", f"endpoint {DB[:12]}"]
+
+
+def test_check_does_not_tell_what_was_only_under_way(world: World) -> None:
+    """The container ends just as it is looked at: Docker lists it no more, then the store has it no more."""
+    world.run_containers()
+    world.docker.networks = (shown((WEB, "web", "9.0.0.130")),)
+
+    def end(seconds: float) -> None:
+        world.clock.pass_by(seconds)
+        with world.store.write() as tx:
+            forget_endpoint(tx, DB, world.clock.now)
+        world.kernel.links.popitem()
+
+    world.agent._inspection._time = type(frozen(world.clock))(clock=world.clock, sleep=end)  # noqa: SLF001
+    assert world.agent.check() == []
+
+
+def test_check_says_when_docker_or_kernel_could_not_be_asked(world: World) -> None:
+    world.run_containers()
+    world.docker.away = "dockerd is away"
+    (finding,) = world.agent.check()
+    assert (finding.about, finding.problem) == ("docker", "dockerd is away")
+
+
+def test_repair_mends_the_kernel_and_frees_what_docker_does_not_have_within_seconds(world: World) -> None:
+    world.run_containers()
+    world.docker.networks = (shown((WEB, "web", "9.0.0.130")),)
+    world.kernel.bridges.clear()
+    before = world.clock.now
+    repair = world.agent.repair()
+    assert repair.changed[0] == "d-dcos"
+    assert repair.freed == [f"endpoint {DB[:12]}: is recorded with 9.0.0.131, but Docker does not list it"]
+    assert repair.findings == []
+    assert world.held() == ["9.0.0.130"]
+    assert world.kernel.detached == [DB]
+    assert 2 <= world.clock.now - before < 10
+
+
+def test_repair_does_nothing_where_nothing_is_wrong(world: World) -> None:
+    world.run_containers()
+    assert world.agent.repair() == Repair(changed=[], freed=[], findings=[])
+
+
+@pytest.mark.parametrize("age", [0.0, 15.0, -86400.0])
+def test_repair_leaves_alone_what_a_call_may_still_be_working_on(world: World, age: float) -> None:
+    """Also what bears a date to come: the clock was set back, and its age is not known."""
+    create_network(world.store, world.clock.now - 3600)
+    world.docker.networks = (shown(),)
+    claim(world.store, "9.0.0.140", world.clock.now - age)
+    assert world.agent.repair().freed == []
+    assert world.held() == ["9.0.0.140"]
+
+
+def test_repair_leaves_alone_what_answers(world: World) -> None:
+    world.run_containers()
+    world.docker.networks = (shown((WEB, "web", "9.0.0.130")),)
+    world.kernel.alive = {"9.0.0.131"}
+    repair = world.agent.repair()
+    assert repair.freed == []
+    assert [finding.about for finding in repair.findings] == [f"endpoint {DB[:12]}"]
+
+
+def test_repair_leaves_alone_what_docker_lists_at_the_second_look(world: World) -> None:
+    world.run_containers()
+    late, world.docker.networks = world.docker.networks, (shown((WEB, "web", "9.0.0.130")),)
+    looks: list[None] = []
+
+    def appear() -> None:
+        looks.append(None)
+        if len(looks) == 1:
+            return
+        world.docker.networks = late
+
+    world.docker.when_asked = appear
+    assert world.agent.repair().freed == []
+    assert world.held() == ["9.0.0.130", "9.0.0.131"]
+
+
+def test_repair_mends_the_kernel_although_docker_is_away(world: World) -> None:
+    world.run_containers()
+    world.kernel.bridges.clear()
+    world.docker.away = "dockerd is away"
+    repair = world.agent.repair()
+    assert repair.changed == ["d-dcos"]
+    assert (repair.freed, [finding.about for finding in repair.findings]) == ([], ["docker"])
+
+
+def test_repair_frees_although_the_kernel_refuses_and_says_both(world: World) -> None:
+    world.run_containers()
+    world.docker.networks = (shown((WEB, "web", "9.0.0.130")),)
+    world.kernel.refusals = [KernelError("nft said no"), KernelError("nft said no")]
+    repair = world.agent.repair()
+    assert world.held() == ["9.0.0.130"]
+    assert repair.findings[0].problem == "nft said no"
+
+
+def test_a_network_name_in_messages_is_dockers(world: World) -> None:
+    world.run_containers()
+    with world.store.write() as tx:
+        networks.set_name(tx, NETWORK, "front")
+    world.docker.networks = ()
+    assert "network front" in [finding.about for finding in world.agent.check()]

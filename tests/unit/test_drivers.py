@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both drivers as two halves of one plugin, with something else happening in the middle of their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from dni_driver.agent.joining import Identity, Joining
+from dni_driver.core.errors import Exhausted, KernelError, NotFound
+from dni_driver.core.overlays import Network, Overlay, define
+from dni_driver.core.wanted import Wanted
+from dni_driver.plugin import wire
+from dni_driver.plugin.ipam_driver import IpamDriver
+from dni_driver.plugin.network_driver import NetworkDriver
+from dni_driver.registry import open_registry
+from dni_driver.store import Store, addresses, overlays
+from dni_driver.store.records import read_all
+from tests.fakes import AGENT, DCOS, FakeClock, FakeKernel
+
+DEV = define("dev", [ip_network("10.70.0.0/16")])
+PLAIN = "plain/172.30.0.0/29"
+GATEWAY = {wire.ADDRESS_TYPE: wire.GATEWAY_TYPE}
+NETWORK, WEB = "a" * 64, "b" * 64
+
+
+class MeddledKernel(FakeKernel):
+    """A kernel that does what it is asked, and has something happen: `meanwhile`, while routes are looked at."""
+
+    def __init__(self) -> None:
+        """Have nothing happen."""
+        super().__init__()
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.elsewhere: KernelError | None = None
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Look at the routes."""
+        self.meanwhile()
+        return super().overlapping_routes(network)
+
+    def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
+        """Mend all there is; raise in the end where something `elsewhere` could not be mended."""
+        changes = super().reconcile(read_wanted)
+        if self.elsewhere is not None:
+            raise self.elsewhere
+        return changes
+
+
+class Host:
+    """A plugin and the agent it asks, in one process."""
+
+    def __init__(self, store: Store, directory: Path) -> None:
+        """Be an agent with the default overlay."""
+        self.store = store
+        self.kernel = MeddledKernel()
+        identity = Identity(store, lambda: AGENT, None)
+        self.joining = Joining(store, open_registry("local", directory), identity, DCOS, FakeClock())
+        self.joining.join()
+        self.ipam = IpamDriver(store, self.kernel, self, "dcos", FakeClock())
+        self.network = NetworkDriver(store, self.kernel, FakeClock())
+
+    def define(self, overlay: Overlay) -> None:
+        """Define an overlay, as the plugin asks the agent to."""
+        self.joining.define(overlay)
+
+    def remove(self, overlay: str) -> None:
+        """Remove one."""
+        self.joining.remove(overlay)
+
+    def pool(self, overlay: str = "dcos", subnet: str = "") -> wire.RequestPoolResponse:
+        """Request a pool, as for `--subnet SUBNET --ipam-opt overlay=NAME`."""
+        return self.ipam.request_pool(wire.RequestPoolRequest(pool=subnet, options={"overlay": overlay}))
+
+    def address(self, pool: str, options: dict[str, str] | None = None) -> str:
+        """Request an address."""
+        return self.ipam.request_address(wire.RequestAddressRequest(pool_id=pool, options=options)).address
+
+    def create(self, pool: wire.RequestPoolResponse, gateway: str) -> None:
+        """Create a network of a pool."""
+        data = wire.IPAMData(pool=pool.pool, gateway=gateway)
+        self.network.create_network(wire.CreateNetworkRequest(network_id=NETWORK, ipv4_data=[data]))
+
+    def release(self, pool: str, *texts: str) -> None:
+        """Release some addresses and their pool, as dockerd does in the end."""
+        for text in texts:
+            bare = text.partition("/")[0]
+            self.ipam.release_address(wire.ReleaseAddressRequest(pool_id=pool, address=bare))
+        self.ipam.release_pool(wire.ReleasePoolRequest(pool_id=pool))
+
+    def overlays(self) -> list[str]:
+        """Name the overlays."""
+        with self.store.read() as tx:
+            return [overlay.name for overlay in overlays.every(tx)]
+
+
+@pytest.fixture
+def host(store: Store, tmp_path: Path) -> Host:
+    return Host(store, tmp_path)
+
+
+def plain(host: Host) -> str:
+    """Have a plain pool used by one network; answer its gateway."""
+    host.ipam.request_pool(wire.RequestPoolRequest(pool="172.30.0.0/29"))
+    return host.address(PLAIN, GATEWAY)
+
+
+# -- a network that the kernel refuses
+
+
+def test_a_network_that_the_kernel_refuses_takes_along_the_overlay_defined_for_it(host: Host) -> None:
+    pool = host.pool("dev", "10.70.0.0/16")
+    gateway = host.address(pool.pool_id, GATEWAY)
+    host.kernel.refusals = [KernelError("d-dev exists and dni did not make it")]
+    with pytest.raises(KernelError):
+        host.create(pool, gateway)
+    host.release(pool.pool_id, gateway)
+    assert "dev" not in host.overlays()
+
+
+def test_an_overlay_stays_when_its_first_network_goes(host: Host) -> None:
+    pool = host.pool("dev", "10.70.0.0/16")
+    gateway = host.address(pool.pool_id, GATEWAY)
+    host.create(pool, gateway)
+    host.release(pool.pool_id, gateway)
+    host.network.delete_network(wire.NetworkRequest(network_id=NETWORK))
+    assert "dev" in host.overlays()
+
+
+# -- a host of which not everything can be mended
+
+
+def test_a_join_makes_its_link_although_another_network_cannot_be_mended(host: Host) -> None:
+    pool = host.pool()
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    interface = wire.EndpointInterface(address=host.address(pool.pool_id))
+    host.network.create_endpoint(wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=WEB, interface=interface))
+    host.kernel.reboot()
+    host.kernel.elsewhere = KernelError("d-dev exists and dni did not make it")
+    answer = host.network.join(
+        wire.JoinRequest(network_id=NETWORK, endpoint_id=WEB, sandbox_key="/run/docker/netns/x")
+    )
+    assert answer.interface_name.src_name in {link.container for link in host.kernel.links.values()}
+
+
+# -- an overlay removed while a network of it is asked for
+
+
+def test_a_pool_of_an_overlay_that_goes_meanwhile_is_not_found(host: Host) -> None:
+    host.define(DEV)
+    host.kernel.meanwhile = lambda: host.remove("dev")
+    with pytest.raises(NotFound, match="there is no overlay 'dev'"):
+        host.pool("dev")
+
+
+# -- ends of networks that dockerd repeats after its own end cut them short
+
+
+def test_a_repeated_release_of_a_plain_pool_takes_no_address_from_a_container(host: Host) -> None:
+    plain(host)
+    mine = host.address(PLAIN)
+    record = next(one for one in read_all(host.store).addresses if str(one.address) in mine.split("/"))
+    with host.store.write() as tx:
+        addresses.set_container(tx, PLAIN, record.address, "web")
+    host.release(PLAIN)
+    assert host.address(PLAIN) != mine
+
+
+def test_a_repeated_release_of_a_plain_gateway_gives_it_to_no_container(host: Host) -> None:
+    gateway = plain(host)
+    host.ipam.release_address(wire.ReleaseAddressRequest(pool_id=PLAIN, address=gateway.partition("/")[0]))
+    given = [host.address(PLAIN) for _ in range(5)]
+    with pytest.raises(Exhausted, match="5 of 6 used, 1 reserved"):
+        host.address(PLAIN)
+    assert gateway not in given
+
+
+def test_the_last_release_of_a_plain_pool_takes_all_of_it_away(host: Host) -> None:
+    """An address that was claimed and never used, an auxiliary one for instance, does not keep it."""
+    gateway = plain(host)
+    host.address(PLAIN)
+    host.release(PLAIN, gateway)
+    assert [pool.id for pool in read_all(host.store).pools] == []
