@@ -11,6 +11,9 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from dni_driver.cli.settings import LogSettings
 
+_TALKATIVE = ("asyncio", "pyroute2")
+"""Where they are let, these tell of each message to the kernel: seventy lines for a look at it."""
+
 
 def configure(settings: LogSettings, program: str) -> None:
     """Send this process's log lines to standard error, each with the name of the program."""
@@ -34,6 +37,8 @@ def configure(settings: LogSettings, program: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(settings, common))
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(max(level, logging.INFO))
 
 
 def _formatter(settings: LogSettings, common: list[Processor]) -> structlog.stdlib.ProcessorFormatter:

@@ -7,131 +7,87 @@ import errno
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Interface
 
+from pyroute2 import IPRoute
+
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mac import mac_for
 from dni_driver.core.names import docker_bridge
 from dni_driver.core.records import Interface
 from dni_driver.core.wanted import Bridge
-from dni_driver.kernel import sysctl
+from dni_driver.kernel import addresses, sysctl
+from dni_driver.kernel.conversation import conversation, tolerating
 from dni_driver.kernel.ledger import Ledger
-from dni_driver.kernel.links import mac_bytes
-from dni_driver.kernel.netlink import CREATE, EXCLUSIVE, REPLACE, Message, Netlink, nest, number, raw, text
-from dni_driver.kernel.snapshot import (
-    ADDRESS,
-    ADDRESS_HEADER,
-    ALIAS,
-    DELADDR,
-    DELLINK,
-    INFO_DATA,
-    INFO_KIND,
-    LINKINFO,
-    MTU,
-    NAME,
-    NEWADDR,
-    NEWLINK,
-    LinkState,
-    Snapshot,
-    link_body,
-)
+from dni_driver.kernel.links import UNFINISHED
+from dni_driver.kernel.snapshot import LinkDetails, Snapshot
 
 _PREFIX = docker_bridge("")
 _OURS = "dni overlay "
-_STP, _FORWARD_DELAY = 5, 1
-_OFF = (_STP, _FORWARD_DELAY)
+_OFF = ("br_stp_state", "br_forward_delay")
 """In this order: the kernel refuses a delay of 0 while the spanning tree protocol is on."""
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_NO_DUPLICATE_DETECTION = 0x02
-_INET, _INET6 = 2, 10
 
 
-def is_ours(link: LinkState) -> bool:
+def is_ours(link: LinkDetails) -> bool:
     """Tell whether a link is a bridge that dni made."""
-    return link.kind == "bridge" and link.name.startswith(_PREFIX) and link.alias == _alias(link.name)
+    return link.kind == "bridge" and link.alias == _alias(link.name)
 
 
 def _alias(bridge: str) -> str:
     return _OURS + bridge.removeprefix(_PREFIX)
 
 
-def ours(seen: Snapshot) -> list[LinkState]:
+def ours(seen: Snapshot) -> list[LinkDetails]:
     """Answer the bridges that dni made."""
-    return [link for link in seen.links.values() if is_ours(link)]
+    return [link for link in seen.bridges.values() if is_ours(link)]
 
 
-def carried(link: LinkState, seen: Snapshot) -> tuple[Interface, ...]:
+def carried(link: LinkDetails, seen: Snapshot) -> tuple[Interface, ...]:
     """Answer the addresses of a bridge, but for those the kernel gives to every link."""
-    return tuple(address for address in seen.addresses(link) if address.version == 4 or not address.is_link_local)  # noqa: PLR2004
+    there = seen.carried[link.index]
+    return tuple(address for address in there if address.version == 4 or not address.is_link_local)  # noqa: PLR2004
 
 
 def make(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> bool:
     """Make the bridges that are missing; tell whether there were any."""
-    missing = [bridge for bridge in wanted if bridge.name not in seen.links]
+    missing = [bridge for bridge in wanted if bridge.name not in seen.bridges]
     for bridge in missing:
-        with ledger.about(f"bridge {bridge.name}"), Netlink() as kernel:
-            kernel.ask(*_creation(bridge))
+        with ledger.about(f"bridge {bridge.name}"), conversation() as kernel, tolerating(errno.EEXIST):
+            _make(kernel, bridge)
             ledger.did(f"made bridge {bridge.name}")
     return bool(missing)
 
 
-def _creation(bridge: Bridge) -> tuple[Message, Message]:
-    """Pack a bridge and its alias: in one system call, so that none is ever left without."""
-    made = text(NAME, bridge.name) + _mac(bridge) + _info(*_OFF)
-    marked = text(NAME, bridge.name) + text(ALIAS, _alias(bridge.name)) + number(MTU, bridge.mtu)
-    return (
-        Message(NEWLINK, CREATE | EXCLUSIVE, link_body(attributes=made)),
-        Message(NEWLINK, 0, link_body(attributes=marked)),
-    )
+def _make(kernel: IPRoute, bridge: Bridge) -> None:
+    """Make a bridge, and mark it as ours; until then it is unfinished, so that none is ever left without the mark."""
+    settings = dict.fromkeys(_OFF, 0)
+    kernel.link("add", ifname=bridge.name, kind="bridge", group=UNFINISHED, **settings, **_mac(bridge))
+    kernel.link("set", ifname=bridge.name, ifalias=_alias(bridge.name), mtu=bridge.mtu, group=0)
 
 
-def _mac(bridge: Bridge) -> bytes:
-    """Pack a MAC that follows from the gateway: containers that know it need not learn another."""
-    return raw(ADDRESS, mac_bytes(mac_for(bridge.addresses[0].ip))) if bridge.addresses else b""
+def _mac(bridge: Bridge) -> dict[str, str]:
+    """Answer a MAC that follows from the gateway: containers that know it need not learn another."""
+    return {"address": mac_for(bridge.addresses[0].ip)} if bridge.addresses else {}
 
 
 def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
     """Give the bridges that are there their MTU, addresses and settings, and have them up."""
     for bridge in wanted:
-        link = seen.links.get(bridge.name)
+        link = seen.bridges.get(bridge.name)
         if link is not None:
-            with ledger.about(f"bridge {bridge.name}"), Netlink() as kernel:
+            with ledger.about(f"bridge {bridge.name}"):
                 _check_ours(link, seen)
-                _mend_link(kernel, bridge, link, ledger)
-                _mend_addresses(kernel, bridge, link.index, set(carried(link, seen)), ledger)
+                _mend_ipv6(bridge, ledger)
+                _mend_link(bridge, link, ledger)
+                _mend_addresses(bridge, link.index, set(carried(link, seen)), ledger)
 
 
-def _check_ours(link: LinkState, seen: Snapshot) -> None:
+def _check_ours(link: LinkDetails, seen: Snapshot) -> None:
     if is_ours(link):
         return
-    carried = ", ".join(str(address) for address in seen.addresses(link)) or "no address"
+    carried = ", ".join(str(address) for address in seen.carried[link.index]) or "no address"
     raise KernelError(
         f"{link.name} exists and dni did not make it: a {link.kind or 'plain'} device with {carried}, as DC/OS or "
         f"another tool may have left it; remove it (`ip link del {link.name}`) or use another overlay name"
     )
-
-
-def _mend_link(kernel: Netlink, bridge: Bridge, link: LinkState, ledger: Ledger) -> None:
-    _mend_ipv6(bridge, ledger)
-    wrong = list(_faults(bridge, link))
-    if wrong:
-        kernel.ask(*(_change(link, _info(setting)) for setting in _OFF), _change(link, number(MTU, bridge.mtu)))
-        ledger.did(f"bridge {bridge.name}: {', '.join(wrong)}")
-
-
-def _faults(bridge: Bridge, link: LinkState) -> Iterator[str]:
-    if not link.up:
-        yield "set up"
-    if link.mtu != bridge.mtu:
-        yield f"MTU {bridge.mtu} instead of {link.mtu}"
-    if any(link.settings.get(setting) for setting in _OFF):
-        yield "spanning tree off, no forward delay"
-
-
-def _info(*off: int) -> bytes:
-    return nest(LINKINFO, text(INFO_KIND, "bridge"), nest(INFO_DATA, *(number(setting, 0) for setting in off)))
-
-
-def _change(link: LinkState, attribute: bytes) -> Message:
-    return Message(NEWLINK, 0, link_body(link.index, up=True, attributes=attribute))
 
 
 def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
@@ -143,34 +99,39 @@ def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
         ledger.did(f"bridge {bridge.name}: IPv6 {'on' if speaks else 'off'}, router advertisements ignored")
 
 
-def _mend_addresses(kernel: Netlink, bridge: Bridge, index: int, there: set[Interface], ledger: Ledger) -> None:
-    for address in bridge.addresses:
-        if address not in there:
-            _tolerating(kernel, _addition(index, address), errno.EEXIST)
+def _mend_link(bridge: Bridge, link: LinkDetails, ledger: Ledger) -> None:
+    wrong = list(_faults(bridge, link))
+    if wrong:
+        with conversation() as kernel:
+            for setting in _OFF:
+                kernel.link("set", index=link.index, kind="bridge", **{setting: 0})
+            kernel.link("set", index=link.index, mtu=bridge.mtu, state="up")
+        ledger.did(f"bridge {bridge.name}: {', '.join(wrong)}")
+
+
+def _faults(bridge: Bridge, link: LinkDetails) -> Iterator[str]:
+    if not link.up:
+        yield "set up"
+    if link.mtu != bridge.mtu:
+        yield f"MTU {bridge.mtu} instead of {link.mtu}"
+    if link.stp or link.forward_delay:
+        yield "spanning tree off, no forward delay"
+
+
+def _mend_addresses(bridge: Bridge, index: int, there: set[Interface], ledger: Ledger) -> None:
+    missing = [address for address in bridge.addresses if address not in there]
+    strange = there.difference(bridge.addresses)
+    if not missing and not strange:
+        return
+    with conversation() as kernel:
+        for address in missing:
+            with tolerating(errno.EEXIST):
+                kernel.addr("replace", index=index, **addresses.described(address))
             ledger.did(f"bridge {bridge.name}: address {address} added")
-    for address in there.difference(bridge.addresses):
-        _tolerating(kernel, Message(DELADDR, 0, _address_body(index, address)), errno.EADDRNOTAVAIL)
-        ledger.did(f"bridge {bridge.name}: address {address} removed")
-
-
-def _addition(index: int, address: Interface) -> Message:
-    return Message(NEWADDR, CREATE | REPLACE, _address_body(index, address))
-
-
-def _address_body(index: int, address: Interface) -> bytes:
-    is6 = isinstance(address, IPv6Interface)
-    header = ADDRESS_HEADER.pack(
-        _INET6 if is6 else _INET, address.network.prefixlen, _NO_DUPLICATE_DETECTION if is6 else 0, 0, index
-    )
-    return header + raw(_IFA_LOCAL, address.packed) + raw(_IFA_ADDRESS, address.packed)
-
-
-def _tolerating(kernel: Netlink, message: Message, number: int) -> None:
-    try:
-        kernel.ask(message)
-    except OSError as error:
-        if error.errno != number:
-            raise
+        for address in strange:
+            with tolerating(errno.EADDRNOTAVAIL):
+                kernel.addr("del", index=index, **addresses.described(address))
+            ledger.did(f"bridge {bridge.name}: address {address} removed")
 
 
 def delete_unwanted(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
@@ -178,6 +139,7 @@ def delete_unwanted(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) ->
     names = {bridge.name for bridge in wanted}
     for link in ours(seen):
         if link.name not in names:
-            with ledger.about(f"bridge {link.name}"), Netlink() as kernel:
-                _tolerating(kernel, Message(DELLINK, 0, link_body(link.index)), errno.ENODEV)
+            with ledger.about(f"bridge {link.name}"), conversation() as kernel:
+                with tolerating(errno.ENODEV):
+                    kernel.link("del", index=link.index)
                 ledger.did(f"deleted bridge {link.name}")

@@ -4,26 +4,24 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shutil import which
 
 import msgspec
+from pyroute2.netlink import NLM_F_REQUEST
+from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETGEN, NFTSocket, nft_gen_msg
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.core.wanted import Policy, Wanted
 from dni_driver.kernel import iptables, nft, variants
 from dni_driver.kernel.command import attempt, run
+from dni_driver.kernel.conversation import in_errno
 from dni_driver.kernel.iptables import docker_named
 from dni_driver.kernel.ledger import Ledger
-from dni_driver.kernel.netlink import NETFILTER, Message, Netlink
 from dni_driver.kernel.variants import Variant
 
-_GET_GENERATION = (10 << 8) | 16
-_GENERATION_HEADER = struct.Struct("=BBH")
-_GENERATION = 1
 _TRIES = 2
 
 
@@ -115,14 +113,15 @@ def _sight(wanted: Wanted, dockers: Sequence[str]) -> tuple[object, ...] | None:
     return (generation, wanted.policies, wanted.overlay_subnets, tuple(dockers))
 
 
-def _generation() -> bytes | None:
+def _generation() -> int | None:
     """Answer the kernel's count of changes to nftables; None where it has none."""
     try:
-        with Netlink(NETFILTER) as kernel:
-            answer = kernel.get(Message(_GET_GENERATION, 0, _GENERATION_HEADER.pack(0, 0, 0)))
+        with in_errno(), NFTSocket() as kernel:
+            (answer,) = kernel.request_get(nft_gen_msg(), NFT_MSG_GETGEN, NLM_F_REQUEST)
     except OSError:
         return None
-    return answer.attributes(_GENERATION_HEADER.size).get(_GENERATION) if answer else None
+    generation: int | None = answer.get_attr("NFTA_GEN_ID")
+    return generation
 
 
 def _listed() -> str | None:

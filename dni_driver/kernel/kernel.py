@@ -12,14 +12,15 @@ from pathlib import Path
 import structlog
 
 from dni_driver.core.errors import KernelError
-from dni_driver.core.names import container_link, host_link
+from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, snapshot, sysctl
+from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, sysctl
 from dni_driver.kernel.firewall import Firewall
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
+from dni_driver.kernel.lookout import Lookout
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
@@ -50,8 +51,10 @@ class Kernel:
             raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper()
+        self._lookout = Lookout(clock)
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
+        self._refused: list[str] = []
 
     def attach(self, link: Link) -> None:
         """Make a container's veth pair and hang its host end on the bridge; repeating it does no harm.
@@ -65,15 +68,16 @@ class Kernel:
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
-        self._reaper.doom(name for endpoint in endpoints for name in (host_link(endpoint), container_link(endpoint)))
+        self._reaper.doom(host_link(endpoint) for endpoint in endpoints)
 
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
         self._reaper.drain()
 
     def close(self) -> None:
-        """Delete what waits to be deleted, and end the thread that does it."""
+        """Delete what waits to be deleted, end the thread that does it, and listen to the kernel no longer."""
         self._reaper.close()
+        self._lookout.close()
 
     @_in_words()
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
@@ -82,19 +86,21 @@ class Kernel:
         The links are read before the records: so a link seen without a record has really lost it. Raises one
         KernelError that lists all that could not be mended, when the rest has been.
         """
-        ledger = Ledger()
         with locked(self._lock):
-            seen = snapshot.read()
+            ledger = Ledger(known=self._refused)
+            seen = self._lookout.look()
             wanted = read_wanted()
-            links.delete_dead(wanted.links, seen, ledger)
-            bridges.delete_unwanted(wanted.bridges, seen, ledger)
-            if bridges.make(wanted.bridges, seen, ledger):
-                seen = snapshot.read()
-            bridges.mend(wanted.bridges, seen, ledger)
-            links.mend(wanted.links, seen, ledger)
-            _keep_forwarding(wanted.links, seen, ledger)
+            now = links.sweep(seen, ledger)
+            links.delete_dead(wanted.links, now, ledger)
+            bridges.delete_unwanted(wanted.bridges, now, ledger)
+            if bridges.make(wanted.bridges, now, ledger):
+                now = self._lookout.look()
+            bridges.mend(wanted.bridges, now, ledger)
+            links.mend(wanted.links, now, ledger)
+            _keep_forwarding(wanted.links, now, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
-            self._firewall.settle(wanted, seen.links, ledger)
+            self._firewall.settle(wanted, now.names, ledger)
+            self._refused = ledger.failures
         ledger.settle()
         return ledger.changes
 
@@ -102,16 +108,17 @@ class Kernel:
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
-            seen = snapshot.read()
-            firewall = self._firewall.differences(wanted, seen.links)
+            seen = self._lookout.look()
+            firewall = self._firewall.differences(wanted, seen.names)
+        names = {index: name for name, index in seen.names.items()}
         return KernelView(
             bridges=tuple(
                 BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=bridges.carried(link, seen))
                 for link in bridges.ours(seen)
             ),
             links=tuple(
-                LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=seen.name(link.master))
-                for link in links.host_ends(seen).values()
+                LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=names.get(link.master))
+                for link in seen.host_ends.values()
             ),
             firewall=tuple(firewall),
         )
@@ -144,7 +151,7 @@ class Kernel:
 
 def _keep_forwarding(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
     """Have this host forward while it has containers; not before: dockerd sets FORWARD to DROP if it comes first."""
-    plugged = (link for link in wanted if link.host in seen.links)
+    plugged = (link for link in wanted if link.host in seen.names)
     with ledger.about("forwarding"):
         for setting in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
             ledger.did(f"{setting} switched on")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -16,19 +16,25 @@ _log = structlog.get_logger()
 class Ledger:
     """Collects changes and failures, so that one broken object does not keep the others broken."""
 
-    def __init__(self) -> None:
-        """Begin with nothing changed."""
+    def __init__(self, known: Collection[str] = ()) -> None:
+        """Begin with nothing changed; a failure that is known from last time is nothing new to the log."""
         self.changes: list[str] = []
-        self._failures: list[str] = []
+        self.failures: list[str] = []
+        self._known = known
 
     @property
     def entries(self) -> int:
         """Count changes and failures so far."""
-        return len(self.changes) + len(self._failures)
+        return len(self.changes) + len(self.failures)
 
     def did(self, change: str) -> None:
         """Note a change, in words."""
         _log.info("kernel changed", change=change)
+        self.changes.append(change)
+
+    def tidied(self, change: str) -> None:
+        """Note a change that happens every day: a link without a record is there at the end of each container."""
+        _log.debug("kernel changed", change=change)
         self.changes.append(change)
 
     @contextmanager
@@ -39,13 +45,15 @@ class Ledger:
         except DeadlineExceeded:
             raise
         except (DniError, OSError) as error:
-            _log.warning("kernel refused", subject=subject, error=str(error))
-            self._failures.append(f"{subject}: {in_words(error)}")
+            failure = f"{subject}: {in_words(error)}"
+            log = _log.debug if failure in self._known else _log.warning
+            log("kernel refused", subject=subject, error=str(error))
+            self.failures.append(failure)
 
     def settle(self) -> None:
         """Raise one KernelError that lists the failures, if there were any."""
-        if self._failures:
-            raise KernelError("; ".join(self._failures))
+        if self.failures:
+            raise KernelError("; ".join(self.failures))
 
 
 def in_words(error: Exception) -> str:

@@ -4,41 +4,29 @@
 from __future__ import annotations
 
 import errno
-import re
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 
 from dni_driver.core.errors import BridgeMissing, KernelError
-from dni_driver.core.names import HOST_LINK_PREFIX
 from dni_driver.core.wanted import Link
+from dni_driver.kernel import snapshot
+from dni_driver.kernel.conversation import conversation, tolerating
 from dni_driver.kernel.ledger import Ledger, in_words
-from dni_driver.kernel.netlink import CREATE, EXCLUSIVE, Message, Netlink, nest, number, octet, raw, text
-from dni_driver.kernel.snapshot import (
-    ADDRESS,
-    DELLINK,
-    GROUP,
-    INFO_DATA,
-    INFO_KIND,
-    INFO_SLAVE_DATA,
-    INFO_SLAVE_KIND,
-    LINKINFO,
-    MASTER,
-    MTU,
-    NAME,
-    NEWLINK,
-    PORT_MODE,
-    LinkState,
-    Snapshot,
-    find,
-    link_body,
-)
+from dni_driver.kernel.snapshot import LinkState, Snapshot, find
 
 DOOMED = 0x646E69
-"""The device group ("dni") of links that are to be deleted, or not yet finished; 0 is everybody's."""
+"""The device group ("dni") of links that are to be deleted."""
+UNFINISHED = 0x646E6A
+"""The device group of what is being made, by whoever holds the lock of `Kernel`; what was finished is in group 0."""
 
-_VETH_PEER = 1
-_AF_SPEC, _AF_INET6, _ADDR_GEN_MODE, _NO_ADDRESSES = 26, 10, 8, 1
-_HOST_END = re.compile(rf"{HOST_LINK_PREFIX}[0-9a-f]{{11}}")
+_HAIRPIN = {"kind": "bridge_slave", "mode": BRIDGE_MODE_HAIRPIN}
+_NO_ADDRESSES = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+"""That the kernel give a link no IPv6 address of its own making."""
 
 _LISTED = 5
 """Names in one message at the most."""
@@ -51,12 +39,11 @@ def attach(link: Link) -> None:
     """
     bridge = _bridge_index(link.bridge)
     try:
-        with Netlink() as kernel:
-            made, _, dressed = kernel.attempt(_pair(link, bridge), _quiet(link.host), _dress(link.host))
-            if made is not None and made.errno == errno.EEXIST:
+        with conversation() as kernel:
+            if _made(kernel, link, bridge):
+                _set_up(kernel, link.host, **_HAIRPIN)
+            else:
                 finish(kernel, link, bridge)
-            elif made is not None or dressed is not None:
-                raise made or dressed or AssertionError
     except OSError as error:
         raise KernelError(f"link {link.host} on {link.bridge} cannot be made: {in_words(error)}") from error
 
@@ -68,97 +55,96 @@ def _bridge_index(bridge: str) -> int:
         raise BridgeMissing(f"bridge {bridge} is missing on this host: `dni repair` makes it again") from None
 
 
-def _pair(link: Link, bridge: int) -> Message:
-    peer = text(NAME, link.container) + number(MTU, link.mtu) + raw(ADDRESS, mac_bytes(link.mac))
-    return _new_pair(link, link_body(attributes=peer), number(MASTER, bridge))
+def _made(kernel: IPRoute, link: Link, bridge: int) -> bool:
+    """Make a pair with its host end on the bridge; False where there is such a link already."""
+    with tolerating(errno.EEXIST) as refused:
+        kernel.link("add", master=bridge, **_pair(link, {"ifname": link.container}))
+    return not refused
 
 
-def _new_pair(link: Link, peer: bytes, *host: bytes) -> Message:
-    info = nest(LINKINFO, text(INFO_KIND, "veth"), nest(INFO_DATA, raw(_VETH_PEER, peer)))
-    attributes = b"".join((text(NAME, link.host), number(MTU, link.mtu), *host, info))
-    return Message(NEWLINK, CREATE | EXCLUSIVE, link_body(attributes=attributes))
+def _pair(link: Link, peer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "ifname": link.host,
+        "kind": "veth",
+        "mtu": link.mtu,
+        "peer": {**peer, "mtu": link.mtu, "address": link.mac},
+    }
 
 
-def mac_bytes(mac: str) -> bytes:
-    """Answer the six bytes of a MAC address."""
-    return bytes.fromhex(mac.replace(":", ""))
+def _set_up(kernel: IPRoute, host: str, **settings: str | int) -> None:
+    """Set a host end up; the kernel's IPv6 addresses cannot be declined where it speaks no IPv6 anyway."""
+    wanted = {"ifname": host, "flags": IFF_UP, "change": IFF_UP, **settings}
+    try:
+        kernel.link("set", af_spec=_NO_ADDRESSES, **wanted)
+    except NetlinkError:
+        kernel.link("set", **wanted)
 
 
-def _quiet(host: str) -> Message:
-    """Pack that the kernel give a link no IPv6 address of its own making; refused where it speaks no IPv6 anyway."""
-    return _changed(host, nest(_AF_SPEC, nest(_AF_INET6, octet(_ADDR_GEN_MODE, _NO_ADDRESSES))))
-
-
-def _dress(host: str) -> Message:
-    """Pack what can only be said of a port that exists: hairpin, and up."""
-    port = nest(LINKINFO, text(INFO_SLAVE_KIND, "bridge"), nest(INFO_SLAVE_DATA, octet(PORT_MODE, 1)))
-    return _changed(host, port, up=True)
-
-
-def finish(kernel: Netlink, link: Link, bridge: int) -> None:
-    """Make an existing pair what `attach` would have made; raise OSError, or KernelError for a stranger."""
-    host = find(kernel, link.host)
+def finish(kernel: IPRoute, link: Link, bridge: int) -> None:
+    """Make an existing pair what `attach` would have made; raise KernelError for a stranger."""
+    host = find(kernel, ifname=link.host)
     if host is None or host.kind != "veth":
         raise KernelError(f"link {link.host} is taken by a device that is no veth: `ip link del {link.host}`")
-    kernel.attempt(_quiet(link.host))
-    kernel.ask(_enslave(link, bridge), _dress(link.host))
-    if host.peer_namespace is None and find(kernel, link.container):
-        kernel.ask(_changed(link.container, number(MTU, link.mtu), raw(ADDRESS, mac_bytes(link.mac))))
+    kernel.link("set", index=host.index, mtu=link.mtu, group=0, master=bridge)
+    _set_up(kernel, link.host, **_HAIRPIN)
+    if host.peer_namespace is None and find(kernel, ifname=link.container):
+        kernel.link("set", ifname=link.container, mtu=link.mtu, address=link.mac)
 
 
-def renew(link: Link, peer: bytes, furnish: Callable[[], None]) -> None:
-    """Make a pair whose container end is born in its sandbox, as `peer` says; raise OSError.
+def renew(link: Link, name: str, sandbox: int, furnish: Callable[[], None]) -> None:
+    """Make a pair whose container end is born with a name in its sandbox, an open namespace; raise OSError.
 
-    It is doomed until `furnish` has made that end whole: one cut short is deleted by the next reconcile.
+    It is unfinished until `furnish` has made that end whole: one cut short is deleted by the next reconcile.
     """
     bridge = _bridge_index(link.bridge)
-    with Netlink() as kernel:
-        kernel.ask(_new_pair(link, peer, number(GROUP, DOOMED)))
-        kernel.attempt(_quiet(link.host))
-        kernel.ask(_changed(link.host, up=True))
+    with conversation() as kernel:
+        kernel.link("add", group=UNFINISHED, **_pair(link, {"ifname": name, "net_ns_fd": sandbox}))
+        _set_up(kernel, link.host)
         furnish()
         finish(kernel, link, bridge)
 
 
-def _enslave(link: Link, bridge: int) -> Message:
-    return _changed(link.host, number(MTU, link.mtu), number(GROUP, 0), number(MASTER, bridge))
+def delete(names: Collection[str]) -> None:
+    """Delete links, all in the time of one; those that are gone are as good as deleted. Raises OSError.
 
-
-def _changed(name: str, *attributes: bytes, up: bool | None = None) -> Message:
-    return Message(NEWLINK, 0, link_body(up=up, attributes=text(NAME, name) + b"".join(attributes)))
-
-
-def delete(names: Iterable[str]) -> None:
-    """Delete links, all in the time of one; those that are gone are as good as deleted.
-
-    Each deletion waits for the kernel's readers once; of a device group it waits once for all. Raises OSError.
+    Each deletion waits for the kernel's readers once; of a device group it waits once for all.
     """
-    with Netlink() as kernel:
-        marked = kernel.attempt(*(_changed(name, number(GROUP, DOOMED)) for name in names))
-        _raise_unless_gone(marked)
-        if None in marked:
-            _raise_unless_gone(kernel.attempt(Message(DELLINK, 0, link_body(attributes=number(GROUP, DOOMED)))))
+    there = [index for name, index in snapshot.names().items() if name in names]
+    with conversation() as kernel:
+        for index in there:
+            with tolerating(errno.ENODEV):
+                kernel.link("set", index=index, group=DOOMED)
+        if there:
+            _delete_group(kernel, DOOMED)
 
 
-def _raise_unless_gone(errors: Iterable[OSError | None]) -> None:
-    for error in errors:
-        if error is not None and error.errno not in (errno.ENODEV, errno.ESRCH):
-            raise error
+def _delete_group(kernel: IPRoute, group: int) -> bool:
+    """Delete all links of a device group; tell whether there were any."""
+    with tolerating(errno.ENODEV, errno.ESRCH) as refused:
+        kernel.link("del", group=group)
+    return not refused
 
 
-def host_ends(seen: Snapshot) -> Mapping[str, LinkState]:
-    """Answer the host ends of container links that there are."""
-    return {name: link for name, link in seen.links.items() if link.kind == "veth" and _HOST_END.fullmatch(name)}
+def sweep(seen: Snapshot, ledger: Ledger) -> Snapshot:
+    """Delete what was cut short: deletions, and what was being made. Answer what is left."""
+    with ledger.about("links cut short"), conversation() as kernel:
+        swept = [_delete_group(kernel, group) for group in (DOOMED, UNFINISHED)]
+        if not any(swept):
+            return seen
+    left = seen.left()
+    if gone := [name for name in (*seen.host_ends, *seen.bridges) if name not in left.names]:
+        ledger.tidied(f"deleted dead links: {_listed(gone)}")
+    return left
 
 
 def delete_dead(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
-    """Delete the host ends that no record calls for, and those of deletions or repairs cut short."""
+    """Delete the host ends that no record calls for."""
     hosts = {link.host for link in wanted}
-    dead = [name for name, link in host_ends(seen).items() if name not in hosts or link.group == DOOMED]
+    dead = [name for name in seen.host_ends if name not in hosts]
     if dead:
         with ledger.about(f"dead links {_listed(dead)}"):
             delete(dead)
-            ledger.did(f"deleted dead links: {_listed(dead)}")
+            ledger.tidied(f"deleted dead links: {_listed(dead)}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -169,17 +155,17 @@ def _listed(names: Sequence[str]) -> str:
 def mend(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
     """Put the host ends that are there back on their bridges, up, with hairpin and the right MTU."""
     for link in wanted:
-        host, bridge = seen.links.get(link.host), seen.index(link.bridge)
-        if host is None or bridge is None or host.group == DOOMED:
+        host, bridge = seen.host_ends.get(link.host), seen.names.get(link.bridge)
+        if host is None or bridge is None:
             continue
         wrong = list(_faults(link, host, bridge))
         if wrong:
-            with ledger.about(f"link {link.host}"), Netlink() as kernel:
+            with ledger.about(f"link {link.host}"), conversation() as kernel:
                 finish(kernel, link, bridge)
                 ledger.did(f"mended link {link.host} on {link.bridge}: {', '.join(wrong)}")
 
 
-def _faults(link: Link, host: LinkState, bridge: int) -> Iterable[str]:
+def _faults(link: Link, host: LinkState, bridge: int) -> Iterator[str]:
     if host.master != bridge:
         yield "was on no bridge" if not host.master else "was on another bridge"
     elif not host.hairpin:

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import struct
+import errno
 import time
+from collections.abc import Sequence
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl.ndmsg import NTF_USE, NUD_DELAY, NUD_FAILED, NUD_NONE, NUD_PROBE, NUD_REACHABLE, NUD_STALE
 
 from dni_driver.core.overlays import Address
 from dni_driver.kernel import routes
-from dni_driver.kernel.netlink import CREATE, REPLACE, Message, Netlink, raw
+from dni_driver.kernel.conversation import Message, conversation, tolerating
 
-NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
-_HEADER = struct.Struct("=BxxxiHBB")
-"""Family, link, state, flags, type."""
-_FAMILIES = {4: 2, 6: 10}
-_ADDRESS, _LINK_ADDRESS = 1, 2
-_REACHABLE, _STALE, _DELAY, _PROBE, _FAILED = 0x02, 0x04, 0x08, 0x10, 0x20
-_ALIVE = _REACHABLE | _STALE | _DELAY | _PROBE
-_USE = 0x01
+_ALIVE = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE
 _PATIENCE = 1.0
 _PAUSE = 0.02
 
@@ -27,32 +24,29 @@ def answers(address: Address) -> bool:
     link = routes.on_link(address)
     if link is None:
         return False
-    with Netlink() as kernel:
-        kernel.attempt(Message(DELNEIGH, 0, _body(address, link)))
-        kernel.ask(Message(NEWNEIGH, CREATE | REPLACE, _body(address, link, flags=_USE)))
-        return _resolved(kernel, address, link)
+    neighbour: dict[str, str | int] = {"dst": str(address), "ifindex": link}
+    with conversation() as kernel:
+        with tolerating(errno.ENOENT):
+            kernel.neigh("del", **neighbour)
+        kernel.neigh("replace", state=NUD_NONE, flags=NTF_USE, **neighbour)
+        return _resolved(kernel, neighbour)
 
 
-def _resolved(kernel: Netlink, address: Address, link: int) -> bool:
+def _resolved(kernel: IPRoute, neighbour: dict[str, str | int]) -> bool:
     give_up = time.monotonic() + _PATIENCE
     while time.monotonic() < give_up:
-        state, known = _look(kernel, address, link)
+        state, known = _look(kernel, neighbour)
         if known and state & _ALIVE:
             return True
-        if state & _FAILED:
+        if state & NUD_FAILED:
             return False
         time.sleep(_PAUSE)
     return False
 
 
-def _look(kernel: Netlink, address: Address, link: int) -> tuple[int, bool]:
+def _look(kernel: IPRoute, neighbour: dict[str, str | int]) -> tuple[int, bool]:
     """Answer a neighbour's state, and whether its link-layer address is known."""
-    answer = kernel.get(Message(GETNEIGH, 0, _body(address, link)))
-    if answer is None:
-        return 0, False
-    _, _, state, _, _ = _HEADER.unpack_from(answer.body)
-    return state, _LINK_ADDRESS in answer.attributes(_HEADER.size)
-
-
-def _body(address: Address, link: int, flags: int = 0) -> bytes:
-    return _HEADER.pack(_FAMILIES[address.version], link, 0, flags, 0) + raw(_ADDRESS, address.packed)
+    found: Sequence[Message] = ()
+    with tolerating(errno.ENOENT):
+        found = kernel.neigh("get", **neighbour)
+    return next(((answer["state"], answer.get("lladdr") is not None) for answer in found), (NUD_NONE, False))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import structlog
 
@@ -73,7 +73,7 @@ class Reaper:
             self._dying, self._waiting = self._waiting, set()
             return bool(self._dying)
 
-    def _delete(self, names: Iterable[str]) -> None:
+    def _delete(self, names: Collection[str]) -> None:
         try:
             links.delete(names)
         except (DniError, OSError) as error:

@@ -3,36 +3,31 @@
 
 from __future__ import annotations
 
-import struct
+import errno
+import socket
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 import msgspec
+from pyroute2.netlink.rtnl import rt_proto, rt_scope, rt_type
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import Address, Network
-from dni_driver.kernel import snapshot
-from dni_driver.kernel.netlink import Answer, Message, Netlink, as_number, raw
+from dni_driver.kernel import addresses
+from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
+from dni_driver.kernel.snapshot import find, names
 
-GETROUTE = 26
-_HEADER = struct.Struct("=BBBBBBBBI")
-"""Family, destination and source prefix lengths, TOS, table, protocol, scope, type, flags."""
-_DESTINATION, _OUT, _GATEWAY, _METRIC, _PREFERRED, _TABLE = 1, 4, 5, 6, 7, 15
-_MAIN, _UNICAST, _ON_LINK, _LEARNED = 254, 1, 253, 9
-_FAMILIES = {4: 2, 6: 10}
+_MAIN = 254
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _STUB = "127.0.0.53"
 _NOT_AN_UPLINK = ("lo", "d-", "m-", "docker", "br-", "vtep1024", "veth", "dni")
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A unicast route of the main table; `gateway` False where its hosts are on the link itself."""
+class Default(msgspec.Struct, frozen=True, kw_only=True):
+    """A default route of the main table: the index of its link, and the address it sends from, where it says so."""
 
-    destination: IPv4Network | IPv6Network
     link: int
-    gateway: bool
-    scope: int
     metric: int
     protocol: int
     source: Address | None
@@ -43,24 +38,27 @@ def overlapping(network: Network, resolv_conf: Sequence[Path] = _RESOLV_CONF) ->
 
     dockerd asks for another pool, for ever, while the one it got overlaps any of these (IpamDriver.RequestPool).
     """
-    seen = snapshot.read()
-    routes = [
-        f"{route.destination} on {seen.name(route.link) or f'link {route.link}'}"
-        for route in _routes(network.version)
-        if _on_link(route) and _overlap(route.destination, network)
-    ]
+    with conversation() as kernel:
+        on_link = dump(kernel.route, _on_link_route, family=addresses.FAMILIES[network.version])
+    links = {index: name for name, index in names().items()}
+    routes = [f"{other} on {links.get(link, f'link {link}')}" for other, link in on_link if other.overlaps(network)]
     servers = [server for server in _name_servers(resolv_conf) if server.version == network.version]
     return routes + [f"name server {server}" for server in servers if server in network]
 
 
-def _on_link(route: Route) -> bool:
-    if route.destination.version == 4:  # noqa: PLR2004
-        return route.scope == _ON_LINK
-    return not route.gateway and not route.destination.is_link_local
+def _on_link_route(message: Message) -> tuple[Network, int] | None:
+    """Read a route whose hosts are on the link itself, with the index of that; None for all others."""
+    if message["family"] == socket.AF_INET and message["scope"] != rt_scope["link"]:
+        return None
+    destination = message.get("dst")
+    if destination is None or message.get("gateway") is not None or not _is_ordinary(message):
+        return None
+    network = ip_network((destination, message["dst_len"]))
+    return None if network.version == 6 and network.is_link_local else (network, message.get("oif", 0))  # noqa: PLR2004
 
 
-def _overlap(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.prefixlen > 0 and one.overlaps(other)
+def _is_ordinary(message: Message) -> bool:
+    return bool(message["type"] == rt_type["unicast"] and message.get("table") == _MAIN)
 
 
 def _name_servers(paths: Sequence[Path]) -> list[Address]:
@@ -85,70 +83,64 @@ def _listed(path: Path) -> Iterator[Address]:
 
 def agent_address() -> IPv4Address:
     """Answer the address of the default route's link, else the first global one, else 127.0.0.1."""
-    seen = snapshot.read()
-    defaults = [route for route in _routes(4) if route.destination.prefixlen == 0 and route.link]
-    for route in sorted(defaults, key=lambda route: route.metric):
+    own = _global_addresses()
+    for route in sorted(_defaults(4), key=lambda route: route.metric):
         if isinstance(route.source, IPv4Address):
             return route.source
-        for address in _global_addresses(seen, seen.name(route.link)):
-            return address
-    uplinks = (name for name in seen.links if not name.startswith(_NOT_AN_UPLINK))
-    return next((address for name in uplinks for address in _global_addresses(seen, name)), IPv4Address("127.0.0.1"))
+        if route.link in own:
+            return own[route.link]
+    uplinks = (index for name, index in names().items() if not name.startswith(_NOT_AN_UPLINK))
+    return next((own[index] for index in uplinks if index in own), IPv4Address("127.0.0.1"))
 
 
-def _global_addresses(seen: snapshot.Snapshot, name: str | None) -> Iterator[IPv4Address]:
-    link = seen.links.get(name or "")
-    for interface in seen.addresses(link) if link else ():
-        if isinstance(interface.ip, IPv4Address) and not interface.is_loopback and not interface.is_link_local:
-            yield interface.ip
+def _global_addresses() -> dict[int, IPv4Address]:
+    """Answer the first global address of each link that has one, by its index."""
+    with conversation() as kernel:
+        carried = [(link, interface.ip) for link, interface in addresses.read(kernel)]
+    found: dict[int, IPv4Address] = {}
+    for link, address in carried:
+        if isinstance(address, IPv4Address) and not address.is_loopback and not address.is_link_local:
+            found.setdefault(link, address)
+    return found
+
+
+def _defaults(version: int) -> list[Default]:
+    with conversation() as kernel:
+        routes = list(kernel.get_default_routes(addresses.FAMILIES[version]))
+    return [_default(route) for route in routes if _is_ordinary(route)]
+
+
+def _default(message: Message) -> Default:
+    source = message.get("prefsrc")
+    return Default(
+        link=message.get("oif", 0),
+        metric=message.get("priority", 0),
+        protocol=message["proto"],
+        source=ip_address(source) if source else None,
+    )
 
 
 def underlay_mtu(agent: IPv4Address) -> int:
     """Answer the MTU in bytes of the link that carries an agent IP; raise KernelError where none does."""
-    seen = snapshot.read()
-    for link in seen.links.values():
-        if any(address.ip == agent for address in seen.addresses(link)):
-            return link.mtu
-    raise KernelError(f"no link of this host carries the agent IP {agent}: see `ip -4 address`")
+    with conversation() as kernel:
+        carrier = next((index for index, interface in addresses.read(kernel) if interface.ip == agent), None)
+        link = None if carrier is None else find(kernel, index=carrier)
+    if link is None:
+        raise KernelError(f"no link of this host carries the agent IP {agent}: see `ip -4 address`")
+    return link.mtu
 
 
 def advertised_uplinks() -> set[str]:
     """Answer the links whose default route came from an IPv6 router advertisement."""
-    seen = snapshot.read()
-    learned = [route for route in _routes(6) if route.destination.prefixlen == 0 and route.protocol == _LEARNED]
-    return {name for route in learned if (name := seen.name(route.link))}
+    learned = {route.link for route in _defaults(6) if route.protocol == rt_proto["ra"]}
+    return {name for name, index in names().items() if index in learned}
 
 
 def on_link(address: Address) -> int | None:
     """Answer the link on which an address is to be found, without a router between; None where it is not."""
-    body = _HEADER.pack(_FAMILIES[address.version], address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
-    with Netlink() as kernel:
-        answer = kernel.get(Message(GETROUTE, 0, body + raw(_DESTINATION, address.packed)))
-    if answer is None or _HEADER.unpack_from(answer.body)[7] != _UNICAST:
-        return None
-    attributes = answer.attributes(_HEADER.size)
-    return None if _GATEWAY in attributes else as_number(attributes, _OUT)
-
-
-def _routes(version: int) -> list[Route]:
-    with Netlink() as kernel:
-        answers = kernel.dump(GETROUTE, _HEADER.pack(_FAMILIES[version], *[0] * 8))
-    return [route for answer in answers if (route := _route(answer, version))]
-
-
-def _route(answer: Answer, version: int) -> Route | None:
-    _, length, _, _, table, protocol, scope, kind, _ = _HEADER.unpack_from(answer.body)
-    attributes = answer.attributes(_HEADER.size)
-    if kind != _UNICAST or as_number(attributes, _TABLE, table) != _MAIN:
-        return None
-    packed = attributes.get(_DESTINATION, bytes(4 if version == 4 else 16))  # noqa: PLR2004
-    source = attributes.get(_PREFERRED)
-    return Route(
-        destination=ip_network((packed, length)),
-        link=as_number(attributes, _OUT),
-        gateway=_GATEWAY in attributes,
-        scope=scope,
-        metric=as_number(attributes, _METRIC),
-        protocol=protocol,
-        source=ip_address(source) if source else None,
-    )
+    with conversation() as kernel, tolerating(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.ENODEV):
+        (route,) = kernel.route("get", dst=str(address))
+        if route["type"] == rt_type["unicast"] and route.get("gateway") is None:
+            link: int | None = route.get("oif")
+            return link
+    return None

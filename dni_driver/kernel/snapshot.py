@@ -1,145 +1,155 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The links and addresses of this network namespace, as values."""
+"""The links of this network namespace that concern dni, as values.
+
+A host has many links, and few of them are ours: those are found by their names, which cost next to nothing. The
+host ends of container links are read as the bridge ports they are: the kernel tells all of them in one answer, and
+much less about each than about a link.
+"""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
-from functools import cached_property
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+import errno
+import re
+import socket
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 
+from dni_driver.core.names import HOST_LINK_PREFIX, docker_bridge
 from dni_driver.core.records import Interface
-from dni_driver.kernel.netlink import Answer, Message, Netlink, as_number, as_text, number, text, unpack
+from dni_driver.kernel import addresses
+from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
 
-NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
-NEWADDR, DELADDR, GETADDR = 20, 21, 22
-
-LINK_HEADER = struct.Struct("=BxHiII")
-"""Family, device type, index, flags, which flags change."""
-ADDRESS_HEADER = struct.Struct("=BBBBI")
-"""Family, prefix length, flags, scope, index."""
-
-IFF_UP = 1
-ADDRESS, NAME, MTU, PEER, MASTER, LINKINFO, ALIAS = 1, 3, 4, 5, 10, 18, 20
-GROUP, EXT_MASK, PEER_NAMESPACE, TARGET_NAMESPACE = 27, 29, 37, 46
-INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
-PORT_MODE = 4
-"""Bridge port attribute: hairpin."""
+_HOST_END = re.compile(rf"{HOST_LINK_PREFIX}[0-9a-f]{{11}}")
+_BRIDGE_PREFIX = docker_bridge("")
 _WITHOUT_STATISTICS = 8
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
 
-class LinkState(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     """A link as the kernel has it.
 
-    `master` is the index of its bridge, 0 where it has none; `peer` the index of a veth's other end, and
-    `peer_namespace` the number this namespace has for the one that end is in, None where it is in this one.
+    `master` is the index of its bridge, 0 where it has none; `hairpin` tells that it is a port which sends frames
+    back where they came from.
     """
 
     index: int
     name: str
-    kind: str
     up: bool
     mtu: int
-    mac: str
     master: int
-    group: int
+    hairpin: bool
+
+
+class LinkDetails(LinkState, frozen=True, kw_only=True):
+    """All that is ever asked of a link.
+
+    `stp` and `forward_delay` are a bridge's, 0 elsewhere; `peer` is the index of a veth's other end, and
+    `peer_namespace` the number this namespace has for the one that end is in, None where it is in this one.
+    """
+
+    kind: str
     alias: str
+    stp: int
+    forward_delay: int
     peer: int
     peer_namespace: int | None
-    details: bytes
-
-    @cached_property
-    def hairpin(self) -> bool:
-        """Tell whether it is a bridge port that sends frames back where they came from."""
-        port = unpack(unpack(self.details).get(INFO_SLAVE_DATA, b""))
-        return as_number(port, PORT_MODE) == 1
-
-    @cached_property
-    def settings(self) -> dict[int, int]:
-        """Answer the numbers its kind keeps for it (a bridge: STP, delays, ...)."""
-        info = unpack(unpack(self.details).get(INFO_DATA, b""))
-        return {kind: as_number(info, kind) for kind in info}
 
 
-class Snapshot:
-    """All links and addresses at one moment."""
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of all links with their indexes, and our links by name.
 
-    def __init__(self, links: Iterable[LinkState], addresses: Iterable[tuple[int, Interface]]) -> None:
-        """Keep links by name, and addresses by the index of their link."""
-        self.links = {link.name: link for link in links}
-        self._names = {link.index: link.name for link in self.links.values()}
-        self._addresses: dict[int, list[Interface]] = {}
-        for index, address in addresses:
-            self._addresses.setdefault(index, []).append(address)
+    `host_ends` are the ends of container links on this host, `bridges` all links called like a bridge of ours, and
+    `carried` the addresses of those bridges, with their masks, by index.
+    """
 
-    def name(self, index: int) -> str | None:
-        """Answer the name of the link with an index."""
-        return self._names.get(index)
+    names: dict[str, int]
+    host_ends: dict[str, LinkState]
+    bridges: dict[str, LinkDetails]
+    carried: dict[int, list[Interface]]
 
-    def index(self, name: str) -> int | None:
-        """Answer the index of the link with a name."""
-        link = self.links.get(name)
-        return link.index if link else None
-
-    def addresses(self, link: LinkState) -> list[Interface]:
-        """Answer a link's addresses with their masks."""
-        return self._addresses.get(link.index, [])
+    def left(self) -> Snapshot:
+        """Answer what is there still."""
+        known = names()
+        return Snapshot(
+            names=known,
+            host_ends={name: link for name, link in self.host_ends.items() if name in known},
+            bridges={name: link for name, link in self.bridges.items() if name in known},
+            carried=self.carried,
+        )
 
 
 def read() -> Snapshot:
-    """Read all links, then all addresses."""
-    with Netlink() as kernel:
-        links = kernel.dump(GETLINK, link_body(attributes=number(EXT_MASK, _WITHOUT_STATISTICS)))
-        addresses = kernel.dump(GETADDR, ADDRESS_HEADER.pack(0, 0, 0, 0, 0))
-    return Snapshot(map(_link, links), map(_address, addresses))
-
-
-def find(kernel: Netlink, name: str) -> LinkState | None:
-    """Read one link by its name."""
-    return _one(kernel, link_body(attributes=text(NAME, name)))
-
-
-def find_elsewhere(kernel: Netlink, index: int, namespace: int) -> LinkState | None:
-    """Read one link by its index in another namespace, by the number this one has for that one."""
-    return _one(kernel, link_body(index, attributes=number(TARGET_NAMESPACE, namespace)))
-
-
-def _one(kernel: Netlink, body: bytes) -> LinkState | None:
-    answer = kernel.get(Message(GETLINK, 0, body + number(EXT_MASK, _WITHOUT_STATISTICS)))
-    return _link(answer) if answer else None
-
-
-def link_body(index: int = 0, *, up: bool | None = None, attributes: bytes = b"") -> bytes:
-    """Pack the body of a link request; `up` None leaves that as it is."""
-    flags, change = (0, 0) if up is None else (IFF_UP if up else 0, IFF_UP)
-    return LINK_HEADER.pack(0, 0, index, flags, change) + attributes
-
-
-def _link(answer: Answer) -> LinkState:
-    _, _, index, flags, _ = LINK_HEADER.unpack_from(answer.body)
-    attributes = answer.attributes(LINK_HEADER.size)
-    details = attributes.get(LINKINFO, b"")
-    return LinkState(
-        index=index,
-        name=as_text(attributes, NAME),
-        kind=as_text(unpack(details), INFO_KIND),
-        up=bool(flags & IFF_UP),
-        mtu=as_number(attributes, MTU),
-        mac=attributes.get(ADDRESS, b"").hex(":"),
-        master=as_number(attributes, MASTER),
-        group=as_number(attributes, GROUP),
-        alias=as_text(attributes, ALIAS),
-        peer=as_number(attributes, PEER),
-        peer_namespace=as_number(attributes, PEER_NAMESPACE) if PEER_NAMESPACE in attributes else None,
-        details=details,
+    """Read the names of all links, then what the names tell to be ours."""
+    known = names()
+    with conversation() as kernel:
+        bridges = _details(kernel, (name for name in known if name.startswith(_BRIDGE_PREFIX)))
+        host_ends = _host_ends(kernel, known)
+        carried: dict[int, list[Interface]] = {link.index: [] for link in bridges}
+        for index, address in addresses.read(kernel, carried):
+            carried[index].append(address)
+    return Snapshot(
+        names=known,
+        host_ends={link.name: link for link in host_ends},
+        bridges={link.name: link for link in bridges},
+        carried=carried,
     )
 
 
-def _address(answer: Answer) -> tuple[int, IPv4Interface | IPv6Interface]:
-    _, prefix, _, _, index = ADDRESS_HEADER.unpack_from(answer.body)
-    attributes = answer.attributes(ADDRESS_HEADER.size)
-    packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
-    return index, ip_interface((packed, prefix))
+def names() -> dict[str, int]:
+    """Answer the names of all links, with their indexes."""
+    return {name: index for index, name in socket.if_nameindex()}
+
+
+def _host_ends(kernel: IPRoute, known: Iterable[str]) -> list[LinkState]:
+    """Read the ports among the host ends all at once, then one by one the few that hang in the air."""
+    ends = {name for name in known if _HOST_END.fullmatch(name)}
+    ports = dump(kernel.link, partial(_port, ends), family=socket.AF_BRIDGE) if ends else []
+    loose = ends.difference(port.name for port in ports)
+    return [*ports, *(link for link in _details(kernel, loose) if link.kind == "veth")]
+
+
+def _port(ends: Collection[str], message: Message) -> LinkState | None:
+    """Read a port that is one of these ends: it has another end, and that tells a veth from most strangers."""
+    name = message.get("ifname")
+    if name not in ends or message.get("link") is None:
+        return None
+    return LinkState(hairpin=message.get(("protinfo", "mode")) == BRIDGE_MODE_HAIRPIN, **_state(message))
+
+
+def _state(message: Message) -> dict[str, Any]:
+    return {
+        "index": message["index"],
+        "name": message.get("ifname"),
+        "up": bool(message["flags"] & IFF_UP),
+        "mtu": message.get("mtu"),
+        "master": message.get("master", 0),
+    }
+
+
+def _details(kernel: IPRoute, known: Iterable[str]) -> list[LinkDetails]:
+    return [link for name in known if (link := find(kernel, ifname=name))]
+
+
+def find(kernel: IPRoute, **description: str | int) -> LinkDetails | None:
+    """Read one link: by its `ifname`, or by its `index` in the namespace that has the number `if_netnsid` here."""
+    found: Sequence[Message] = ()
+    with tolerating(errno.ENODEV):
+        found = kernel.link("get", ext_mask=_WITHOUT_STATISTICS, **description)
+    return next(map(_link, found), None)
+
+
+def _link(message: Message) -> LinkDetails:
+    return LinkDetails(
+        hairpin=message.get(("linkinfo", "slave_data", "mode")) == BRIDGE_MODE_HAIRPIN,
+        kind=message.get(("linkinfo", "kind"), ""),
+        alias=message.get("ifalias", ""),
+        stp=message.get(("linkinfo", "data", "br_stp_state"), 0),
+        forward_delay=message.get(("linkinfo", "data", "br_forward_delay"), 0),
+        peer=message.get("link", 0),
+        peer_namespace=message.get("link_netnsid"),
+        **_state(message),
+    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import Kernel
+from dni_driver.kernel import Kernel, snapshot
 from tests.root.packets import call
 from tests.root.town import DCOS, DEV, MTU, OPEN, Host, Overlay, link, overlay
 
@@ -177,6 +180,84 @@ def test_what_a_crash_left_of_a_deletion_is_deleted(dcos: Host) -> None:
     changes = dcos.reconcile()
     assert f"deleted dead links: {one.link.host}" in changes
     assert call(dcos, two.address.ip)
+
+
+def test_a_bridge_that_was_never_finished_is_made_again(host: Host) -> None:
+    """A crash came between making it and marking it as ours."""
+    host.sh("ip link add d-dcos group 6581866 type bridge")
+    host.want(DCOS)
+    changes = host.reconcile()
+    assert "deleted dead links: d-dcos" in changes
+    assert "made bridge d-dcos" in changes
+    assert "alias dni overlay dcos" in host.sh("ip -d link show d-dcos")
+    assert "group default" in host.sh("ip link show d-dcos")
+
+
+def test_a_stranger_called_like_a_link_is_left_alone(dcos: Host) -> None:
+    alone, port = link(DCOS, 0).host, link(DCOS, 1).host
+    dcos.sh(f"ip link add {alone} type bridge", f"ip link add {port} type vxlan id 7 dstport 64000")
+    dcos.sh(f"ip link set {port} master d-dcos")
+    assert dcos.reconcile() == []
+    assert dcos.run(dcos.kernel.observe, dcos.wanted).links == ()
+    assert dcos.sh(f"ip link show {alone}")
+    assert dcos.sh(f"ip link show {port}")
+
+
+def logged(host: Host) -> list[tuple[object, object]]:
+    """Reconcile; answer the level and subject of each line that the log got."""
+    with capture_logs() as lines, suppress(KernelError):
+        host.reconcile()
+    return [(line["log_level"], line.get("subject") or line.get("change")) for line in lines]
+
+
+def test_what_cannot_be_mended_is_warned_of_once(host: Host) -> None:
+    host.sh("ip link add d-dcos type bridge")
+    host.want(DCOS)
+    assert ("warning", "bridge d-dcos") in logged(host)
+    assert logged(host) == [("debug", "bridge d-dcos")]
+    host.sh("ip addr add 192.0.2.9/24 dev d-dcos")
+    assert logged(host) == [("warning", "bridge d-dcos")], "it has changed"
+    host.sh("ip link del d-dcos")
+    host.reconcile()
+    host.sh("ip link set d-dcos alias other")
+    assert logged(host) == [("warning", "bridge d-dcos")], "it is new again"
+
+
+def test_a_container_that_has_left_is_nothing_to_tell(dcos: Host) -> None:
+    """Between Leave and DeleteEndpoint its link is there without a record."""
+    left = link(DCOS)
+    dcos.run(dcos.kernel.attach, left)
+    assert logged(dcos) == [("debug", f"deleted dead links: {left.host}")]
+
+
+def test_while_the_kernel_tells_nothing_new_no_link_is_read(dcos: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    dcos.container(DCOS)
+    dcos.reconcile()
+    dcos.reconcile()
+    monkeypatch.setattr(snapshot, "read", lambda: pytest.fail("it was read"))
+    assert dcos.reconcile() == []
+
+
+def test_more_news_than_the_kernel_keeps_is_news(dcos: Host) -> None:
+    for number in range(100):
+        dcos.run(dcos.kernel.attach, link(DCOS, number))
+    assert len(dcos.run(dcos.kernel.observe, dcos.wanted).links) == 100
+    dcos.reconcile()
+    assert dcos.run(dcos.kernel.observe, dcos.wanted).links == ()
+
+
+def test_after_a_minute_without_news_the_links_are_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    kernel = Kernel(host.run_dir, lambda: now)
+    host.run(kernel.reconcile, lambda: host.wanted)
+    host.run(kernel.reconcile, lambda: host.wanted)
+    read = Mock(side_effect=snapshot.read)
+    monkeypatch.setattr(snapshot, "read", read)
+    host.run(kernel.reconcile, lambda: host.wanted)
+    assert read.call_count == 0
+    now = 61.0
+    host.run(kernel.reconcile, lambda: host.wanted)
+    assert read.call_count == 1
 
 
 def test_many_dead_links_go_at_once(dcos: Host) -> None:

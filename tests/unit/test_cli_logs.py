@@ -19,6 +19,8 @@ log.debug("a detail")
 log.info("an overlay", overlay="dcos", subnet=("9.0.0.0/8",))
 logging.getLogger("kazoo.client").warning("lost %s", "it")
 logging.getLogger("urllib3").debug("noise")
+logging.getLogger("pyroute2.netlink.core").debug("each message")
+logging.getLogger("asyncio").debug("each loop")
 try:
     1 / 0
 except ZeroDivisionError:
@@ -55,3 +57,9 @@ def test_the_console_form_is_plain_where_nobody_looks() -> None:
 def test_the_level_holds_for_ours_and_theirs() -> None:
     assert [json.loads(line)["event"] for line in written("error", "json")] == ["failed"]
     assert json.loads(written("debug", "json")[0])["event"] == "a detail"
+
+
+def test_libraries_that_tell_everything_are_not_let() -> None:
+    told = {json.loads(line)["event"] for line in written("debug", "json")}
+    assert "noise" in told
+    assert not told & {"each message", "each loop"}

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import errno
-import socket
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import KernelError, Unavailable
-from dni_driver.kernel import Kernel
+from dni_driver.kernel import Kernel, conversation
 from dni_driver.kernel.lock import locked
 
 
@@ -62,10 +62,10 @@ def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_does_not_answer_is_an_error_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(*_: object) -> socket.socket:
+    def silent(**_: object) -> NoReturn:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(socket, "socket", silent)
+    monkeypatch.setattr(conversation, "IPRoute", silent)
     with pytest.raises(KernelError, match="the kernel cannot be asked: Too many open files"):
         Kernel(tmp_path).agent_address()
 

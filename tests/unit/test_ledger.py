@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from structlog.testing import capture_logs
 
 from dni_driver.core.errors import DeadlineExceeded, KernelError, Unavailable
 from dni_driver.kernel.ledger import Ledger, in_words
@@ -27,6 +28,29 @@ def test_failures_are_collected_and_raised_as_one() -> None:
     with pytest.raises(KernelError) as caught:
         ledger.settle()
     assert str(caught.value) == "bridge d-a: not ours; link dni1: mtu greater than device maximum"
+
+
+def test_what_is_known_from_last_time_is_no_news_to_the_log() -> None:
+    ledger = Ledger(known=["bridge d-a: not ours"])
+    with capture_logs() as lines:
+        with ledger.about("bridge d-a"):
+            refuse(KernelError("not ours"))
+        with ledger.about("bridge d-b"):
+            refuse(KernelError("not ours"))
+    assert [(line["log_level"], line["subject"]) for line in lines] == [
+        ("debug", "bridge d-a"),
+        ("warning", "bridge d-b"),
+    ]
+    assert ledger.failures == ["bridge d-a: not ours", "bridge d-b: not ours"]
+
+
+def test_what_happens_every_day_is_told_but_not_to_the_log() -> None:
+    ledger = Ledger()
+    with capture_logs() as lines:
+        ledger.tidied("deleted dead links: dni1")
+        ledger.did("made bridge d-a")
+    assert [line["log_level"] for line in lines] == ["debug", "info"]
+    assert ledger.changes == ["deleted dead links: dni1", "made bridge d-a"]
 
 
 def test_without_failures_nothing_is_raised() -> None:

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Talking with the kernel: from any thread, about that thread's namespace, and nothing stays open."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dni_driver.kernel import snapshot
+from dni_driver.kernel.conversation import conversation
+from tests.root.ground import Namespace
+from tests.root.town import DCOS, Host, link
+
+pytestmark = pytest.mark.root
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def mtu_of(name: str) -> int | None:
+    with conversation() as kernel:
+        found = snapshot.find(kernel, ifname=name)
+    return found.mtu if found else None
+
+
+def test_each_thread_talks_about_its_own_namespace(host: Host) -> None:
+    with Namespace() as other:
+        for place, mtu in ((host, 1400), (other, 1300)):
+            place.sh("ip link add eth7 type bridge", f"ip link set eth7 mtu {mtu}")
+        assert (host.run(mtu_of, "eth7"), other.run(mtu_of, "eth7")) == (1400, 1300)
+        assert mtu_of("eth7") is None
+
+
+def test_the_kernel_says_what_it_does_not_like(host: Host) -> None:
+    def grow() -> None:
+        with conversation() as kernel:
+            kernel.link("set", ifname="eth7", mtu=70000)
+
+    host.sh("ip link add eth7 type bridge")
+    with pytest.raises(OSError, match="mtu greater than device maximum"):
+        host.run(grow)
+
+
+def test_thirty_two_threads_do_everything_at_once_and_leave_nothing_open(host: Host) -> None:
+    host.want(DCOS)
+    host.reconcile()
+    gateway = DCOS.bridge.addresses[0]
+
+    def work(number: int) -> None:
+        wanted = link(DCOS, number)
+        host.kernel.attach(wanted)
+        assert host.kernel.ifname_in_sandbox(wanted) is None
+        assert host.kernel.overlapping_routes(gateway.network)
+        if number % 8 == 0:
+            host.kernel.observe(host.wanted)
+        host.kernel.detach([wanted.endpoint])
+
+    def at_once() -> None:
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(work, range(120)))
+
+    host.run(host.kernel.detach, ["0" * 64])
+    host.kernel.drain()
+    files, threads = open_files(), threading.active_count()
+    host.run(at_once)
+    host.kernel.drain()
+    assert (open_files(), threading.active_count()) == (files, threads)
+    assert "dni" not in host.sh("ip -o link show type veth")
