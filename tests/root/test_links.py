@@ -81,9 +81,9 @@ def test_attach_repeated_after_the_move_leaves_the_sandbox_alone(dcos: Host) -> 
         wanted = link(DCOS, 0, sandbox)
         attach(dcos, wanted)
         plug(dcos, wanted, sandbox)
-        before = sandbox.sh("ip -o addr show")
+        before = sandbox.sh("ip -4 -o addr show")
         attach(dcos, wanted)
-        assert sandbox.sh("ip -o addr show") == before
+        assert sandbox.sh("ip -4 -o addr show") == before
 
 
 def test_attach_without_its_bridge_says_so(host: Host) -> None:
