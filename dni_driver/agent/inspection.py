@@ -33,7 +33,7 @@ class Inspection:
     """Holds store, kernel and Docker against each other at once, and mends what can be mended.
 
     A repair frees without the collector's graces what Docker does not list at two looks 2 s apart, if it has been
-    as it is for 20 s, which no call of dockerd lasts, and does not answer on its bridge.
+    as it is for a minute, which no action of dockerd lasts, and does not answer on its bridge.
     """
 
     def __init__(self, store: Store, kernel: Kernel, docker: Docker, time: Time) -> None:

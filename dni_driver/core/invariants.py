@@ -25,8 +25,9 @@ from dni_driver.core.records import (
 from dni_driver.core.views import BridgeView, DockerEndpoint, DockerNetwork, DockerView, KernelView, LinkView, is_dni
 from dni_driver.core.wanted import Bridge, Link, Wanted
 
-SETTLED = 20.0
-"""Seconds after which no handler can still be at work on a record: the deadline of every handler."""
+SETTLED = 60.0
+"""Seconds after which no action of dockerd can still be at work on a record: two handlers of 20 s, and 15 s in which
+it repeats a call that found nobody."""
 
 REPAIR = "dni repair"
 
@@ -44,7 +45,7 @@ def findings(
 ) -> list[Finding]:
     """Answer everything that is wrong; kernel and Docker, where given, must have been read after the records.
 
-    `now` is in seconds since 1970: what changed less than 20 s ago may still be on its way to kernel and Docker.
+    `now` is in seconds since 1970: what changed less than a minute ago may still be on its way to kernel and Docker.
     """
     found = list(_in_the_store(records))
     if kernel is not None:
