@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Says at the end how many steps the simulation took, and with which seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+REPORT = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep tens of thousands of log lines out of a failure's report."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the report."""
+    for line in config.stash.get(REPORT, []):
+        terminalreporter.write_line(line)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a simulated dockerd deals in: plans, networks, endpoints, containers, and tasks under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_interface, ip_network
+from typing import Any
+
+from dni_driver.core.overlays import Address
+from dni_driver.core.overlays import Network as IPNetwork
+
+
+class CallFailed(Exception):  # noqa: N818 - named for what dockerd meets
+    """A driver answered an error, or not at all."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a driver."""
+
+    method: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Wait for the lock of a network, and hold it (libnetwork's networkLocker)."""
+
+    network: str
+
+
+@dataclass(frozen=True)
+class Unlock:
+    """Let go of the lock of a network."""
+
+    network: str
+
+
+Steps = Generator[Call | Lock | Unlock, Any, None]
+Asking = Generator[Call | Lock | Unlock, Any, Any]
+Transport = Callable[[Call], Any]
+"""Makes a call; answers what the driver answered, or raises CallFailed."""
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One `--subnet` with what belongs to it, as a user types it; empty texts are not typed."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary: tuple[str, ...] = ()
+    family: int = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A `docker network create`: `-d`, `--ipam-opt`, `-o`, `--internal`, and a subnet for each family."""
+
+    driver: str = "dni"
+    subnets: tuple[Subnet, ...] = (Subnet(),)
+    ipam_options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    internal: bool = False
+
+
+@dataclass
+class Pool:
+    """A pool as the IPAM driver answered it."""
+
+    id: str
+    subnet: str
+    typed: Subnet
+    gateway: str = ""
+    auxiliary: list[str] = field(default_factory=list)
+
+    def network(self) -> IPNetwork:
+        """Answer its subnet."""
+        return ip_network(self.subnet)
+
+    def data(self) -> dict[str, Any]:
+        """Marshal it for CreateNetwork."""
+        named = {f"aux{number}": address for number, address in enumerate(self.auxiliary)}
+        told = {"AddressSpace": "dni-local", "Pool": self.subnet, "Gateway": self.gateway, "AuxAddresses": named}
+        return {key: value for key, value in told.items() if value}
+
+
+@dataclass
+class Network:
+    """A network that dockerd has on disk; one that is being deleted is listed nowhere."""
+
+    id: str
+    plan: Plan
+    pools: list[Pool]
+    deleting: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Tell whether dni is its network driver."""
+        return self.plan.driver == "dni"
+
+
+@dataclass
+class Endpoint:
+    """An endpoint that dockerd has on disk. `addresses` are CIDR texts by pool id; live once it has joined."""
+
+    id: str
+    network: Network
+    container: str
+    addresses: dict[str, str]
+    joined: bool = False
+
+    def bare(self) -> Iterator[Address]:
+        """Answer its addresses without their masks."""
+        return (ip_interface(address).ip for address in self.addresses.values())
+
+
+@dataclass
+class Container:
+    """A container: its networks by id, each with the user's `--ip` or an empty text."""
+
+    name: str
+    networks: dict[str, str]
+    restarts: bool
+    running: bool = False
+    busy: bool = False
+
+
+class Task:
+    """Something under way: its steps are taken one by one, with anything in between."""
+
+    def __init__(self, name: str, steps: Steps, container: Container | None = None) -> None:
+        """Stand before the first step."""
+        self.name = name
+        self.container = container
+        self._steps = steps
+        self.step: Call | Lock | Unlock | None = None
+        self.resume(None)
+
+    def resume(self, value: object) -> None:
+        """Go on with an answer, or with an error where it is one."""
+        try:
+            self.step = self._steps.throw(value) if isinstance(value, CallFailed) else self._steps.send(value)
+        except StopIteration:
+            self.step = None

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be true whatever happens, held against what dockerd believes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_interface
+from typing import Any
+
+from dni_driver.agent.ports import Time
+from dni_driver.core.allocation import Span, spans, whole_spans
+from dni_driver.core.invariants import SETTLED, findings
+from dni_driver.core.names import docker_bridge, host_link
+from dni_driver.core.overlays import Address, gateway_of
+from dni_driver.core.records import HELD, AddressRecord, AddressState, EndpointRecord, NetworkRecord, PoolRecord
+from dni_driver.core.wanted import wanted
+from dni_driver.store import Store, addresses
+from dni_driver.store.records import read_all
+from tests.fakes import FakeKernel
+from tests.simulation.api import view
+from tests.simulation.dockerd import GATEWAY_REQUEST, Dockerd
+from tests.simulation.model import Call, Network
+
+Place = tuple[str, Address]
+"""An address in its pool."""
+
+
+class Witness:
+    """Looks at the store from outside after everything that happens."""
+
+    def __init__(self, store: Store, dockerd: Dockerd, kernel: FakeKernel, time: Time) -> None:
+        """Take a look."""
+        self._store = store
+        self._dockerd = dockerd
+        self._kernel = kernel
+        self._clock, self._monotonic = time.clock, time.monotonic
+        self._tick = 0
+        self._freed: dict[Place, int] = {}
+        self._known: dict[str, float] = {}
+        self.records = read_all(store)
+
+    def observe(self) -> None:
+        """Read the records, and note which addresses have become free since the last look."""
+        before = {place(record): record.state for record in self.records.addresses}
+        self.records = read_all(self._store)
+        self._tick += 1
+        free = {place(record) for record in self.records.addresses if record.state is AddressState.FREE}
+        freed = {one for one in free if before.get(one) is not AddressState.FREE}
+        self._freed = {one: self._tick if one in freed else self._freed[one] for one in free}
+
+    def check_answer(self, call: Call, answer: dict[str, Any]) -> None:
+        """Check what was answered, an address against the look before, the rest against the look after."""
+        if call.method == "IpamDriver.RequestAddress" and call.body["Options"] != GATEWAY_REQUEST:
+            self._check_address(call, answer)
+        self.observe()
+        if call.method in ("NetworkDriver.CreateNetwork", "NetworkDriver.DeleteNetwork"):
+            needed = {docker_bridge(network.overlay) for network in self.records.networks}
+            assert self._kernel.bridges.keys() == needed, "a bridge too many or too few"
+        if call.method == "IpamDriver.ReleasePool":
+            self._check_released(call.body["PoolID"])
+
+    def _check_released(self, pool_id: str) -> None:
+        """A pool that nobody uses any more holds nothing but what endpoints have."""
+        pool = next((pool for pool in self.records.pools if pool.id == pool_id), None)
+        if pool is not None and pool.uses == 0 and pool.overlay not in {one.overlay for one in self.records.networks}:
+            assert pool.overlay is not None, "an unused plain pool is kept"
+            assert [one for one in self.records.addresses if one.pool == pool_id and place(one) in self._held()] == []
+
+    def _check_address(self, call: Call, answer: dict[str, Any]) -> None:
+        address = ip_interface(answer["Address"]).ip
+        assert address not in {one for endpoint in self._dockerd.live() for one in endpoint.bare()}, "given twice"
+        free = self._free_places(call.body["PoolID"], narrowed=False)
+        assert address in free, "was held"
+        if call.body["Address"]:
+            assert address == ip_address(call.body["Address"]), "another one than asked for"
+        else:
+            assert address in self._next_in_turn(call.body["PoolID"]), "out of turn"
+
+    def check_refusal(self, call: Call, text: str) -> None:
+        """Check that a refusal leaves nothing behind, and that a pool is only said to be full when it is."""
+        before = self.records
+        self.observe()
+        if not call.method.startswith(("NetworkDriver.Delete", "IpamDriver.Release")):
+            assert ids(self.records.networks) == ids(before.networks)
+            assert ids(self.records.endpoints) == ids(before.endpoints)
+        if call.method in ("IpamDriver.RequestAddress", "IpamDriver.RequestPool"):
+            assert self.records.addresses == before.addresses
+            assert self.records.pools == before.pools
+        if "no free address" in text:
+            assert not self._free_places(call.body["PoolID"], narrowed=True), "refused with room left"
+            assert "used" in text
+            assert "`dni address ls" in text
+
+    def check_step(self) -> None:
+        """Check what is true at any moment."""
+        assert findings(self.records, None, None, wanted(self.records), self._clock()) == []
+        self._check_live_endpoints()
+        self._check_starting_endpoints()
+        self._check_owners()
+        self._check_usage()
+
+    def check_quiet(self) -> None:
+        """Check what is true when nothing is under way and the collector has seen all there is to see."""
+        shown = view(self._dockerd)
+        assert shown is not None
+        target = wanted(self.records)
+        found = findings(self.records, self._kernel.observe(target), shown, target, self._clock())
+        assert [finding for finding in found if "but its driver is" not in finding.problem] == []
+        assert self._held() - self._unknowable() == set(self._believed()) - self._unknowable()
+        assert ids(self.records.networks) == {n.id for n in self._dockerd.networks.values() if n.ours}
+        assert ids(self.records.endpoints) == {e.id for e in self._dockerd.live() if e.network.ours}
+        assert self._kernel.links.keys() == {host_link(e.id) for e in self._dockerd.live() if e.network.ours}
+        own = {one for n in self._dockerd.networks.values() if n.ours for one in own_places(n)}
+        assert {
+            place(one) for one in self.records.addresses if one.state is AddressState.RESERVED and one.network
+        } == own
+        assert {pool.id for pool in self.records.pools if pool.uses} == self._pools_in_use()
+
+    def _check_live_endpoints(self) -> None:
+        """A live container's address is its own and nobody else's, and its link is there."""
+        seen: set[Address] = set()
+        recorded = {place(record): record for record in self.records.addresses}
+        for endpoint in self._dockerd.live():
+            for pool, text in endpoint.addresses.items():
+                address = ip_interface(text).ip
+                assert address not in seen, "two containers have one address"
+                seen.add(address)
+                record = recorded[(pool, address)]
+                assert record.state in HELD, "a live container's address is free"
+                assert record.endpoint == (endpoint.id if endpoint.network.ours else None)
+            assert not endpoint.network.ours or host_link(endpoint.id) in self._kernel.links
+
+    def _check_starting_endpoints(self) -> None:
+        """What was requested for a container stays its own until its endpoint is made.
+
+        Unless that takes longer than any call does: then a repair, or later the collector, takes it for lost.
+        """
+        held = self._held()
+        known = {endpoint.id: self._known.get(endpoint.id, self._monotonic()) for endpoint in self._dockerd.starting}
+        self._known = known
+        for endpoint in self._dockerd.starting:
+            for pool, text in endpoint.addresses.items():
+                is_old = self._monotonic() - known[endpoint.id] >= SETTLED
+                assert is_old or (pool, ip_interface(text).ip) in held, "a claim was taken away"
+
+    def _check_owners(self) -> None:
+        """Every address that is not free has an owner or a date."""
+        networks = {network.id for network in self.records.networks}
+        endpoints = {endpoint.id for endpoint in self.records.endpoints}
+        for network in self._dockerd.networks.values():
+            assert network.deleting or set(own_places(network)) <= self._held(), "a network's own address is free"
+        for record in self.records.addresses:
+            assert record.since > 0
+            assert record.endpoint is None or record.endpoint in endpoints
+            assert record.network is None or record.network in networks
+            if record.state is AddressState.FREE:
+                assert (record.endpoint, record.network, record.container) == (None, None, None)
+
+    def _check_usage(self) -> None:
+        """Free + used + reserved = size, with the free ones counted one by one."""
+        with self._store.read() as tx:
+            for pool in self.records.pools:
+                usage = addresses.usage(tx, pool.id, self._spans(pool, narrowed=True))
+                assert usage.free == len(self._free_places(pool.id, narrowed=True))
+                assert usage.free + usage.used + usage.reserved == usage.size
+                assert min(usage.free, usage.used, usage.reserved) >= 0
+
+    def _next_in_turn(self, pool: str) -> set[Address]:
+        """Answer which address is next: the lowest never used one, else one of those freed longest ago."""
+        candidates = self._free_places(pool, narrowed=True)
+        never = [one for one in candidates if (pool, one) not in self._freed]
+        if never:
+            return {never[0]}
+        first = min(self._freed[(pool, one)] for one in candidates)
+        return {one for one in candidates if self._freed[(pool, one)] == first}
+
+    def _free_places(self, pool_id: str, *, narrowed: bool) -> list[Address]:
+        pool = next(pool for pool in self.records.pools if pool.id == pool_id)
+        held = {address for pool, address in self._held() if pool == pool_id}
+        return [one for span in self._spans(pool, narrowed=narrowed) for one in members(span) if one not in held]
+
+    def _spans(self, pool: PoolRecord, *, narrowed: bool) -> list[Span]:
+        halves = self.records.halves(pool.overlay, pool.family) if pool.overlay else []
+        return spans(pool, halves) if narrowed else whole_spans(pool, halves)
+
+    def _held(self) -> set[Place]:
+        return {place(record) for record in self.records.addresses if record.state is not AddressState.FREE}
+
+    def _believed(self) -> Iterator[Place]:
+        """Answer every address that dockerd believes somebody has; the gateway of a half needs no record."""
+        for endpoint in self._dockerd.endpoints.values():
+            yield from ((pool, ip_interface(text).ip) for pool, text in endpoint.addresses.items())
+        for network in self._dockerd.networks.values():
+            yield from own_places(network)
+
+    def _unknowable(self) -> set[Place]:
+        """Answer the first hosts of plain pools: older engines do not say whether one is a gateway."""
+        return {(pool.id, gateway_of(pool.subnet)) for pool in self.records.pools if pool.subnet is not None}
+
+    def _pools_in_use(self) -> set[str]:
+        return {pool.id for network in self._dockerd.networks.values() for pool in network.pools}
+
+
+def ids(records: Iterable[NetworkRecord | EndpointRecord]) -> set[str]:
+    """Answer the ids of networks or endpoints."""
+    return {record.id for record in records}
+
+
+def own_places(network: Network) -> Iterator[Place]:
+    """Answer what a network keeps for itself; the gateway of a half needs no record."""
+    for pool in network.pools:
+        yield from ((pool.id, ip_interface(text).ip) for text in pool.auxiliary)
+        gateway = ip_interface(pool.gateway)
+        if pool.id.startswith("plain/") or gateway.ip != gateway_of(gateway.network):
+            yield pool.id, gateway.ip
+
+
+def place(record: AddressRecord) -> Place:
+    """Answer where a record belongs."""
+    return record.pool, record.address
+
+
+def members(span: Span) -> list[Address]:
+    """Answer every address of a span, in order."""
+    kind = type(span.first)
+    return [kind(number) for number in range(int(span.first), int(span.last) + 1)]
