@@ -50,10 +50,25 @@ def clear(host: Host) -> None:
     names = host.docker("network", "ls", "--format", "{{.Name}}").split()
     for name in names:
         if name not in OURS:
-            host.docker("network", "rm", name)
+            _remove_network(host, name)
     for overlay in overlays(host):
         if overlay["name"] != "dcos":
             host.dni("overlay", "rm", str(overlay["name"]))
+
+
+def _remove_network(host: Host, name: str) -> None:
+    """Remove a network that no container is on.
+
+    Engines before 28.1 count endpoints apart from listing them, and can miscount when many start at once: they
+    count anew when they start.
+    """
+    done = host.try_docker("network", "rm", name)
+    if done.returncode != 0 and "has active endpoints" in done.stderr:
+        assert host.docker("network", "inspect", "--format", "{{len .Containers}}", name) == "0"
+        host.stop_dockerd()
+        host.start_dockerd()
+        done = host.try_docker("network", "rm", name)
+    assert done.returncode == 0, done.stderr
 
 
 def reset(host: Host) -> None:
