@@ -328,6 +328,8 @@ class Dockerd:
     def _disconnect(self, endpoint: Endpoint) -> Steps:
         if endpoint.joined and not endpoint.network.plan.internal:
             yield from self._tell("NetworkDriver.RevokeExternalConnectivity", endpoint)
+        # From here on its container is cut off, even where a crash hides that from dockerd.
+        endpoint.joined = False
         yield from self._tell("NetworkDriver.Leave", endpoint)
         yield from self._delete_endpoint(endpoint)
 
