@@ -130,7 +130,7 @@ class Kernel:
 
     @_in_words()
     def answers(self, address: Address) -> bool:
-        """Tell whether anybody answers for an address on its bridge; takes a second at the most to say no."""
+        """Tell whether anybody answers for an address on its bridge; takes a second and a half to say no."""
         return neighbours.answers(address)
 
     @_in_words()

@@ -15,12 +15,13 @@ from dni_driver.kernel import routes
 from dni_driver.kernel.conversation import Message, conversation, tolerating
 
 _ALIVE = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE
-_PATIENCE = 1.0
+_PATIENCE = 1.5
+"""Seconds: the kernel asks a second time after one, and the first is lost on a port that has just come up."""
 _PAUSE = 0.02
 
 
 def answers(address: Address) -> bool:
-    """Tell whether somebody answers ARP or neighbour discovery for an on-link address, within a second."""
+    """Tell whether somebody answers ARP or neighbour discovery for an on-link address, asked twice."""
     link = routes.on_link(address)
     if link is None:
         return False
