@@ -277,7 +277,7 @@ def test_the_command_line_tells_how_to_enter_a_host() -> None:
         inside = subprocess.run(
             shlex.split(enter), input="hostname; docker version", capture_output=True, text=True, check=True
         )
-        command.communicate(b"\n", timeout=30)
+        command.communicate(b"\n", timeout=120)
     assert inside.stdout.startswith("h1\n")
     assert "20.10" in inside.stdout
 
