@@ -266,7 +266,7 @@ def test_control_c_takes_the_lab_of_the_command_line_down() -> None:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as command:
         _read_until(command, "takes the lab down")
         command.send_signal(signal.SIGINT)
-        assert command.wait(30) == 0
+        assert command.wait(120) == 0
     assert named_for(f"dni-lab-{command.pid}-") == []
 
 
