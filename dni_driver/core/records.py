@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 import msgspec
 
+from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
 
@@ -100,6 +101,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: str | None = None
     ifname: str | None = None
     since: float = 0.0
+    options: EndpointOptions = EndpointOptions()
 
     def interfaces(self) -> list[Interface]:
         """Answer its addresses with their masks, IPv4 first."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
+from dni_driver.core.endpoint_options import parse_endpoint_options
 from dni_driver.core.errors import MalformedRequest, Refused
 from dni_driver.core.mac import mac_for, parse_mac
 from dni_driver.core.options import NetworkOptions, parse_options
@@ -107,6 +108,7 @@ def endpoint(request: wire.CreateEndpointRequest, given: wire.EndpointInterface,
         address=address,
         address6=address6,
         since=now,
+        options=parse_endpoint_options(request.options or {}),
     )
 
 

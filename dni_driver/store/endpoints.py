@@ -6,6 +6,9 @@ from __future__ import annotations
 import sqlite3
 from ipaddress import IPv4Interface, IPv6Interface
 
+import msgspec
+
+from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store.database import Transaction
@@ -14,7 +17,7 @@ from dni_driver.store.database import Transaction
 def add(tx: Transaction, endpoint: EndpointRecord) -> None:
     """Record an endpoint; a repeat changes nothing. Raise InUse where its id stands for another one."""
     tx.execute(
-        "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (
             endpoint.id,
             endpoint.network,
@@ -24,6 +27,7 @@ def add(tx: Transaction, endpoint: EndpointRecord) -> None:
             endpoint.sandbox,
             endpoint.ifname,
             endpoint.since,
+            msgspec.json.encode(endpoint.options).decode(),
         ),
     )
     if not _same(find(tx, endpoint.id), endpoint):
@@ -85,4 +89,5 @@ def _endpoint(row: sqlite3.Row) -> EndpointRecord:
         sandbox=row["sandbox"],
         ifname=row["ifname"],
         since=row["since"],
+        options=msgspec.json.decode(row["options"], type=EndpointOptions),
     )

@@ -60,7 +60,7 @@ class Witness:
             self._check_released(call.body["PoolID"])
 
     def _check_released(self, pool_id: str) -> None:
-        """A pool that nobody uses any more holds nothing; a plain one may stay for a container that has an address."""
+        """A pool that nobody uses holds nothing; a plain one may stay for a container that has an address."""
         pool = next((pool for pool in self.records.pools if pool.id == pool_id), None)
         if pool is None or pool.uses or pool.overlay in {network.overlay for network in self.records.networks}:
             return

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `--network name=…,driver-opt=KEY=VALUE` may say about one endpoint on a dni network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dni_driver.core.errors import Refused
+
+PREFIX = "dni."
+"""May stand before each key, for those who give one set of options to several drivers."""
+
+_DOCKERS_OWN = "com.docker.network."
+_ALLOWED = ("spoof",)
+_SPOOF = {"allow": True, "deny": False}
+
+
+class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The options of one endpoint; None where its network's hold.
+
+    `spoof`: let it send under addresses that are not its own.
+    """
+
+    spoof: bool | None = None
+
+
+def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
+    """Read the options of an endpoint, among those that dockerd adds itself; raise Refused naming what is allowed."""
+    asked: dict[str, str] = {}
+    for key, value in given.items():
+        if key.startswith(_DOCKERS_OWN):
+            continue
+        name = key.removeprefix(PREFIX)
+        if name not in _ALLOWED or not isinstance(value, str):
+            raise Refused(f"driver-opt {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}")
+        asked[name] = value
+    return EndpointOptions(spoof=parse_spoof(asked["spoof"]) if "spoof" in asked else None)
+
+
+def parse_spoof(text: str) -> bool:
+    """Read `spoof=`."""
+    if text.lower() not in _SPOOF:
+        raise Refused(f"option spoof={text[:40]!r} is neither {' nor '.join(_SPOOF)}")
+    return _SPOOF[text.lower()]
