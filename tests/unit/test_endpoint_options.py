@@ -10,7 +10,7 @@ from dni_driver.core.errors import Refused
 
 
 def test_what_dockerd_adds_itself_is_no_option_of_ours() -> None:
-    given = {"com.docker.network.portmap": [], "com.docker.network.endpoint.exposedports": []}
+    given: dict[str, object] = {"com.docker.network.portmap": [], "com.docker.network.endpoint.exposedports": []}
     assert parse_endpoint_options(given) == EndpointOptions()
 
 
