@@ -107,8 +107,9 @@ def test_the_end_waits_for_calls_that_were_taken_and_takes_no_more(listener: soc
 
 def test_the_end_does_not_wait_for_ever(listener: socket.socket) -> None:
     held = Held()
-    with started(listener, held, 4) as crew, knock(listener):
+    with started(listener, held, 4) as crew, knock(listener) as caller:
         assert held.taken.acquire(timeout=PATIENCE)
         crew.stop(0.1)
         assert held.done == 0
         held.go.set()
+        assert caller.recv(4) == b"done"
