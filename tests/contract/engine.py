@@ -125,13 +125,13 @@ class Engine:
         return told
 
     def _wanted(self, subnets: Sequence[str], *, ipv4: bool, ipv6: bool) -> Iterable[tuple[int, str]]:
-        """Answer the pools to ask for: without a subnet any, which IPv6 knows from 27.0 on."""
+        """Answer the pools to ask for: without a subnet, any of that family."""
         fours = [(4, subnet) for subnet in subnets if family_of(subnet) == 4]
         sixes = [(6, subnet) for subnet in subnets if family_of(subnet) == 6]
         if ipv4:
             yield from fours or [(4, "")]
         if ipv6:
-            yield from sixes or ([(6, "")] if self.version >= 27 else [])
+            yield from sixes or [(6, "")]
 
     def _pool(self, ipam: str, asked: dict[str, Any], gateway: str, aux: Mapping[str, str] | None) -> Pool:
         if ipam != "dni":

@@ -39,9 +39,8 @@ def lease_dual(plugin: Plugin) -> None:
 
 
 def create_dual(engine: Engine) -> None:
-    """Create the Docker network of the dual-stack overlay; 20.10 asks for IPv6 only where a subnet is named."""
-    subnets = ["10.64.0.0/16", "fd01:b::/64"] if engine.version < 27 else []
-    engine.create("dual", ipam_options={"overlay": "dual"}, subnets=subnets, ipv6=True)
+    """Create the Docker network of the dual-stack overlay."""
+    engine.create("dual", ipam_options={"overlay": "dual"}, ipv6=True)
 
 
 @contextmanager

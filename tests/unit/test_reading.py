@@ -48,7 +48,7 @@ def test_a_network_without_pools_is_refused_with_the_command_that_works() -> Non
 
 
 def test_two_overlays_are_not_one_network() -> None:
-    with pytest.raises(Refused, match="not on dcos and dual: give one --subnet"):
+    with pytest.raises(Refused, match="not on dcos and dual: say which, with --ipam-opt"):
         meant("9.0.0.128/25", "10.64.0.128/25")
 
 

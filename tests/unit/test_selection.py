@@ -14,6 +14,7 @@ from dni_driver.core.errors import BadName, InUse, NotFound, Refused
 from dni_driver.core.overlays import AgentSubnet, Network, Overlay
 from dni_driver.core.selection import (
     Choice,
+    Known,
     OverlayChosen,
     OverlayDefined,
     PlainChosen,
@@ -31,6 +32,7 @@ HELD = [
     AgentSubnet(overlay="dual", subnet=ip_network("10.64.3.0/24")),
     AgentSubnet(overlay="dual", subnet=ip_network("fd01:b:0:0:3::/80")),
 ]
+KNOWN = Known(overlays=[DCOS, DUAL], held=HELD, default="dcos")
 
 
 def choose(pool: str = "", ip_range: str = "", family: int = 4, default: str = "dcos", **options: str) -> Choice:
@@ -40,7 +42,7 @@ def choose(pool: str = "", ip_range: str = "", family: int = 4, default: str = "
         options=options,
         family=6 if family == 6 else 4,
     )
-    return choose_pool(request, [DCOS, DUAL], HELD, default)
+    return choose_pool(request, Known(overlays=[DCOS, DUAL], held=HELD, default=default))
 
 
 def test_without_a_word_the_default_overlay_is_meant() -> None:
@@ -178,7 +180,7 @@ def test_an_overlays_range_lies_in_a_half_of_this_agent() -> None:
 @given(strategies.subnets() | st.none(), st.dictionaries(st.sampled_from(["overlay", "prefix", "colour"]), st.text()))
 def test_every_request_is_answered_or_refused(pool: Network | None, options: dict[str, str]) -> None:
     request = PoolRequest(pool=pool, options=options, family=6 if pool and pool.version == 6 else 4)
-    assert refusal(lambda: choose_pool(request, [DCOS, DUAL], HELD, "dcos")) != ""
+    assert refusal(lambda: choose_pool(request, KNOWN)) != ""
 
 
 @given(strategies.subnets())
@@ -208,7 +210,7 @@ def test_a_known_overlay_described_otherwise_is_refused(
 ) -> None:
     request = PoolRequest(options={"overlay": overlay, **options})
     with pytest.raises(Refused, match=f"{difference}: leave --ipam-opt .* out"):
-        choose_pool(request, [DCOS, DUAL], HELD, "dcos")
+        choose_pool(request, KNOWN)
 
 
 def test_a_range_outside_a_new_overlay_is_refused_before_that_is_defined() -> None:
