@@ -29,6 +29,9 @@ DUAL = Overlay(
 )
 """An overlay that speaks both families."""
 
+SIX = Overlay(name="six", subnet6=IPv6Network("fd06::/64"), prefix6=80)
+"""An overlay that speaks IPv6 alone; the first agent's Docker half is fd06::8000:0:0/81."""
+
 
 class FakeClock:
     """Seconds since 1970 that pass, or jump, when a test says so."""
