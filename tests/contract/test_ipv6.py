@@ -92,9 +92,9 @@ def test_where_its_network_cannot_be_it_goes_altogether(light: Plugin, version: 
 def test_an_overlay_without_ipv6_gets_none_and_the_command_that_works_is_told(
     plugin: Plugin, engine: Engine, create: dict[str, Any]
 ) -> None:
-    with nothing_left(plugin, engine):
-        with pytest.raises(PluginError, match=r"'dcos' has no IPv6 subnet.*`dni overlay create NAME --subnet CIDR"):
-            engine.create("x", **create, ipv6=True)
+    words = r"'dcos' has no IPv6 subnet.*`dni overlay create NAME --subnet CIDR --subnet6 CIDR`"
+    with nothing_left(plugin, engine), pytest.raises(PluginError, match=words):
+        engine.create("x", **create, ipv6=True)
 
 
 @pytest.mark.parametrize("create", [{"subnets": ["10.64.0.0/16"]}, {"subnets": ["10.64.0.128/25"]}])
@@ -119,7 +119,7 @@ def test_without_an_ipv4_subnet_the_overlay_must_be_named(plugin: Plugin, engine
 
 @pytest.mark.parametrize("version", [28, 29])
 def test_what_was_taken_for_the_other_half_of_somebody_elses_network_is_refused(light: Plugin, version: int) -> None:
-    """Two networks are created at once: one on `dual`, which has asked for IPv4, the other without IPv4 on `six`."""
+    """Two networks are created at once: one on `dual` has asked for IPv4, the other asks for IPv6 without a word."""
     lease_both(light)
     engine, other = light.engine(version), light.dockerd()
     other.call("IpamDriver.RequestPool", {"Pool": "10.64.0.0/16"})
