@@ -61,15 +61,23 @@ def _overlay_rows(report: OverlayReport) -> Iterator[tuple[object, ...]]:
         yield _overlay_row(report, report.subnet, report.prefix, 4, report.usage.v4)
     if report.subnet6:
         yield _overlay_row(report, report.subnet6, report.prefix6, 6, report.usage.v6)
+    if report.local_subnet:
+        yield _row(report, "this host's own", None, [report.local_subnet], report.usage.v4)
 
 
 def _overlay_row(
     report: OverlayReport, subnet: str, prefix: int | None, family: Family, usage: Usage | None
 ) -> tuple[object, ...]:
     halves = [half for half in report.docker_halves if (":" in half) == (family == 6)]  # noqa: PLR2004
+    return _row(report, subnet, f"/{prefix}", halves, usage)
+
+
+def _row(
+    report: OverlayReport, subnet: str, prefix: str | None, halves: Sequence[str], usage: Usage | None
+) -> tuple[object, ...]:
     counts = (usage.size, usage.used, usage.reserved, usage.free) if usage else (None, None, None, None)
     network = report.network.name if report.network else None
-    return report.name, subnet, f"/{prefix}", ", ".join(halves) or None, *counts, network
+    return report.name, subnet, prefix, ", ".join(halves) or None, *counts, network
 
 
 def created(report: OverlayReport) -> str:
@@ -77,7 +85,8 @@ def created(report: OverlayReport) -> str:
     shown = overlays([report])
     if report.network:
         return shown
-    command = f"docker network create -d dni --ipam-driver dni --ipam-opt overlay={report.name} {report.name}"
+    ipv6 = "--ipv6 " if report.subnet6 else ""
+    command = f"docker network create -d dni --ipam-driver dni {ipv6}--ipam-opt overlay={report.name} {report.name}"
     return f"{shown}\n\nIts Docker network on this host: {command}"
 
 

@@ -77,6 +77,7 @@ def _overlaps(records: Records) -> Iterator[Finding]:
     """Find subnets of overlays, of plain pools and of this agent's halves that share addresses."""
     spaces = [(subnet, f"overlay {overlay.name!r}") for overlay in records.overlays for subnet in overlay.subnets()]
     spaces += [(pool.subnet, f"pool {pool.id}") for pool in records.pools if pool.subnet is not None]
+    spaces += [(local.subnet, f"local subnet {local.subnet} of {local.overlay!r}") for local in records.local_subnets]
     halves = [(held.subnet, f"agent subnet {held.subnet} of {held.overlay!r}") for held in records.agent_subnets]
     for one, other in (*_overlapping(spaces), *_overlapping(halves)):
         yield _damaged(one, f"shares addresses with {other}")
@@ -92,6 +93,7 @@ def _overlapping(named: Iterable[tuple[Network, str]]) -> Iterator[tuple[str, st
 def _unknown_owners(records: Records) -> Iterator[Finding]:
     overlays = {overlay.name for overlay in records.overlays}
     belonging = [(f"agent subnet {held.subnet}", held.overlay) for held in records.agent_subnets]
+    belonging += [(f"local subnet {local.subnet}", local.overlay) for local in records.local_subnets]
     belonging += [(f"pool {pool.id}", pool.overlay) for pool in records.pools if pool.overlay is not None]
     belonging += [(f"network {network.label}", network.overlay) for network in records.networks]
     for about, overlay in belonging:
@@ -218,7 +220,7 @@ def _beside_docker(records: Records, docker: DockerView, now: float) -> Iterator
     for about, problem in sorted(describe(leak) for leak in leaks(records, docker) if is_settled(newest(leak), now)):
         yield Finding(about=about, problem=problem, mend=REPAIR)
     known = {network.id for network in records.networks}
-    endpoints = {endpoint.id: endpoint for endpoint in records.endpoints}
+    endpoints = {endpoint.id: _shown(endpoint, records) for endpoint in records.endpoints}
     held = {record.address for record in records.addresses if record.state in HELD}
     for network in docker.networks:
         if network.id in known or is_dni(network.driver):
@@ -238,13 +240,26 @@ def _unknown_network(network: DockerNetwork, known: Container[str]) -> Iterator[
         )
 
 
-def _strange_endpoints(network: DockerNetwork, records: Mapping[str, EndpointRecord]) -> Iterator[Finding]:
+def _shown(endpoint: EndpointRecord, records: Records) -> list[Address]:
+    """Answer the addresses that Docker shows of an endpoint: all but those that it gave back already.
+
+    From 29 on it gives an IPv6 address back where the container has IPv6 switched off.
+    """
+    leaving = {
+        record.address
+        for record in records.addresses
+        if record.endpoint == endpoint.id and record.state is AddressState.LEAVING
+    }
+    return [interface.ip for interface in endpoint.interfaces() if interface.ip not in leaving]
+
+
+def _strange_endpoints(network: DockerNetwork, known: Mapping[str, list[Address]]) -> Iterator[Finding]:
     for endpoint in network.endpoints:
-        record = records.get(endpoint.id)
-        if record is None:
+        addresses = known.get(endpoint.id)
+        if addresses is None:
             yield _strange(endpoint, f"is on network {network.name} in Docker, but dni has no record of its endpoint")
-        elif endpoint.addresses and set(endpoint.addresses) != {interface.ip for interface in record.interfaces()}:
-            ours = ", ".join(str(interface.ip) for interface in record.interfaces())
+        elif endpoint.addresses and set(endpoint.addresses) != set(addresses):
+            ours = ", ".join(map(str, addresses))
             yield _strange(endpoint, f"has {_listed(endpoint)} on network {network.name}, but dni recorded {ours}")
 
 

@@ -22,14 +22,17 @@ class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How full this agent's Docker halves of an overlay are; None for a family the overlay does not speak."""
+    """How full this agent's Docker halves of an overlay are; None for a family it does not speak here."""
 
     v4: Usage | None
     v6: Usage | None
 
 
 class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
-    """An overlay, this agent's part of it, and how full that is."""
+    """An overlay, this agent's part of it, and how full that is.
+
+    `local_subnet` is what an IPv6-only overlay has for IPv4 on this host.
+    """
 
     name: str
     subnet: str | None
@@ -42,6 +45,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     mesos_halves: list[str]
     network: NetworkReport | None
     usage: UsageReport
+    local_subnet: str | None = None
 
 
 class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +110,7 @@ def unknown_overlay(name: str) -> NotFound:
 
 def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Records) -> OverlayReport:
     held = [held for held in records.agent_subnets if held.overlay == overlay.name]
+    local = next((local for local in records.local_subnets if local.overlay == overlay.name), None)
     return OverlayReport(
         name=overlay.name,
         subnet=str(overlay.subnet) if overlay.subnet else None,
@@ -118,14 +123,16 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         mesos_halves=[str(one.mesos_half) for one in held],
         network=NetworkReport(id=network.id, name=network.label) if network else None,
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
+        local_subnet=str(local.subnet) if local else None,
     )
 
 
 def usage(records: Records, overlay: Overlay, family: Family) -> Usage | None:
     """Count what this agent's Docker halves of an overlay offer to containers; None without that family."""
-    if overlay.space(family) is None:
+    halves = records.halves(overlay.name, family)
+    if overlay.space(family) is None and not halves:
         return None
-    size = sum(container_span(half).size for half in records.halves(overlay.name, family))
+    size = sum(container_span(half).size for half in halves)
     pool = pool_id(overlay.name, family)
     states = [record.state for record in records.addresses if record.pool == pool]
     used = sum(state in HELD for state in states)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
+from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
 from dni_driver.core.records import (
@@ -48,7 +49,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may talk to an overlay's containers on this host, and whether they leave under this host's name."""
+    """Who may talk to an overlay's containers on this host, and whether they leave under this host's name.
+
+    `local` are subnets that its containers have on this host alone, and always leave under this host's name from.
+    """
 
     overlay: str
     bridges: tuple[str, ...]
@@ -56,6 +60,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     masquerade: bool
     isolated: bool
     internal: bool
+    local: tuple[IPv4Network, ...] = ()
+
+    def families(self) -> set[int]:
+        """Answer which families its containers speak (4, 6)."""
+        return {subnet.version for subnet in (*self.subnets, *self.local)}
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +87,7 @@ def wanted(records: Records) -> Wanted:
             for endpoint in records.endpoints
             if endpoint.sandbox is not None and endpoint.network in networks
         ),
-        policies=tuple(_policy(network, overlays) for network in records.networks),
+        policies=tuple(_policy(network, overlays, records.local_subnets) for network in records.networks),
         overlay_subnets=tuple(_all_subnets(records.overlays)),
     )
 
@@ -121,7 +130,7 @@ def _speaks(network: NetworkRecord, version: int) -> bool:
     return any(gateway.version == version for gateway in network.gateways())
 
 
-def _policy(network: NetworkRecord, overlays: dict[str, Overlay]) -> Policy:
+def _policy(network: NetworkRecord, overlays: dict[str, Overlay], locals_: Iterable[LocalSubnet]) -> Policy:
     overlay = overlays.get(network.overlay)
     return Policy(
         overlay=network.overlay,
@@ -130,6 +139,7 @@ def _policy(network: NetworkRecord, overlays: dict[str, Overlay]) -> Policy:
         masquerade=network.options.masquerade,
         isolated=network.options.isolated,
         internal=network.options.internal,
+        local=tuple(one.subnet for one in locals_ if one.overlay == network.overlay and network.gateway),
     )
 
 

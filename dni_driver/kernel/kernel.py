@@ -62,8 +62,8 @@ class Kernel:
         Raises BridgeMissing (a KernelError) where the bridge is gone: reconcile, then try again.
         """
         self._reaper.await_death(link.host)
-        for setting in sysctl.ensure_forwarding(address.version for address in link.addresses):
-            _log.info("forwarding switched on", setting=setting)
+        for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
+            _log.info("kernel changed", change=change)
         links.attach(link)
 
     def detach(self, endpoints: Iterable[str]) -> None:
@@ -129,6 +129,15 @@ class Kernel:
         return routes.overlapping(network)
 
     @_in_words()
+    def leads_into(self, network: Network) -> bool:
+        """Tell whether any route but the default one leads into a network."""
+        return routes.leads_into(network)
+
+    def ipv6_fault(self) -> str | None:
+        """Say why this host speaks no IPv6, and what changes that; None where it does."""
+        return sysctl.ipv6_fault()
+
+    @_in_words()
     def answers(self, address: Address) -> bool:
         """Tell whether anybody answers for an address on its bridge; takes a second and a half to say no."""
         return neighbours.answers(address)
@@ -153,5 +162,5 @@ def _keep_forwarding(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> 
     """Have this host forward while it has containers; not before: dockerd sets FORWARD to DROP if it comes first."""
     plugged = (link for link in wanted if link.host in seen.names)
     with ledger.about("forwarding"):
-        for setting in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
-            ledger.did(f"{setting} switched on")
+        for change in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
+            ledger.did(change)

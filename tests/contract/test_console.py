@@ -191,6 +191,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
             "v4": {"size": 125, "used": 2, "reserved": 1, "free": 122},
             "v6": {"size": 2**71 - 2, "used": 0, "reserved": 0, "free": 2**71 - 2},
         },
+        "local_subnet": None,
     }
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_interface, ip_network
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -30,7 +30,7 @@ class Overlay(msgspec.Struct, frozen=True):
 
 def overlay(
     name: str, *gateways: str, subnets: tuple[str, ...], masquerade: bool = True, isolated: bool = True,
-    internal: bool = False,
+    internal: bool = False, local: tuple[str, ...] = (),
 ) -> Overlay:  # fmt: skip
     """Describe an overlay by what its bridge carries."""
     bridge = Bridge(name=docker_bridge(name), addresses=tuple(map(ip_interface, gateways)), mtu=MTU)
@@ -41,6 +41,7 @@ def overlay(
         masquerade=masquerade,
         isolated=isolated,
         internal=internal,
+        local=tuple(map(IPv4Network, local)),
     )
     return Overlay(bridge, policy)
 
@@ -48,6 +49,8 @@ def overlay(
 DCOS = overlay("dcos", "9.0.0.129/25", "fd01:b::8000:0:1/81", subnets=("9.0.0.0/8", "fd01:b::/64"))
 DEV = overlay("dev", "10.64.0.129/25", "fd01:d::8000:0:1/81", subnets=("10.64.0.0/16", "fd01:d::/64"))
 OPEN = overlay("open", "10.65.0.129/25", subnets=("10.65.0.0/16",), isolated=False, masquerade=False)
+SIX = overlay("six", "198.18.0.1/20", "fd06::8000:0:1/81", subnets=("fd06::/64",), local=("198.18.0.0/20",))
+"""Of IPv6 alone; the IPv4 is this host's."""
 SHUT = overlay("shut", "10.66.0.129/25", subnets=("10.66.0.0/16",), internal=True)
 
 
