@@ -25,6 +25,6 @@ def check_mtu(mtu: int, *, speaks_ipv6: bool) -> None:
     """Raise Refused where a network's MTU in bytes leaves no room for the IPv6 that it is to speak."""
     if speaks_ipv6 and mtu < SMALLEST_IPV6_MTU:
         raise Refused(
-            f"an MTU of {mtu} bytes is too small for IPv6, which needs {SMALLEST_IPV6_MTU}: use -o "
-            f"mtu={SMALLEST_IPV6_MTU} or more where the link between the hosts carries that, or leave --ipv6 out"
+            f"mtu={mtu} does not fit: IPv6 needs {SMALLEST_IPV6_MTU} at the least; use a larger -o mtu where the "
+            f"link between the hosts carries that, or leave --ipv6 out"
         )

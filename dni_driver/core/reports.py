@@ -110,7 +110,7 @@ def unknown_overlay(name: str) -> NotFound:
 
 def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Records) -> OverlayReport:
     held = [held for held in records.agent_subnets if held.overlay == overlay.name]
-    local = next((local for local in records.local_subnets if local.overlay == overlay.name), None)
+    local = _local_subnet(overlay, network, records)
     return OverlayReport(
         name=overlay.name,
         subnet=str(overlay.subnet) if overlay.subnet else None,
@@ -123,8 +123,14 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         mesos_halves=[str(one.mesos_half) for one in held],
         network=NetworkReport(id=network.id, name=network.label) if network else None,
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
-        local_subnet=str(local.subnet) if local else None,
+        local_subnet=local,
     )
+
+
+def _local_subnet(overlay: Overlay, network: NetworkRecord | None, records: Records) -> str | None:
+    """Answer the local subnet that an overlay's network uses."""
+    used = [local.subnet for local in records.local_subnets if local.overlay == overlay.name]
+    return str(used[0]) if used and network is not None and network.gateway is not None else None
 
 
 def usage(records: Records, overlay: Overlay, family: Family) -> Usage | None:

@@ -130,7 +130,7 @@ def _speaks(network: NetworkRecord, version: int) -> bool:
     return any(gateway.version == version for gateway in network.gateways())
 
 
-def _policy(network: NetworkRecord, overlays: dict[str, Overlay], locals_: Iterable[LocalSubnet]) -> Policy:
+def _policy(network: NetworkRecord, overlays: dict[str, Overlay], local_subnets: Iterable[LocalSubnet]) -> Policy:
     overlay = overlays.get(network.overlay)
     return Policy(
         overlay=network.overlay,
@@ -139,7 +139,7 @@ def _policy(network: NetworkRecord, overlays: dict[str, Overlay], locals_: Itera
         masquerade=network.options.masquerade,
         isolated=network.options.isolated,
         internal=network.options.internal,
-        local=tuple(one.subnet for one in locals_ if one.overlay == network.overlay and network.gateway),
+        local=tuple(one.subnet for one in local_subnets if one.overlay == network.overlay and network.gateway),
     )
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from ipaddress import IPv4Network
 from typing import Protocol
 
@@ -24,35 +23,42 @@ class Routes(Protocol):
 
 
 def keep_local_subnet(store: Store, routes: Routes, overlay: str) -> None:
-    """Record a local subnet for an overlay: the one it has, else the lowest that nothing on this host overlaps.
+    """Record a local subnet for an overlay: the one it had, else the lowest that nothing on this host overlaps.
 
-    Raises Exhausted where there is none.
+    One that is used stays, whatever overlaps it. Raises Exhausted where there is none.
     """
-    with store.read() as tx:
-        if local_subnets.every(tx, overlay) and local_subnets.is_used(tx, overlay):
-            return
-        usable = list(_usable(tx, overlay))
-    chosen = next((subnet for subnet in usable if not _is_reached(subnet, routes)), None)
-    if chosen is None:
-        raise _none_left(overlay)
-    with store.write() as tx:
-        local_subnets.make_way(tx, chosen)
-        local_subnets.put(tx, LocalSubnet(overlay=overlay, subnet=chosen))
+    while True:
+        with store.read() as tx:
+            usable = _usable(tx, overlay)
+            if _stays(tx, overlay):
+                return
+        chosen = next((subnet for subnet in usable if not _is_reached(subnet, routes)), None)
+        if chosen is None:
+            raise _none_left(overlay)
+        with store.write() as tx:
+            # Somebody may have taken it meanwhile.
+            if chosen in _usable(tx, overlay) and not _stays(tx, overlay):
+                local_subnets.put(tx, LocalSubnet(overlay=overlay, subnet=chosen))
+                return
+
+
+def _stays(tx: Transaction, overlay: str) -> bool:
+    return bool(local_subnets.every(tx, overlay)) and local_subnets.is_used(tx, overlay)
 
 
 def _is_reached(subnet: IPv4Network, routes: Routes) -> bool:
     return bool(routes.overlapping_routes(subnet)) or routes.leads_into(subnet)
 
 
-def _usable(tx: Transaction, overlay: str) -> Iterator[IPv4Network]:
+def _usable(tx: Transaction, overlay: str) -> list[IPv4Network]:
     """Answer what no overlay, plain pool or other local subnet has; first of all what the overlay had before."""
-    locals_ = local_subnets.every(tx)
-    taken: list[Network] = [local.subnet for local in locals_ if local.overlay != overlay]
+    known = local_subnets.every(tx)
+    taken: list[Network] = [local.subnet for local in known if local.overlay != overlay]
     taken += [subnet for other in overlays.every(tx) for subnet in other.subnets()]
     taken += [pool.subnet for pool in pools.every(tx) if pool.subnet is not None]
     free = list(free_subnets(taken))
-    yield from (local.subnet for local in locals_ if local.overlay == overlay and local.subnet in free)
-    yield from free
+    former = [local.subnet for local in known if local.overlay == overlay and local.subnet in free]
+    return [*former, *free]
 
 
 def _none_left(overlay: str) -> Exhausted:

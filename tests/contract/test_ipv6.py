@@ -160,6 +160,13 @@ def test_the_subnet_that_docker_shows_of_it_means_it_again(plugin: Plugin, engin
         engine.remove("six")
 
 
+def test_a_second_network_on_it_is_refused_naming_the_first(plugin: Plugin, engine: Engine) -> None:
+    first = engine.create("six", ipam_options={"overlay": "six"}, ipv6=True)
+    words = f"'six' already has the Docker network '{first.id[:12]}'"
+    with nothing_left(plugin, engine), pytest.raises(PluginError, match=words):
+        engine.create("again", ipam_options={"overlay": "six"}, ipv6=True)
+
+
 def test_it_is_not_where_this_host_is_already(plugin: Plugin, engine: Engine) -> None:
     """Dockerd would ask for another pool for ever."""
     plugin.occupy("198.18.0.77/24")
@@ -225,7 +232,7 @@ def test_a_host_with_ipv6_switched_off_has_ipv4_networks_only(light: Plugin, ver
 def test_ipv6_is_refused_where_too_little_goes_through(light: Plugin, version: int) -> None:
     lease_both(light)
     engine = light.engine(version)
-    with nothing_left(light, engine), pytest.raises(PluginError, match="1279 bytes is too small for IPv6"):
+    with nothing_left(light, engine), pytest.raises(PluginError, match="mtu=1279 does not fit: IPv6 needs 1280"):
         engine.create("dual", ipam_options={"overlay": "dual"}, ipv6=True, options={"mtu": "1279"})
     engine.create("dual", ipam_options={"overlay": "dual"}, ipv6=True, options={"mtu": "1280"})
 

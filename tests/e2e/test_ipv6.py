@@ -181,7 +181,7 @@ REFUSALS = {
         "say which, with --ipam-opt overlay=NAME",
     ),
     "IPv6-only overlay without --ipv6": (("--ipam-opt", "overlay=dcos6", "x"), "'dcos6' is IPv6 only: add --ipv6"),
-    "too small": (("-o", "mtu=1200", *DEV), "1200 bytes is too small for IPv6, which needs 1280"),
+    "too small": (("-o", "mtu=1200", *DEV), "mtu=1200 does not fit: IPv6 needs 1280"),
     "overlapping": (
         ("--ipv6", "--subnet", "10.65.0.0/16", "--subnet", "fd01:b::/64", "--ipam-opt", "overlay=x", "x"),
         "overlaps fd01:b::/64 of overlay 'dcos6'",

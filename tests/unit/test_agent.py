@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,14 @@ from dni_driver.agent.agent import Agent, Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.collection import Graces
 from dni_driver.core.errors import KernelError, NotFound
+from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import define
-from dni_driver.core.records import AddressState
+from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.reports import DockerReport, NetworkReport, Repair
 from dni_driver.core.wanted import wanted
 from dni_driver.registry import open_registry
-from dni_driver.store import Store, networks
+from dni_driver.store import Store, addresses, local_subnets, networks, pools
 from dni_driver.store.forget import forget_endpoint
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, DCOS, FakeClock
@@ -185,6 +187,26 @@ def test_overlays_are_reported_with_this_agents_part_and_how_full_it_is(world: W
     assert dev.network is None
     assert dev.usage.v6 is not None
     assert dev.usage.v6.free == 2**47 - 2
+
+
+def test_an_ipv6_only_overlay_is_reported_with_the_ipv4_it_has_here(world: World) -> None:
+    world.agent.define_overlay(define("six", [ip_network("fd06::/64")]))
+    local = LocalSubnet(overlay="six", subnet=IPv4Network("198.18.0.0/20"))
+    gateway, gateway6 = IPv4Interface("198.18.0.1/20"), IPv6Interface("fd06::8000:0:1/81")
+    network = NetworkRecord(
+        id="6" * 64, overlay="six", options=NetworkOptions(), mtu=1450, gateway=gateway, gateway6=gateway6
+    )
+    with world.store.write() as tx:
+        local_subnets.put(tx, local)
+    assert world.agent.overlays()[-1].local_subnet is None, "nobody uses it yet"
+    with world.store.write() as tx:
+        pools.use_overlay(tx, "six", 4, None, world.clock.now)
+        networks.add(tx, network)
+        addresses.hold(tx, "six/v4", ip_address("198.18.0.2"), AddressState.CLAIMED, world.clock.now)
+    six = world.agent.overlays()[-1]
+    assert (six.local_subnet, six.docker_halves) == ("198.18.0.0/20", ["fd06::8000:0:0/81"])
+    assert six.usage.v4 is not None
+    assert (six.usage.v4.size, six.usage.v4.used) == (4093, 1)
 
 
 def test_a_look_takes_names_over(world: World) -> None:

@@ -211,6 +211,32 @@ def test_a_new_overlay_is_shown_with_the_command_that_makes_its_network(dni: Dni
     assert "docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev" in ran.out
 
 
+SIX = {
+    **OVERLAY,
+    "name": "dcos6",
+    "subnet": None,
+    "prefix": None,
+    "agent_subnets": ["fd01:b::/80"],
+    "docker_halves": ["fd01:b::8000:0:0/81"],
+    "local_subnet": "198.18.0.0/20",
+}
+
+
+def test_a_new_overlay_that_speaks_ipv6_has_a_command_that_says_so(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/overlays"] = (200, {**SIX, "network": None})
+    ran = dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64")
+    assert "docker network create -d dni --ipam-driver dni --ipv6 --ipam-opt overlay=dcos6 dcos6\n" in ran.out
+
+
+def test_the_ipv4_of_an_ipv6_only_overlay_is_shown_as_this_hosts_own(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/overlays"] = (200, [SIX])
+    assert dni("overlay", "ls").out == (
+        "OVERLAY  SUBNET           PER AGENT  DOCKER HALF          SIZE  USED  RESERVED  FREE  NETWORK\n"
+        "dcos6    fd01:b::/64      /80        fd01:b::8000:0:0/81     -     -         -     -  dcos\n"
+        "dcos6    this host's own  -          198.18.0.0/20         125     3         1   121  dcos\n"
+    )
+
+
 def test_without_overlays_the_command_that_makes_one_is_shown(dni: Dni, agent: _CannedAgent) -> None:
     agent.answers["GET /v1/overlays"] = (200, [])
     assert "dni overlay create NAME" in dni("overlay", "ls").out

@@ -88,6 +88,17 @@ def test_it_moves_where_a_route_has_come_meanwhile_unless_it_is_used(six: Store)
     assert kept(six, kernel) == SECOND
 
 
+def test_what_somebody_takes_while_the_routes_are_looked_at_is_passed_over(six: Store) -> None:
+    class Slow(FakeKernel):
+        def leads_into(self, network: Network) -> bool:
+            if network == FIRST:
+                with six.write() as tx:
+                    _plain_pool(tx)
+            return super().leads_into(network)
+
+    assert kept(six, Slow()) == SECOND
+
+
 def test_with_no_room_at_all_it_is_said_how_to_do_without(six: Store) -> None:
     kernel = FakeKernel()
     kernel.foreign = {"eth0": ip_network("198.16.0.0/14")}
