@@ -99,6 +99,11 @@ def addresses(reports: Sequence[AddressReport]) -> str:
     return table(titles, rows)
 
 
+def limited(report: AddressReport) -> str:
+    """Show an address whose limits were changed."""
+    return addresses([report])
+
+
 def _address_row(report: AddressReport) -> tuple[object, ...]:
     endpoint = report.endpoint and report.endpoint[:_SHORT_ID]
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.since))

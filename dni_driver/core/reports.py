@@ -11,7 +11,7 @@ from dni_driver.core.allocation import Usage, container_span
 from dni_driver.core.bandwidth import Limits
 from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Family, Overlay
+from dni_driver.core.overlays import Address, Family, Overlay
 from dni_driver.core.records import HELD, AddressState, NetworkRecord, Records, pool_id
 from dni_driver.core.wanted import limits_of
 
@@ -166,6 +166,14 @@ def address_reports(records: Records, overlay: str | None, *, with_free: bool) -
                 egress=held_to.egress,
                 ingress=held_to.ingress,
             )
+
+
+def address_report(records: Records, address: Address) -> AddressReport:
+    """Report one address; raise NotFound."""
+    for report in address_reports(records, None, with_free=True):
+        if report.address == str(address):
+            return report
+    raise NotFound(f"address {address} is not known on this host: `dni address ls` shows those that are")
 
 
 def _limits(records: Records) -> dict[str, Limits]:

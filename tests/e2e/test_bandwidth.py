@@ -100,6 +100,17 @@ def test_limits_outlive_everything_that_can_happen_to_dni_and_to_the_kernel(host
     host_state.eventually(lambda: ifbs(host) == [], 10, "the device of a container that is gone is still there")
 
 
+def test_a_running_container_is_limited_and_has_its_own_options_again_when_it_is_started_anew(host: Host) -> None:
+    create(host, "dcos")
+    address = run(host, "c1", "ingress=20mbit")
+    shown = host.dni("address", "limit", address, "--egress", "10mbit", "--ingress", "none")
+    assert shown.split()[-2:] == ["10mbit", "-"]
+    assert "rate 10Mbit" in host.run("tc", "qdisc", "show", "dev", ifbs(host)[0])
+    assert host_state.findings(host) == []
+    host.docker("restart", "--time", "0", "c1")
+    assert list(limits(host).values()) == [(None, 20 * MBIT)]
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
