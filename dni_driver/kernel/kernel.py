@@ -98,7 +98,7 @@ class Kernel:
             ledger = Ledger(known=self._refused)
             seen = self._lookout.look()
             wanted = read_wanted()
-            now = links.sweep(seen, ledger)
+            swept = now = links.sweep(seen, ledger)
             links.delete_dead(wanted.links, now, ledger)
             bridges.delete_unwanted(wanted.bridges, now, ledger)
             if bridges.make(wanted.bridges, now, ledger):
@@ -106,6 +106,7 @@ class Kernel:
             bridges.mend(wanted.bridges, now, ledger)
             links.mend(wanted.links, now, ledger)
             shaping.mend(wanted.links, now, self._traffic.look(), ledger)
+            shaping.delete_idle(wanted.links, swept, ledger)
             _keep_forwarding(wanted.links, now, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
             self._firewall.settle(wanted, now.names, ledger)

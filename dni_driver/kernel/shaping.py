@@ -185,14 +185,13 @@ def _needing(module: str, asked: str) -> Iterator[None]:
 
 
 def mend(wanted: Iterable[Link], seen: Snapshot, shapes: Shapes, ledger: Ledger) -> None:
-    """Hold the links that are there to their limits, and delete the devices that no limit needs."""
+    """Hold the links that are there to their limits."""
     for link in wanted:
         host = seen.host_ends.get(link.host)
         if host is not None and (wrong := list(_faults(link, host, seen, shapes))):
             with ledger.about(f"limits of link {link.host}"):
                 apply(link)
                 ledger.did(f"mended limits of link {link.host}: {', '.join(wrong)}")
-    _delete_idle(wanted, seen, ledger)
 
 
 def _faults(link: Link, host: LinkState, seen: Snapshot, shapes: Shapes) -> Iterator[str]:
@@ -204,7 +203,8 @@ def _faults(link: Link, host: LinkState, seen: Snapshot, shapes: Shapes) -> Iter
         yield f"ingress {write_limit(link.limits.ingress)}"
 
 
-def _delete_idle(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
+def delete_idle(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
+    """Delete the devices that no limit needs; they must have been seen before the records were read."""
     needed = {egress_link(link.endpoint) for link in wanted if link.limits.egress is not None}
     idle = [name for name in seen.ifbs if name not in needed]
     if idle:
