@@ -90,6 +90,7 @@ class FakeKernel:
             self.bridges = bridges
             for host in dead:
                 self.links.pop(host, None)
+            self.links |= {link.host: link for link in wanted.links if link.host in self.links}
         return sorted(changed | dead)
 
     def underlay_mtu(self, agent: IPv4Address) -> int:
@@ -120,7 +121,10 @@ class FakeKernel:
             BridgeView(name=bridge.name, up=True, mtu=bridge.mtu, addresses=bridge.addresses)
             for bridge in self.bridges.values()
         )
-        links = (LinkView(name=link.host, up=True, mtu=link.mtu, bridge=link.bridge) for link in self.links.values())
+        links = (
+            LinkView(name=link.host, up=True, mtu=link.mtu, bridge=link.bridge, limits=link.limits)
+            for link in self.links.values()
+        )
         return KernelView(bridges=tuple(bridges), links=tuple(links))
 
     def agent_address(self) -> IPv4Address:

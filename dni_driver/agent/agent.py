@@ -14,6 +14,7 @@ from dni_driver import __version__
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
@@ -23,7 +24,7 @@ from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import Address, Overlay
 from dni_driver.registry import Registry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
@@ -137,6 +138,11 @@ class Agent:
         """Answer who has which address, as Docker has it now."""
         self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
+
+    def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
+        """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""
+        change_limits(self._store, self._reconciler, address, limits)
+        return reports.address_report(read_all(self._store), address)
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""

@@ -10,6 +10,7 @@ import msgspec
 
 from dni_driver.cli.tables import table
 from dni_driver.core.allocation import Usage
+from dni_driver.core.bandwidth import write_rate
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Family
 from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
@@ -96,17 +97,30 @@ def removed(report: Removed) -> str:
 
 
 def addresses(reports: Sequence[AddressReport]) -> str:
-    """Show addresses and who holds them."""
+    """Show addresses and who holds them, with what limits where any of them has one."""
     if not reports:
         return "No address is in use."
-    titles = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
-    return table(titles, [_address_row(report) for report in reports])
+    titles: tuple[str, ...] = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
+    rows = [_address_row(report) for report in reports]
+    if any(report.egress or report.ingress for report in reports):
+        titles = (*titles, "EGRESS", "INGRESS")
+        rows = [(*row, *_limits(report)) for row, report in zip(rows, reports, strict=True)]
+    return table(titles, rows)
+
+
+def limited(report: AddressReport) -> str:
+    """Show an address whose limits were changed."""
+    return addresses([report])
 
 
 def _address_row(report: AddressReport) -> tuple[object, ...]:
     endpoint = report.endpoint and report.endpoint[:_SHORT_ID]
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.since))
     return report.address, report.state, report.overlay, report.container, endpoint, report.network, since
+
+
+def _limits(report: AddressReport) -> tuple[object, ...]:
+    return tuple(write_rate(limit) if limit else None for limit in (report.egress, report.ingress))
 
 
 def check(report: Check) -> str:

@@ -11,8 +11,9 @@ from itertools import pairwise
 import msgspec
 
 from dni_driver.core.allocation import whole_spans
+from dni_driver.core.bandwidth import write_limit
 from dni_driver.core.leaks import describe, leaks, newest
-from dni_driver.core.names import docker_bridge, host_link
+from dni_driver.core.names import docker_bridge, egress_link, host_link
 from dni_driver.core.overlays import Address, Network, share_addresses
 from dni_driver.core.records import (
     HELD,
@@ -166,7 +167,9 @@ def _one_sided(records: Records) -> Iterator[Finding]:
 
 def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: float) -> Iterator[Finding]:
     young = {docker_bridge(network.overlay) for network in records.networks if not is_settled(network.since, now)}
-    young |= {host_link(endpoint.id) for endpoint in records.endpoints if not is_settled(endpoint.since, now)}
+    for endpoint in records.endpoints:
+        if not is_settled(endpoint.since, now):
+            young |= {host_link(endpoint.id), egress_link(endpoint.id)}
     for about, problem in (*_bridges(kernel, wanted), *_links(records, kernel, wanted)):
         if about not in young:
             yield Finding(about=about, problem=problem, mend=REPAIR)
@@ -202,8 +205,8 @@ def _links(records: Records, kernel: KernelView, wanted: Wanted) -> Iterator[tup
         view = there.get(link.host)
         for problem in _link_faults(link, view) if view else ["is missing"]:
             yield link.host, f"{problem} (link of endpoint {link.endpoint[:12]})"
-    known = {host_link(endpoint.id) for endpoint in records.endpoints}
-    for name in sorted(there.keys() - known):
+    known = {name(endpoint.id) for endpoint in records.endpoints for name in (host_link, egress_link)}
+    for name in sorted({*there, *kernel.ifbs} - known):
         yield name, "is a link of dni that no endpoint has"
 
 
@@ -214,6 +217,14 @@ def _link_faults(link: Link, view: LinkView) -> Iterator[str]:
         yield "is down"
     if view.mtu != link.mtu:
         yield f"has MTU {view.mtu} instead of {link.mtu}"
+    if view.limits.egress != link.limits.egress:
+        yield _off_limit("egress", view.limits.egress, link.limits.egress)
+    if view.limits.ingress != link.limits.ingress:
+        yield _off_limit("ingress", view.limits.ingress, link.limits.ingress)
+
+
+def _off_limit(direction: str, there: int | None, wanted: int | None) -> str:
+    return f"is held to {direction}={write_limit(there)} instead of {direction}={write_limit(wanted)}"
 
 
 def _beside_docker(records: Records, docker: DockerView, now: float) -> Iterator[Finding]:

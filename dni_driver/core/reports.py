@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import msgspec
 
 from dni_driver.core.allocation import Usage, container_span
+from dni_driver.core.bandwidth import Limits
 from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Family, Overlay
+from dni_driver.core.overlays import Address, Family, Overlay
 from dni_driver.core.records import HELD, AddressState, NetworkRecord, Records, pool_id
+from dni_driver.core.wanted import limits_of
 
 
 class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +51,10 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
-    """An address of this host; `since` in seconds since 1970, `network` by its name where that is known."""
+    """An address of this host; `since` in seconds since 1970, `network` by its name where that is known.
+
+    `egress` and `ingress` are what its container may send and be sent, in bits a second; None for no limit.
+    """
 
     pool: str
     overlay: str | None
@@ -59,6 +64,8 @@ class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
     network: str | None
     container: str | None
     since: float
+    egress: int | None = None
+    ingress: int | None = None
 
 
 class DockerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +162,9 @@ def address_reports(records: Records, overlay: str | None, *, with_free: bool) -
         raise unknown_overlay(overlay)
     labels = {network.id: network.label for network in records.networks}
     overlays = {pool.id: pool.overlay for pool in records.pools}
+    limits = _limits(records)
     for record in records.addresses:
+        held_to = limits.get(record.endpoint or "", Limits())
         of = overlays.get(record.pool)
         if overlay in (None, of) and (with_free or record.state is not AddressState.FREE):
             yield AddressReport(
@@ -167,4 +176,21 @@ def address_reports(records: Records, overlay: str | None, *, with_free: bool) -
                 network=labels.get(record.network) if record.network else None,
                 container=record.container,
                 since=record.since,
+                egress=held_to.egress,
+                ingress=held_to.ingress,
             )
+
+
+def address_report(records: Records, address: Address) -> AddressReport:
+    """Report one address; raise NotFound."""
+    for report in address_reports(records, None, with_free=True):
+        if report.address == str(address):
+            return report
+    raise NotFound(f"address {address} is not known on this host: `dni address ls` shows those that are")
+
+
+def _limits(records: Records) -> dict[str, Limits]:
+    """Answer the limits of each endpoint, by its id."""
+    networks = {network.id: network for network in records.networks}
+    known = [endpoint for endpoint in records.endpoints if endpoint.network in networks]
+    return {endpoint.id: limits_of(endpoint, networks[endpoint.network]) for endpoint in known}

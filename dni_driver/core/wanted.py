@@ -8,6 +8,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
+from dni_driver.core.bandwidth import Limits, effective
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
@@ -33,7 +34,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     `host` is the end on `bridge`; `container` the name of the other end until libnetwork moves it into
     `sandbox` (a path) and renames it to `ifname`, where both are known. The rest is what the container's end
-    carries inside, for a link that has to be made anew.
+    carries inside, for a link that has to be made anew, and the limits it is held to.
     """
 
     endpoint: str
@@ -44,6 +45,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     mac: str
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     gateways: tuple[str, ...]
+    limits: Limits = Limits()
     sandbox: str | None = None
     ifname: str | None = None
 
@@ -113,8 +115,17 @@ def link_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[N
         mac=endpoint.mac,
         addresses=tuple(endpoint.interfaces()),
         gateways=tuple(str(gateway) for gateway in gateways_of(endpoint, network, halves)),
+        limits=limits_of(endpoint, network),
         sandbox=endpoint.sandbox,
         ifname=endpoint.ifname,
+    )
+
+
+def limits_of(endpoint: EndpointRecord, network: NetworkRecord) -> Limits:
+    """Answer the limits that hold for an endpoint: its own, and its network's where it has none."""
+    return Limits(
+        egress=effective(endpoint.options.egress, network.options.egress),
+        ingress=effective(endpoint.options.ingress, network.options.ingress),
     )
 
 

@@ -81,9 +81,13 @@ def _overlay_of(text: str, held: Sequence[Held], asked: set[tuple[str | None, Fa
         raise Refused(
             f"subnet {subnet} belongs to no overlay, and -d dni needs one: to define it, use "
             f"`{CREATE} --subnet {subnet} --ipam-opt overlay=NAME NAME`; without --subnet the network is on the "
-            f"default overlay"
+            f"default overlay; Compose, which passes no --ipam-opt on, needs `dni overlay create NAME --subnet "
+            f"{subnet}` first"
         )
-    raise Refused(f"-d dni needs --ipam-driver dni too: use `{CREATE} NAME` ({subnet} is not from dni's IPAM driver)")
+    raise Refused(
+        f"-d dni needs --ipam-driver dni too: use `{CREATE} NAME` (in a Compose file `ipam: {{driver: dni}}`); "
+        f"{subnet} is not from dni's IPAM driver"
+    )
 
 
 def gateways(told: Iterable[wire.IPAMData]) -> tuple[IPv4Interface | None, IPv6Interface | None]:

@@ -13,6 +13,7 @@ import pytest
 from dni_driver import __version__
 from dni_driver.agent.agent import Agent, Options
 from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.bandwidth import UNLIMITED, Limits
 from dni_driver.core.collection import Graces
 from dni_driver.core.errors import KernelError, NotFound
 from dni_driver.core.local_subnets import LocalSubnet
@@ -228,6 +229,29 @@ def test_addresses_are_listed_by_overlay_and_free_ones_only_when_asked_for(world
     assert world.agent.addresses("dev", with_free=True) == []
     with pytest.raises(NotFound, match="no overlay 'none'"):
         world.agent.addresses("none", with_free=False)
+
+
+def test_the_limits_of_a_running_container_are_changed_one_by_one(world: World) -> None:
+    world.run_containers()
+    web = ip_address("9.0.0.130")
+    assert world.agent.limit(web, {"egress": 10_000_000}).egress == 10_000_000
+    changed = world.agent.limit(web, {"ingress": 5_000_000})
+    assert (changed.egress, changed.ingress) == (10_000_000, 5_000_000)
+    assert Limits(egress=10_000_000, ingress=5_000_000) in {link.limits for link in world.kernel.links.values()}
+    assert world.agent.limit(web, {"egress": UNLIMITED}).egress is None
+
+
+def test_a_limit_that_the_kernel_cannot_keep_is_not_recorded(world: World) -> None:
+    world.run_containers()
+    world.kernel.refusals.append(KernelError("egress=10mbit needs ifb in this host's kernel"))
+    with pytest.raises(KernelError, match="needs ifb"):
+        world.agent.limit(ip_address("9.0.0.130"), {"egress": 10_000_000})
+    assert {row.egress for row in world.agent.addresses("dcos", with_free=False)} == {None}
+
+
+def test_nobody_can_be_limited_at_an_address_that_no_container_has(world: World) -> None:
+    with pytest.raises(NotFound, match=r"no container on dni has address 9\.0\.0\.140: `dni address ls`"):
+        world.agent.limit(ip_address("9.0.0.140"), {"egress": 10_000_000})
 
 
 def test_a_removed_overlay_is_no_longer_reported(world: World) -> None:

@@ -190,6 +190,7 @@ def test_status_shows_the_host_its_overlays_and_its_problems(dni: Dni, agent: _C
         (["overlay", "ls"], "GET /v1/overlays", [OVERLAY]),
         (["overlay", "create", "dev", "--subnet", "10.64.0.0/16"], "POST /v1/overlays", NEW),
         (["address", "ls"], "GET /v1/addresses", [ADDRESS]),
+        (["address", "limit", "9.0.0.130", "--egress", "10mbit"], "POST /v1/limits", ADDRESS),
         (["check"], "POST /v1/check", {"findings": []}),
         (["repair"], "POST /v1/repair", {"changed": [], "freed": [], "findings": []}),
     ],
@@ -262,6 +263,14 @@ def test_addresses_are_shown_with_who_has_them_since_when(
         "9.0.0.130  bound  dcos     web        eeeeeeeeeeee  web-network-of-a-long-name  2023-11-14 22:13:20\n"
         "9.0.0.131  free   dcos     -          -             -                           2023-11-14 22:13:20\n"
     )
+
+
+def test_a_changed_limit_is_asked_for_as_it_is_given_and_shown(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/limits"] = (200, {**ADDRESS, "egress": 10_000_000, "ingress": None})
+    ran = dni("address", "limit", "9.0.0.130", "--egress", "10mbit")
+    assert agent.asked == [("POST /v1/limits", {"address": "9.0.0.130", "egress": "10mbit"})]
+    title, row = ran.out.splitlines()
+    assert (title.split()[-2:], row.split()[-2:]) == (["EGRESS", "INGRESS"], ["10mbit", "-"])
 
 
 def test_a_check_that_finds_something_says_what_mends_it_and_ends_with_1(dni: Dni, agent: _CannedAgent) -> None:

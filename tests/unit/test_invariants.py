@@ -8,9 +8,11 @@ from ipaddress import IPv4Network, IPv6Interface, ip_interface, ip_network
 import msgspec
 import pytest
 
+from dni_driver.core.bandwidth import Limits
+from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.invariants import Finding, findings
 from dni_driver.core.local_subnets import LocalSubnet
-from dni_driver.core.names import host_link
+from dni_driver.core.names import egress_link, host_link
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import AddressState, PoolRecord, Records
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
@@ -152,6 +154,11 @@ def test_an_address_swapped_between_two_endpoints_is_found_on_both_sides() -> No
             kernel(links=(link(WEB), msgspec.structs.replace(link(DB), up=False, mtu=9000))),
             f"{host_link(DB)} is down (link of endpoint 222222222222)",
         ),
+        (
+            kernel(links=(link(WEB), msgspec.structs.replace(link(DB), limits=Limits(egress=10_000_000)))),
+            f"{host_link(DB)} is held to egress=10mbit instead of egress=none (link of endpoint 222222222222)",
+        ),
+        (kernel(ifbs=("dne99999999999",)), "dne99999999999 is a link of dni that no endpoint has"),
         (kernel(firewall=("table inet dni is missing",)), "firewall table inet dni is missing"),
     ],
 )
@@ -159,6 +166,20 @@ def test_a_kernel_that_differs_from_the_store_is_told(seen: KernelView, problem:
     found = check(records(), seen)
     assert problem in problems(found)
     assert {finding.mend for finding in found} == {"dni repair"}
+
+
+def test_a_limit_that_does_not_hold_is_told() -> None:
+    limited = msgspec.structs.replace(endpoint(DB, "9.0.0.131"), options=EndpointOptions(ingress=20_000_000))
+    there = records(endpoints=[endpoint(WEB, "9.0.0.130"), limited])
+    held = msgspec.structs.replace(link(DB), limits=Limits(ingress=20_000_000))
+    assert check(there, kernel(links=(link(WEB), held))) == []
+    assert problems(check(there, kernel())) == [
+        f"{host_link(DB)} is held to ingress=none instead of ingress=20mbit (link of endpoint 222222222222)"
+    ]
+
+
+def test_what_holds_a_known_endpoint_back_is_no_stranger() -> None:
+    assert check(records(), kernel(ifbs=(egress_link(WEB),))) == []
 
 
 def test_what_was_recorded_just_now_may_be_missing_in_the_kernel() -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_interface, ip_network
 
+import msgspec
+
+from dni_driver.core.bandwidth import UNLIMITED, Limits
+from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet
@@ -58,6 +62,19 @@ def state(
             local_subnets=local or [],
         )
     )
+
+
+def test_a_link_is_held_to_its_own_limits_and_to_its_networks_where_it_has_none() -> None:
+    general = NetworkOptions(egress=5_000_000, ingress=6_000_000)
+    shared = msgspec.structs.replace(network(), options=general)
+    own = msgspec.structs.replace(endpoint(), options=EndpointOptions(egress=10_000_000))
+    lifted = msgspec.structs.replace(endpoint(), options=EndpointOptions(egress=UNLIMITED, ingress=UNLIMITED))
+    assert [link.limits for link in state([shared], [endpoint()]).links] == [
+        Limits(egress=5_000_000, ingress=6_000_000)
+    ]
+    assert [link.limits for link in state([shared], [own]).links] == [Limits(egress=10_000_000, ingress=6_000_000)]
+    assert [link.limits for link in state([shared], [lifted]).links] == [Limits()]
+    assert [link.limits for link in state([network()], [endpoint()]).links] == [Limits()]
 
 
 def test_without_networks_nothing_but_the_overlays_subnets_is_wanted() -> None:
