@@ -70,7 +70,7 @@ def test_a_container_sends_and_is_sent_what_its_options_and_its_networks_say(hos
     assert "EGRESS" in host.dni("address", "ls")
     for limit, from_server in ((10 * MBIT, False), (20 * MBIT, True)):
         seen = measured(host, "limited", "free", limit, from_server=from_server)
-        assert iperf.LEAST * limit <= seen <= iperf.MOST * limit
+        assert iperf.LEAST["tcp"] * limit <= seen <= iperf.MOST * limit
 
 
 def test_a_running_container_is_connected_with_limits_of_its_own(host: Host) -> None:
