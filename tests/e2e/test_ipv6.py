@@ -206,9 +206,10 @@ def claim(host: Host, address: str) -> None:
 
 
 def looked_at(host: Host) -> set[str]:
-    """Answer which addresses are held after the collector has looked: it does when something happens in Docker."""
-    host.docker("rm", host.docker("create", "busybox"))
-    time.sleep(2)
+    """Answer which addresses are held after the collector has looked: it does when a network comes or goes."""
+    host.docker("network", "create", "nudge")
+    host.docker("network", "rm", "nudge")
+    time.sleep(4)
     return {str(row["address"]) for row in host_state.held(host) if row["pool"] == "dev/v6"}
 
 
