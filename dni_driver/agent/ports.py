@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, KernelView
@@ -21,6 +22,9 @@ class Kernel(Protocol):
 
     def agent_address(self) -> IPv4Address:
         """Answer the address this host is best known by; 127.0.0.1 where it has no other."""
+
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
 
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel as wanted; answer in words what was changed."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import string
+from ipaddress import IPv6Address
 
 import netaddr
 
@@ -13,11 +14,18 @@ from dni_driver.core.overlays import Address
 _LOCAL_UNICAST = 0x0242
 _MULTICAST_BIT = 1 << 40
 _DIGITS = 12
+_LINK_LOCAL = IPv6Address("fe80::").packed[:8]
 
 
 def mac_for(address: Address) -> str:
     """Answer a locally administered unicast MAC: `02:42` and the low 32 bits of the address."""
     return _text(netaddr.EUI((_LOCAL_UNICAST << 32) | (int(address) & 0xFFFFFFFF), version=48))
+
+
+def link_local(mac: str) -> IPv6Address:
+    """Answer the link-local address that a kernel gives to a link with this MAC (RFC 4291 appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(_LINK_LOCAL + bytes([octets[0] ^ 0x02]) + octets[1:3] + b"\xff\xfe" + octets[3:])
 
 
 def parse_mac(text: str) -> str:

@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 import msgspec
 
+from dni_driver.core.mtu import Underlay
+
 
 def is_dni(driver: str) -> bool:
     """Tell whether a Docker driver is dni: `dni`, or the managed plugin `dni:TAG` of any repository."""
@@ -34,12 +36,14 @@ class LinkView(msgspec.Struct, frozen=True, kw_only=True):
 class KernelView(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel holds of ours: bridges `d-*` that carry our alias, links `dni*`, and the firewall.
 
-    `firewall` lists what is missing or different there, in words; empty when it is as it should be.
+    `firewall` lists what is missing or different there, in words; empty when it is as it should be. `underlay` is
+    the link that carries the agent IP, None where there is none.
     """
 
     bridges: tuple[BridgeView, ...] = ()
     links: tuple[LinkView, ...] = ()
     firewall: tuple[str, ...] = ()
+    underlay: Underlay | None = None
 
 
 class DockerEndpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,4 +23,5 @@ def read(tx: Transaction) -> Records:
         addresses=addresses.every(tx),
         networks=networks.every(tx),
         endpoints=endpoints.every(tx),
+        agent=overlays.agent_ip(tx),
     )

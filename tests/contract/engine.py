@@ -286,6 +286,7 @@ class Engine:
         arguments = {**ids(endpoint), "SandboxKey": container.sandbox, "Options": ports(container)}
         answer = self._plugin.call("NetworkDriver.Join", arguments)
         endpoint.gateways = answers.gateways(answer, endpoint.addresses)
+        endpoint.routes = answers.routes(answer)
         endpoint.link = answer["InterfaceName"]["SrcName"]
         if not endpoint.gateways:
             assert answer["DisableGatewayService"], "docker_gwbridge would be plugged in"

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from dni_driver.core.invariants import Finding, findings
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import host_link
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import AddressState, PoolRecord, Records
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
@@ -158,6 +160,18 @@ def test_a_kernel_that_differs_from_the_store_is_told(seen: KernelView, problem:
     found = check(records(), seen)
     assert problem in problems(found)
     assert {finding.mend for finding in found} == {"dni repair"}
+
+
+def test_a_network_too_large_for_the_underlay_is_told_with_both_ways_out() -> None:
+    given = records(networks=[msgspec.structs.replace(network(), options=NetworkOptions(mtu=1450))])
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1500))) == []
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1400))) == [
+        Finding(
+            about="network dcos",
+            problem="mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350",
+            mend="raise the MTU of eth0, or create the network again with a smaller -o mtu",
+        )
+    ]
 
 
 def test_what_was_recorded_just_now_may_be_missing_in_the_kernel() -> None:
