@@ -30,11 +30,13 @@ from dni_driver.store.records import read_all
 
 JOINING = Pace(every=60.0)
 KERNEL = Pace(every=5.0)
-DOCKER = Pace(every=30.0, settle=0.2, rest=4.0)
-"""A look costs dockerd a list of all containers: it has four fifths of the time for itself."""
+DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
+"""A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
 
 _STOP_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+"""How long somebody who asks for addresses waits for the names that Docker has for them."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,8 @@ class Agent:
         self._joining_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
-        """Answer who has which address."""
+        """Answer who has which address, as Docker has it now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
 
     def check(self) -> list[Finding]:
