@@ -131,6 +131,13 @@ class FakeKernel:
         """Answer the name libnetwork gives to the first link of a sandbox."""
         return "eth0" if link.host in self.links else None
 
+    def link_news(self) -> Iterator[None]:
+        """Tell nothing: who listens comes back a little later."""
+        return iter(())
+
+    def hush(self) -> None:
+        """Tell nothing any more."""
+
     def reboot(self) -> None:
         """Lose everything."""
         self.bridges.clear()

@@ -32,6 +32,12 @@ class Kernel(Protocol):
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what the kernel has of ours."""
 
+    def link_news(self) -> Iterator[None]:
+        """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
+
+    def hush(self) -> None:
+        """End the news of links; from any thread."""
+
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete the links of endpoints in the background."""
 

@@ -22,6 +22,8 @@ from dni_driver.kernel.snapshot import LinkDetails, Snapshot
 
 FORWARDED_GROUPS = 0xFFF8
 """That frames to 01:80:c2:00:00:03 to :0f are no exception: the bridge would learn their senders unchecked."""
+_STRICT, _LOOSE = "1", "2"
+"""Of the bridge's own setting and the one for all links the greater one holds."""
 _PREFIX = docker_bridge("")
 _OURS = "dni overlay "
 _SETTINGS = {"br_stp_state": 0, "br_forward_delay": 0, "br_group_fwd_mask": FORWARDED_GROUPS}
@@ -77,6 +79,7 @@ def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
             with ledger.about(f"bridge {bridge.name}", bridge.name):
                 _check_ours(link, seen)
                 _mend_ipv6(bridge, ledger)
+                _mend_reverse_path(bridge, ledger)
                 _mend_link(bridge, link, ledger)
                 _mend_addresses(bridge, link.index, set(carried(link, seen)), ledger)
 
@@ -98,6 +101,17 @@ def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
     changed = [sysctl.ensure(f"ipv6/conf/{bridge.name}/{key}", value) for key, value in settings.items()]
     if any(changed):
         ledger.did(f"bridge {bridge.name}: IPv6 {'on' if speaks else 'off'}, router advertisements ignored")
+
+
+def _mend_reverse_path(bridge: Bridge, ledger: Ledger) -> None:
+    """Take answers of containers on several networks, which leave by their default route, wherever they come in.
+
+    A strict reverse path filter drops them. Who sends what is checked on each container link.
+    """
+    settings = {sysctl.read(f"ipv4/conf/{name}/rp_filter") for name in ("all", bridge.name)}
+    if _STRICT in settings and _LOOSE not in settings:
+        sysctl.write(f"ipv4/conf/{bridge.name}/rp_filter", _LOOSE)
+        ledger.did(f"bridge {bridge.name}: reverse path filter loose")
 
 
 def _mend_link(bridge: Bridge, link: LinkDetails, ledger: Ledger) -> None:

@@ -23,6 +23,7 @@ from dni_driver.kernel.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.lookout import Lookout
+from dni_driver.kernel.news import News
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
@@ -54,6 +55,7 @@ class Kernel:
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper(_bury)
         self._lookout = Lookout(clock)
+        self._news = News()
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
         self._guard = Guard(run_dir)
@@ -84,6 +86,15 @@ class Kernel:
         self._reaper.close()
         self._lookout.close()
 
+    def link_news(self) -> Iterator[None]:
+        """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
+        with _in_words():
+            yield from self._news
+
+    def hush(self) -> None:
+        """End the news of links; from any thread."""
+        self._news.end()
+
     @_in_words()
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records; answer in words what was changed.
@@ -107,6 +118,8 @@ class Kernel:
             self._repairs.settle(wanted.links, seen, ledger)
             self._firewall.settle(wanted, now.names, ledger)
             self._refused = ledger.failures
+            if ledger.changes:
+                self._lookout.forget()
         ledger.settle()
         return ledger.changes
 

@@ -30,8 +30,9 @@ from tests.root.frames import (
     ipv4,
     listening,
 )
+from tests.root.ground import Namespace
 from tests.root.packets import call, is_cut_off
-from tests.root.town import DCOS, DEV, Container, Host, link, plug
+from tests.root.town import DCOS, DEV, OPEN, Container, Host, link, plug
 
 pytestmark = pytest.mark.root
 
@@ -252,6 +253,20 @@ def test_a_container_on_two_networks_may_answer_by_either(host: Host) -> None:
     tried = [ether(one.link.mac, IPV4, ipv4(source)) for source in (mine, others)]
     with listening((host, "d-dcos")) as ears:
         assert frames.get_through(one.sandbox, tried, honest, ears) == [True, False]
+
+
+@pytest.mark.parametrize("strict", ["all", "d-dcos"])
+def test_what_comes_in_by_one_network_is_answered_by_the_other(host: Host, outside: Namespace, strict: str) -> None:
+    """The default route leads by the first; the host takes the answer although it expects it from the second."""
+    host.want(DCOS, OPEN)
+    host.reconcile()
+    host.sysctl(f"ipv4/conf/{strict}/rp_filter", 1)
+    host.reconcile()
+    container = host.container(DCOS)
+    second = link(OPEN, 0, container.sandbox, "eth1")
+    host.run(host.kernel.attach, second, [container.link])
+    plug(host, msgspec.structs.replace(second, gateways=()), container.sandbox, "eth1")
+    assert call(outside, second.addresses[0].ip) == "198.51.100.2"
 
 
 def test_a_link_that_goes_takes_its_elements_along(stage: Stage) -> None:

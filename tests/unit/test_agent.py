@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dni_driver import __version__
-from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.agent import KERNEL, Agent, Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.collection import Graces
 from dni_driver.core.errors import KernelError, NotFound
@@ -124,6 +124,14 @@ def test_an_event_of_docker_has_it_looked_at_and_a_reload_has_the_kernel_mended(
     assert new.docker.looked.wait(PATIENCE)
     new.agent.stop()
     assert new.kernel.reconciled.is_set()
+
+
+def test_news_of_links_are_looked_into_at_once(running: World) -> None:
+    """Not with the next look, seconds later."""
+    for _ in range(5):
+        running.kernel.reconciled.clear()
+        running.kernel.tell_news()
+        assert running.kernel.reconciled.wait(KERNEL.every / 2)
 
 
 def test_a_docker_that_is_away_is_told_once_and_harms_nothing(new: World) -> None:
