@@ -30,7 +30,7 @@ from dni_driver.store import Store
 from dni_driver.store.records import read_all
 
 JOINING = Pace(every=60.0)
-KERNEL = Pace(every=5.0)
+KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
@@ -76,6 +76,7 @@ class Agent:
     ) -> None:
         """Do nothing yet."""
         self._store = store
+        self._kernel = kernel
         self._docker = docker
         self._options = options
         self._identity = Identity(store, kernel.agent_address, options.agent_ip)
@@ -89,6 +90,7 @@ class Agent:
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
+        self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
 
     def start(self) -> None:
@@ -102,6 +104,7 @@ class Agent:
         for loop in self._loops():
             loop.stop()
         self._docker.close()
+        self._kernel.hush()
         ends = monotonic() + _STOP_SECONDS
         for loop in self._loops():
             loop.join(max(0.0, ends - monotonic()))
@@ -183,5 +186,11 @@ class Agent:
             raise Unavailable("dockerd has ended its events: it is being stopped or restarted")
         return ()
 
+    def _listen(self) -> Sequence[str]:
+        """Mend the kernel when links tell news of what it rests on."""
+        for _ in self._kernel.link_news():
+            self._kernel_loop.wake()
+        return ()
+
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._docker_loop, self._events_loop
+        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop

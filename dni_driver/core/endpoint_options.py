@@ -14,6 +14,7 @@ PREFIX = "dni."
 """May stand before each key, for those who give one set of options to several drivers."""
 
 _DOCKERS_OWN = "com.docker.network."
+_IFNAME = "com.docker.network.endpoint.ifname"
 _ALLOWED = ("spoof", "egress", "ingress")
 _SPOOF = {"allow": True, "deny": False}
 
@@ -33,6 +34,11 @@ class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
     """Read the options of an endpoint, among those that dockerd adds itself; raise Refused naming what is allowed."""
     asked: dict[str, str] = {}
+    if _IFNAME in given:
+        raise Refused(
+            f"driver-opt {_IFNAME} is only for Docker's own drivers: dockerd numbers the links of all others itself; "
+            f"`docker network create -o com.docker.network.container_iface_prefix=NAME` calls them NAME0, NAME1, ..."
+        )
     for key, value in given.items():
         if key.startswith(_DOCKERS_OWN):
             continue

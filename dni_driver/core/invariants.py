@@ -13,6 +13,7 @@ import msgspec
 from dni_driver.core.allocation import whole_spans
 from dni_driver.core.bandwidth import write_limit
 from dni_driver.core.leaks import describe, leaks, newest
+from dni_driver.core.mtu import Underlay, misfits
 from dni_driver.core.names import docker_bridge, egress_link, host_link
 from dni_driver.core.overlays import Address, Network, share_addresses
 from dni_driver.core.records import (
@@ -175,6 +176,18 @@ def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: fl
             yield Finding(about=about, problem=problem, mend=REPAIR)
     for problem in kernel.firewall:
         yield Finding(about="firewall", problem=problem, mend=REPAIR)
+    if kernel.underlay is not None:
+        yield from _too_large(records, kernel.underlay)
+
+
+def _too_large(records: Records, underlay: Underlay) -> Iterator[Finding]:
+    """Find networks whose MTU the underlay no longer carries."""
+    for network, arithmetic in misfits(records, underlay):
+        yield Finding(
+            about=f"network {network.label}",
+            problem=arithmetic,
+            mend=f"raise the MTU of {underlay.link}, or create the network again with a smaller -o mtu",
+        )
 
 
 def _bridges(kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:

@@ -120,7 +120,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the store holds at one moment (one read transaction)."""
+    """Everything the store holds at one moment (one read transaction); `agent` is the agent IP, once it is known."""
 
     overlays: list[Overlay]
     agent_subnets: list[AgentSubnet]
@@ -129,6 +129,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     networks: list[NetworkRecord]
     endpoints: list[EndpointRecord]
     local_subnets: list[LocalSubnet] = []
+    agent: IPv4Address | None = None
 
     def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""

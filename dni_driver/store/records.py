@@ -24,4 +24,5 @@ def read(tx: Transaction) -> Records:
         networks=networks.every(tx),
         endpoints=endpoints.every(tx),
         local_subnets=local_subnets.every(tx),
+        agent=overlays.agent_ip(tx),
     )

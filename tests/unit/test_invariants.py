@@ -12,7 +12,9 @@ from dni_driver.core.bandwidth import Limits
 from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.invariants import Finding, findings
 from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import egress_link, host_link
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import AddressState, PoolRecord, Records
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
@@ -180,6 +182,18 @@ def test_a_limit_that_does_not_hold_is_told() -> None:
 
 def test_what_holds_a_known_endpoint_back_is_no_stranger() -> None:
     assert check(records(), kernel(ifbs=(egress_link(WEB),))) == []
+
+
+def test_a_network_too_large_for_the_underlay_is_told_with_both_ways_out() -> None:
+    given = records(networks=[msgspec.structs.replace(network(), options=NetworkOptions(mtu=1450))])
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1500))) == []
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1400))) == [
+        Finding(
+            about="network dcos",
+            problem="mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350",
+            mend="raise the MTU of eth0, or create the network again with a smaller -o mtu",
+        )
+    ]
 
 
 def test_what_was_recorded_just_now_may_be_missing_in_the_kernel() -> None:
