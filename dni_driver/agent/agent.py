@@ -36,6 +36,9 @@ EVENTS = Pace(every=10.0)
 
 _STOP_SECONDS = 5.0
 
+_MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
+"""Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say about the agent.
@@ -124,12 +127,23 @@ class Agent:
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return this host can make a network of it."""
         self._joining.define(overlay)
+        return self._defined(overlay)
+
+    def try_overlay(self, overlay: Overlay) -> reports.OverlayReport:
+        """Define an overlay for a Docker network that is being created."""
+        self._joining.try_out(overlay)
+        return self._defined(overlay)
+
+    def _defined(self, overlay: Overlay) -> reports.OverlayReport:
+        """Report a new overlay; the firewall, which lists them all, follows at once."""
+        self._kernel_loop.wake()
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses."""
         self._joining.remove(name)
         self._joining_loop.wake()
+        self._kernel_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
         """Answer who has which address."""
@@ -167,7 +181,7 @@ class Agent:
         self._kernel_loop.wake()
         for event in events:
             self._docker_loop.wake()
-            if event.kind == "daemon":
+            if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._kernel_loop.wake()
         self._docker_loop.wake()
         if not self._stopping.is_set():

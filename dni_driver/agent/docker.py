@@ -17,11 +17,14 @@ from typing import Any
 
 from dni_driver.agent.docker_wire import Container, Network, convert, to_view
 from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.deadline import holding
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, is_dni
 
 ANSWER_SECONDS = 10
+TURN_SECONDS = 30.0
+"""How long a thread waits for another that asks dockerd: for three answers, which a look takes."""
 _EVENTS = {
     "type": ["network", "container", "daemon"],
     "event": ["create", "destroy", "connect", "disconnect", "start", "die", "rename", "reload"],
@@ -97,7 +100,7 @@ class DockerDaemon:
     @contextmanager
     def _asking(self) -> Iterator[Any]:
         """Give the client to one thread at a time; drop it after a failure, as dockerd may come back another."""
-        with self._lock:
+        with holding(self._lock, TURN_SECONDS, f"dockerd at {self._socket} is being asked already: try again"):
             try:
                 with self._explained():
                     self._probe()

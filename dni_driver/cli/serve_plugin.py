@@ -78,9 +78,9 @@ class _Agent:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    def define(self, overlay: Overlay) -> None:
+    def try_out(self, overlay: Overlay) -> None:
         body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
-        self._console().post("/v1/overlays", body)
+        self._console().post("/v1/overlays", {**body, "trial": True})
 
     def remove(self, overlay: str) -> None:
         self._console().delete(f"/v1/overlays/{overlay}")

@@ -23,6 +23,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
+from dni_driver.core.deadline import holding
 from dni_driver.core.errors import DniError, Unavailable
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ GRACEFUL_SECONDS = 25
 """How long an ending worker works on the calls it has; a handler's deadline is 20 s."""
 
 _STUCK_SECONDS = 2
+
+OPENING_SECONDS = 20.0
+"""How long a call waits for another that opens the app, which mends the kernel first: as long as for a handler."""
 
 OpenApp = Callable[[], "AbstractContextManager[WSGIApplication]"]
 """Opens what the app rests on, gives the app, and closes it all at the end of the worker."""
@@ -88,7 +92,7 @@ class _Deferred:
 
     def open(self) -> WSGIApplication:
         """Open the app where it is not open yet; raise DniError."""
-        with self._opening:
+        with holding(self._opening, OPENING_SECONDS, "dni is still starting on this host: try again in a moment"):
             if self._opened is None:
                 self._opened = self._open()
             return self._opened

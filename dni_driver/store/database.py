@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from dni_driver.core.deadline import within
-from dni_driver.core.errors import DeadlineExceeded, StoreError
+from dni_driver.core.deadline import holding, within
+from dni_driver.core.errors import StoreError
 
 Transaction = sqlite3.Connection
 """A connection inside BEGIN … COMMIT."""
@@ -54,13 +54,11 @@ class Store:
 
         Raises DeadlineExceeded where the lock is not had in time, StoreError where the disk says no.
         """
-        if not self._writer.acquire(timeout=within(LOCK_SECONDS)):
-            raise DeadlineExceeded(f"the store {self.path} is busy; try again")
-        try:
-            with self._transaction("BEGIN IMMEDIATE", self._crash_point) as connection:
-                yield connection
-        finally:
-            self._writer.release()
+        with (
+            holding(self._writer, LOCK_SECONDS, f"the store {self.path} is busy; try again"),
+            self._transaction("BEGIN IMMEDIATE", self._crash_point) as connection,
+        ):
+            yield connection
 
     def close(self) -> None:
         """Close the connections of every thread."""

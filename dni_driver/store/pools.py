@@ -68,7 +68,11 @@ def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
 
 
 def _fresh(pool: PoolRecord, now: float) -> bool:
-    return pool.overlay is None or abs(now - pool.since) < CREATION_SECONDS
+    return pool.overlay is None or _is_recent(pool, now)
+
+
+def _is_recent(pool: PoolRecord, now: float) -> bool:
+    return abs(now - pool.since) < CREATION_SECONDS
 
 
 def drop_use(tx: Transaction, pool: str) -> int:
@@ -78,9 +82,18 @@ def drop_use(tx: Transaction, pool: str) -> int:
     return known.uses if known else 0
 
 
-def try_out(tx: Transaction, pool: str) -> None:
-    """Record that a pool's overlay was defined for the network that is being created."""
-    tx.execute("UPDATE pool SET trial = 1 WHERE id = ?", (pool,))
+def try_out(tx: Transaction, overlay: Overlay, now: float) -> None:
+    """Record that an overlay, which has no pools yet, was defined for a network that is being created."""
+    for family in (family_of(subnet) for subnet in overlay.subnets()):
+        tx.execute(
+            "INSERT INTO pool (id, family, overlay, uses, since, trial) VALUES (?, ?, ?, 0, ?, 1)",
+            (pool_id(overlay.name, family), family, overlay.name, now),
+        )
+
+
+def tried_out(tx: Transaction, now: float) -> list[str]:
+    """Answer the overlays on trial for which no creation of a network can still be under way."""
+    return sorted({pool.overlay for pool in every(tx) if pool.trial and pool.overlay and not _is_recent(pool, now)})
 
 
 def settle(tx: Transaction, overlay: str) -> None:

@@ -26,7 +26,7 @@ from dni_driver.plugin.app import create_app
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.serving import serve
-from dni_driver.store import Store, overlays
+from dni_driver.store import Store, overlays, pools
 from tests.contract.fake_kernel import FolderKernel
 
 if TYPE_CHECKING:
@@ -74,12 +74,13 @@ class _Agent:
         self._store = store
         self._folder = folder
 
-    def define(self, overlay: Overlay) -> None:
+    def try_out(self, overlay: Overlay) -> None:
         if (self._folder / "no-agent").exists():
             return
         time.sleep(0.01)
         with self._store.write() as tx:
             overlays.put(tx, overlay)
+            pools.try_out(tx, overlay, time.time())
             for family in FAMILIES:
                 if overlay.space(family):
                     subnet = lowest_free(overlay, family, [])

@@ -38,6 +38,7 @@ class AgentsKernel(FakeKernel):
         self.ifnames: dict[str, str] = {}
         self.detached: list[str] = []
         self.reconciled = threading.Event()
+        self.when_asked: Callable[[], None] = lambda: None
 
     def agent_address(self) -> IPv4Address:
         """Answer the address of the moment."""
@@ -45,6 +46,7 @@ class AgentsKernel(FakeKernel):
 
     def answers(self, address: Address) -> bool:
         """Tell whether an address is alive."""
+        self.when_asked()
         if str(address) in self.unaskable:
             raise KernelError("the kernel cannot be asked: Permission denied")
         return str(address) in self.alive

@@ -12,6 +12,7 @@ import pytest
 
 from dni_driver import __version__
 from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.inspection import PORTION
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.collection import Graces
 from dni_driver.core.errors import KernelError, NotFound
@@ -329,3 +330,28 @@ def test_a_network_name_in_messages_is_dockers(world: World) -> None:
         networks.set_name(tx, NETWORK, "front")
     world.docker.networks = ()
     assert "network front" in [finding.about for finding in world.agent.check()]
+
+
+def test_a_repair_that_runs_out_of_time_frees_a_part_and_says_how_much_is_left(world: World) -> None:
+    create_network(world.store, world.clock.now - 3600)
+    world.docker.networks = (shown(),)
+    for last in range(130, 230):
+        claim(world.store, f"9.0.0.{last}", world.clock.now - 3600)
+    world.kernel.when_asked = lambda: world.clock.pass_by(1)
+    repair = world.agent.repair()
+    assert len(repair.freed) == PORTION
+    (told,) = [finding for finding in repair.findings if finding.about == "repair"]
+    assert told.problem.startswith("had no time for 36 more")
+    assert told.mend == "dni repair"
+    assert len(world.agent.repair().freed) == 36
+
+
+def test_a_change_of_overlays_is_followed_by_the_kernel_at_once(running: World) -> None:
+    """The firewall lists the subnets of all; the kernel's own pace is five seconds."""
+    assert eventually(lambda: [overlay.name for overlay in running.agent.overlays()] == ["dcos"])
+    for change in (lambda: running.agent.define_overlay(DEV), lambda: running.agent.remove_overlay("dev")):
+        assert running.kernel.reconciled.wait(PATIENCE)
+        time.sleep(0.1)
+        running.kernel.reconciled.clear()
+        change()
+        assert running.kernel.reconciled.wait(1)

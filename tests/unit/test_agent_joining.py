@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from dni_driver.agent import joining as joining_module
 from dni_driver.agent.joining import Identity, Joining
-from dni_driver.core.errors import InUse, NotFound, Refused, StoreError, Unavailable
+from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
-from dni_driver.core.records import AddressState
+from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.registry import Lease, Registry, open_registry
 from dni_driver.store import Store, networks, overlays, pools
 from tests.fakes import AGENT, DCOS, FakeClock
@@ -50,9 +52,14 @@ Start = Callable[..., Joining]
 def start(store: Store, registry: Registry) -> Start:
     """Answer how an agent starts, with the address it is found to have."""
 
-    def start(found: IPv4Address = AGENT, default: Overlay = DCOS, configured: IPv4Address | None = None) -> Joining:
+    def start(
+        found: IPv4Address = AGENT,
+        default: Overlay = DCOS,
+        configured: IPv4Address | None = None,
+        clock: Callable[[], float] = FakeClock(),  # noqa: B008 - nobody lets it pass
+    ) -> Joining:
         identity = Identity(store, lambda: found, configured)
-        return Joining(store, registry, identity, default, FakeClock())
+        return Joining(store, registry, identity, default, clock)
 
     return start
 
@@ -330,12 +337,64 @@ def test_an_overlay_defined_elsewhere_on_a_plain_pool_of_this_host_is_a_problem(
 def test_an_overlay_defined_once_more_is_no_trial_any_longer(start: Start, store: Store) -> None:
     """A person wants it now, whatever becomes of the network it was first defined for."""
     joining = start()
-    joining.define(DEV)
-    with store.write() as tx:
-        pools.try_out(tx, pools.use_overlay(tx, "dev", 4, None, 1).id)
+    joining.try_out(DEV)
     joining.define(DEV)
     with store.read() as tx:
         assert [pool.trial for pool in pools.every(tx)] == [False]
+
+
+def trials(store: Store) -> list[str | None]:
+    with store.read() as tx:
+        return [pool.overlay for pool in pools.every(tx) if pool.trial]
+
+
+def test_an_overlay_whose_network_never_came_goes_again(start: Start, store: Store, registry: Registry) -> None:
+    """Dockerd's call gave up on the agent, which finished all the same."""
+    clock = FakeClock()
+    joining = start(clock=clock)
+    joining.try_out(DEV)
+    joining.join()
+    assert (known(store), trials(store)) == ([DCOS, DEV], ["dev"])
+    clock.pass_by(pools.CREATION_SECONDS)
+    assert joining.join() == []
+    assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
+
+
+def test_an_overlay_whose_network_was_created_stays_although_nobody_settled_it(start: Start, store: Store) -> None:
+    """The plugin died between the network's record and that."""
+    clock = FakeClock()
+    joining = start(clock=clock)
+    joining.join()
+    joining.try_out(DEV)
+    with store.write() as tx:
+        networks.add(tx, NetworkRecord(id=NETWORK, overlay="dev", options=NetworkOptions(), mtu=1450))
+    clock.pass_by(pools.CREATION_SECONDS)
+    joining.join()
+    assert (known(store), trials(store)) == ([DCOS, DEV], [])
+
+
+def test_a_trial_that_the_registry_refuses_leaves_nothing_behind(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    with pytest.raises(InUse):
+        joining.try_out(define("dev", [ip_network("9.9.0.0/16")]))
+    assert (known(store), registry.overlays(), trials(store)) == ([DCOS], [DCOS], [])
+
+
+def test_an_overlay_that_the_registry_has_already_is_no_trial(start: Start, store: Store, registry: Registry) -> None:
+    """Another host wants it, whatever becomes of a network here."""
+    registry.define(DEV)
+    start().try_out(DEV)
+    assert (known(store), trials(store)) == ([DEV], [])
+
+
+def test_one_who_waits_too_long_for_the_registry_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining_module, "TURN_SECONDS", 0.01)
+    joining = start()
+    with joining._turn, pytest.raises(DeadlineExceeded, match="another change of the overlays is under way"):  # noqa: SLF001
+        joining.define(DEV)
 
 
 def test_a_removed_overlay_is_gone_from_store_and_registry(start: Start, store: Store, registry: Registry) -> None:
