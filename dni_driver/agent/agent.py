@@ -22,8 +22,9 @@ from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.invariants import Finding
+from dni_driver.core.invariants import Finding, unknown_networks
 from dni_driver.core.overlays import Overlay
+from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
@@ -171,7 +172,11 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return ()
+        return self._lost(docker)
+
+    def _lost(self, docker: DockerView) -> list[str]:
+        """Say which networks Docker has that the store, read once more, does not know."""
+        return [f"{one.about} {one.problem}: {one.mend}" for one in unknown_networks(read_all(self._store), docker)]
 
     def _follow(self) -> Sequence[str]:
         """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""

@@ -87,6 +87,8 @@ class Joining:
         """
         problems = _Collected()
         with self._in_turn():
+            if not self._registry.overlays():
+                self._refill()
             with problems.of("the default overlay"):
                 self._registry.define(self._default)
             self._agree(problems)
@@ -188,6 +190,14 @@ class Joining:
             known = name in {overlay.name for overlay in overlays.every(tx)}
             overlays.remove(tx, name)
         return known
+
+    def _refill(self) -> None:
+        """Put everything back into a registry that has nothing: it is new, or was lost."""
+        with self._store.read() as tx:
+            known = overlays.every(tx)
+        for overlay in known:
+            log.warning("put back into an empty registry", overlay=overlay.name)
+            self._registry.define(overlay)
 
     def _agree(self, problems: _Collected) -> None:
         """Have registry and store tell the same of what this host took part in before."""

@@ -355,3 +355,19 @@ def test_a_change_of_overlays_is_followed_by_the_kernel_at_once(running: World) 
         running.kernel.reconciled.clear()
         change()
         assert running.kernel.reconciled.wait(1)
+
+
+def test_a_network_of_dockers_that_the_store_has_lost_is_a_problem_until_it_is_gone(world: World) -> None:
+    """The store was removed, or another one put in its place: it may not pass for a new host in silence."""
+    world.docker.networks = (shown(),)
+    (problem,) = world.agent.look()
+    assert problem.startswith("network dcos is in Docker, but dni has no record of it: docker network rm dcos")
+    assert "put back a copy" in problem
+    world.docker.networks = ()
+    assert list(world.agent.look()) == []
+
+
+def test_a_network_created_between_the_two_looks_is_none(world: World) -> None:
+    world.docker.networks = (shown(),)
+    world.docker.when_asked = lambda: create_network(world.store, world.clock.now)
+    assert list(world.agent.look()) == []

@@ -229,6 +229,18 @@ def test_what_containers_use_is_put_back_into_a_registry_that_lost_it(
     assert held(store) == ["dcos 9.0.0.0/24", "dev 10.64.0.0/24"]
 
 
+def test_an_empty_registry_gets_back_also_what_nothing_uses(start: Start, store: Store, directory: Path) -> None:
+    """It was lost: an overlay that somebody removed leaves the others there."""
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    for file in directory.glob("registry.db*"):
+        file.unlink()
+    empty = open_registry("local", directory)
+    assert Joining(store, empty, Identity(store, lambda: AGENT, None), DCOS, FakeClock()).join() == []
+    assert (empty.overlays(), held(store)) == ([DCOS, DEV], ["dcos 9.0.0.0/24", "dev 10.64.0.0/24"])
+
+
 def test_an_overlay_removed_elsewhere_is_forgotten_where_nothing_uses_it(
     start: Start, store: Store, registry: Registry
 ) -> None:
