@@ -9,24 +9,22 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from dni_driver.core.errors import StoreError
-
-MODE = 0o600
 
 
 def create(path: Path) -> None:
     """Make a store where there is none; another process that makes it at the same time may be first.
 
-    It appears under its name when it is whole and on disk: so an empty file of that name was never made here.
+    For root alone (mode 0600). It appears under its name when it is whole and on disk: so an empty file of that name was never made here.
     """
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        _write(draft, _empty(path))
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as draft:
+        draft.write(_empty(path))
+        draft.flush()
+        os.fsync(draft.fileno())
         with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+            os.link(draft.name, path)
     _sync(path.parent)
 
 
@@ -35,13 +33,6 @@ def _empty(path: Path) -> bytes:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, path)
         return connection.serialize()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, MODE)) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(directory: Path) -> None:
