@@ -44,7 +44,7 @@ class DockerDaemon:
 
     def version(self) -> str:
         """Answer the version of the engine; raise Unavailable."""
-        with self._asking() as client:
+        with self.asking() as client:
             return convert(client.version(), dict[str, Any]).get("Version") or "unknown"
 
     def view(self, records: Records) -> DockerView:
@@ -52,7 +52,7 @@ class DockerDaemon:
 
         Networks come before containers: so an endpoint that is on neither list was on no network in between.
         """
-        with self._asking() as client:
+        with self.asking() as client:
             listed = convert(client.networks(), list[Network])
             networks = list(_inspected(client, (one.id for one in listed if _concerns_dni(one, records))))
             containers = convert(client.containers(), list[Container]) if networks else []
@@ -98,7 +98,7 @@ class DockerDaemon:
             probe.connect(str(self._socket))
 
     @contextmanager
-    def _asking(self) -> Iterator[Any]:
+    def asking(self) -> Iterator[Any]:
         """Give the client to one thread at a time; drop it after a failure, as dockerd may come back another."""
         with holding(self._lock, TURN_SECONDS, f"dockerd at {self._socket} is being asked already: try again"):
             try:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -17,7 +18,8 @@ from dni_driver.core.errors import StoreError
 def create(path: Path) -> None:
     """Make a store where there is none; another process that makes it at the same time may be first.
 
-    For root alone (mode 0600). It appears under its name when it is whole and on disk: so an empty file of that name was never made here.
+    It is for root alone (mode 0600), and appears under its name when it is whole and on disk: so an empty file of
+    that name was never made here.
     """
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as draft:
         draft.write(_empty(path))
@@ -45,20 +47,30 @@ def _sync(directory: Path) -> None:
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring a store up to date, in one transaction; raise StoreError where it was written by a newer dni."""
-    steps = sorted(
-        (step for step in resources.files(__package__).joinpath("migrations").iterdir()),
-        key=lambda step: step.name,
-    )
     connection.execute("BEGIN IMMEDIATE")
     (done,) = connection.execute("PRAGMA user_version").fetchone()
-    if done > len(steps):
-        connection.rollback()
-        raise StoreError(f"the store {path} was written by a newer dni (version {done}): install that one")
-    for number, step in enumerate(steps[done:], done + 1):
+    check_version(done, path)
+    for number, step in enumerate(_steps()[done:], done + 1):
         for statement in _statements(step.read_text(encoding="utf-8")):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {number}")
     connection.commit()
+
+
+def newest() -> int:
+    """Answer the version of a store that is up to date."""
+    return len(_steps())
+
+
+def check_version(version: int, path: Path) -> None:
+    """Raise StoreError where a store was written by a newer dni."""
+    if version > newest():
+        raise StoreError(f"the store {path} was written by a newer dni (version {version}): install that one")
+
+
+def _steps() -> list[Traversable]:
+    """Answer the migrations, in their order."""
+    return sorted(resources.files(__package__).joinpath("migrations").iterdir(), key=lambda step: step.name)
 
 
 def _statements(script: str) -> Iterator[str]:
