@@ -93,6 +93,10 @@ def _host(facts: Facts) -> Iterator[tuple[str, str]]:
             yield "agent", f"{under.agent} on {under.link}, MTU {under.mtu}"
     if facts.firewall is not None:
         yield "iptables", _variants(facts)
+        yield (
+            "bridged frames",
+            f"{'meet' if facts.kernel and facts.kernel.bridged_are_filtered else 'pass by'} iptables",
+        )
     if facts.store is not None and facts.store.exists:
         free = f", {facts.disk.free >> 20} MiB free" if facts.disk is not None else ""
         yield "store", f"{facts.store.path}, {facts.store.size >> 10} KiB{free}"

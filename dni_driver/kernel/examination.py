@@ -18,6 +18,7 @@ from dni_driver.kernel import bridges, nft, routes, sandboxes, snapshot, sysctl
 from dni_driver.kernel.ledger import in_words
 
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+_BRIDGED = "bridge/bridge-nf-call-iptables"
 _CHECKSUMS = "tx-checksum-ip-generic"
 
 
@@ -38,6 +39,7 @@ def _look(records: Records | None, overlays: Iterable[str], configured: IPv4Addr
     return KernelFacts(
         release=os.uname().release,
         forwarding={family: _switch(setting) for family, setting in _FORWARDING.items()},
+        bridged_are_filtered=_switch(_BRIDGED) is True,
         rp_filter={link: int(sysctl.read(f"ipv4/conf/{link}/rp_filter") or 0) for link in ("all", *seen.bridges)},
         has_vtep=nft.VTEP in seen.names,
         underlay=_underlay(configured or routes.agent_address()),

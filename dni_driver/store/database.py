@@ -107,8 +107,8 @@ class Store:
             schema.migrate(connection, self.path)
 
     def _create(self) -> None:
-        log = self.path.with_name(f"{self.path.name}-wal")
-        if log.exists():
+        log = schema.orphaned_log(self.path)
+        if log is not None:
             raise damaged(self.path, f"it is gone, and its log {log.name} is left")
         schema.create(self.path)
 

@@ -22,10 +22,11 @@ _PATIENCE = 5.0
 
 def look(path: Path) -> StoreFacts:
     """Look at a store; raise OSError where this user may not."""
-    log = path.with_name(f"{path.name}-wal")
     if not path.exists():
-        trouble = f"is gone, and its log {log} is left" if log.exists() else None
-        return StoreFacts(path=str(path), exists=log.exists(), trouble=trouble)
+        orphan = schema.orphaned_log(path)
+        trouble = None if orphan is None else f"is gone, and its log {orphan} is left"
+        return StoreFacts(path=str(path), exists=orphan is not None, trouble=trouble)
+    log = path.with_name(f"{path.name}-wal")
     status = path.stat()
     path.open("rb").close()
     records, trouble = _contents(path)
@@ -55,8 +56,7 @@ def _contents(path: Path) -> tuple[Records | None, str | None]:
 def _read(path: Path) -> Records | None:
     if path.stat().st_size == 0:
         raise damaged(path, "the file is empty")
-    uri = f"file:{path}?mode=ro"
-    with closing(sqlite3.connect(uri, _PATIENCE, isolation_level=None, uri=True)) as connection:
+    with closing(sqlite3.connect(_uri(path), _PATIENCE, isolation_level=None, uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -65,6 +65,12 @@ def _read(path: Path) -> Records | None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         schema.check_version(version, path)
         return read(connection) if version == schema.newest() else None
+
+
+def _uri(path: Path) -> str:
+    """Name a store to be read; of one that nobody has open SQLite then leaves no log beside it."""
+    is_open = path.with_name(f"{path.name}-wal").exists()
+    return f"file:{path}?mode=ro" + ("" if is_open else "&immutable=1")
 
 
 def _without_subject(error: StoreError, path: Path) -> str:

@@ -30,6 +30,12 @@ def create(path: Path) -> None:
     _sync(path.parent)
 
 
+def orphaned_log(path: Path) -> Path | None:
+    """Answer the log of a store that is gone itself: with commits in it that would end up in a new store."""
+    log = path.with_name(f"{path.name}-wal")
+    return log if not path.exists() and log.exists() and log.stat().st_size else None
+
+
 def _empty(path: Path) -> bytes:
     """Answer the file of a store that has all its tables and nothing in them."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
