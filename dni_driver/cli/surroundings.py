@@ -48,7 +48,7 @@ def look(settings: Settings) -> PluginFacts:
         api=str(api),
         sockets=tuple(_socket(path) for path in _paths(own)),
         specs=tuple(_specs()),
-        programs=tuple(Program(pid, pid == plugin) for pid in _plugins()),
+        programs=tuple(Program(_keeper(pid), pid == plugin) for pid in _plugins()),
         plugin_runs=plugin is not None,
         agent_runs=locks.holder(directory / "agent.lock") is not None,
         api_mode=api.stat().st_mode & 0o777 if api.exists() else None,
@@ -112,10 +112,20 @@ def _plugins() -> list[int]:
     return [pid for pid in found if _parent(pid) not in found]
 
 
+def _keeper(plugin: int) -> int:
+    """Answer who starts a plugin again when it ends: `dni up`, where that runs it."""
+    parent = _parent(plugin)
+    return parent if parent is not None and _is_dni(_arguments(parent), "up") else plugin
+
+
 def _serves(arguments: Sequence[str]) -> bool:
-    """Tell whether a command line is `dni serve plugin`, with settings named or not."""
+    return _is_dni(arguments, "serve", "plugin")
+
+
+def _is_dni(arguments: Sequence[str], *command: str) -> bool:
+    """Tell whether a command line is this command of dni, with settings named before it or not."""
     is_dni = "dni_driver" in arguments or any(_DNI.fullmatch(word) for word in arguments[:2])
-    return is_dni and list(arguments[-2:]) == ["serve", "plugin"]
+    return is_dni and tuple(arguments[-len(command) :]) == command
 
 
 def _is_in(pid: int, namespace: os.stat_result) -> bool:

@@ -42,7 +42,7 @@ WELL_KNOWN = ("/run/docker/plugins/dni.sock", "/run/docker/plugins/dni/dni.sock"
 """Where dockerd looks for a plugin named dni before it looks for files that tell of another place."""
 
 _SYSTEMD = 1
-_OTHERS = 0o007
+_ANYBODY_MAY_CONNECT = 0o002
 
 
 def engine(facts: Facts) -> Iterator[Ailment]:
@@ -73,7 +73,9 @@ def sockets(facts: Facts) -> Iterator[Ailment]:
         if socket.state == "dead":
             yield STALE_SOCKET.found(socket.path, "is left over: nobody listens there", f"rm {socket.path}")
         elif is_own and socket.state == "no-socket":
-            yield NO_SOCKET.found(socket.path, "is no socket, and in the place of dni's", f"mv {socket.path} /root/")
+            yield NO_SOCKET.found(
+                socket.path, "is no socket, and in the place of dni's", f"mv {socket.path} {socket.path}.away"
+            )
         elif is_own:
             yield from _strange_listener(socket, facts.plugin)
 
@@ -93,11 +95,12 @@ def permissions(facts: Facts) -> Iterator[Ailment]:
     """Find sockets of dni's that everybody may use."""
     if facts.plugin is None:
         return
-    modes = {socket.path: socket.mode for socket in facts.plugin.sockets if socket.path == facts.plugin.socket}
+    own = (one for one in facts.plugin.sockets if one.path == facts.plugin.socket and one.state != "no-socket")
+    modes = {socket.path: socket.mode for socket in own}
     if facts.plugin.api_mode is not None:
         modes[facts.plugin.api] = facts.plugin.api_mode
     for path, mode in modes.items():
-        if mode & _OTHERS:
+        if mode & _ANYBODY_MAY_CONNECT:
             yield OPEN_SOCKET.found(path, f"is open to everybody (mode {mode & 0o777:04o})", f"chmod 0660 {path}")
 
 
@@ -140,7 +143,10 @@ def _second_process(plugin: PluginFacts) -> Iterator[Ailment]:
     for program in plugin.programs:
         if not program.ours:
             yield SECOND_DRIVER.found(
-                f"process {program.pid}", "is a second dni plugin in this network namespace", f"kill {program.pid}"
+                f"process {program.pid}",
+                "runs a second dni plugin in this network namespace",
+                f"kill {program.pid}",
+                "or, where systemd started it, stop its unit",
             )
 
 

@@ -110,7 +110,7 @@ class Spec(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """A running `dni serve plugin`, by the pid of its master; `ours` tells that it holds this host's lock."""
+    """A running `dni serve plugin`, by the pid of who keeps it running; `ours` tells that it has this host's lock."""
 
     pid: int
     ours: bool

@@ -69,7 +69,7 @@ def store(facts: Facts) -> Iterator[Ailment]:
         yield DAMAGED.found(
             "the store",
             found.trouble,
-            f"mv {found.path}* /root/",
+            f"for file in {found.path}*; do mv $file ${{file%/*}}/damaged-${{file##*/}}; done",
             "or, better, stop dni and put back a copy: without one its networks must be made anew",
         )
     if found.mode & _ANYBODY:

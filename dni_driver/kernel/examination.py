@@ -7,19 +7,16 @@ import os
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
-from pyroute2.ethtool import Ethtool
-
 from dni_driver.core.errors import KernelError
 from dni_driver.core.host_facts import ContainerEnd, KernelFacts, Underlay
 from dni_driver.core.names import docker_bridge
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
-from dni_driver.kernel import bridges, nft, routes, sandboxes, snapshot, sysctl
+from dni_driver.kernel import bridges, nft, offload, routes, sandboxes, snapshot, sysctl
 from dni_driver.kernel.ledger import in_words
 
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 _BRIDGED = "bridge/bridge-nf-call-iptables"
-_CHECKSUMS = "tx-checksum-ip-generic"
 
 
 def look(records: Records | None, overlays: Iterable[str], configured: IPv4Address | None) -> KernelFacts:
@@ -37,7 +34,7 @@ def _look(records: Records | None, overlays: Iterable[str], configured: IPv4Addr
     seen = snapshot.read()
     needed = [docker_bridge(overlay) for overlay in overlays]
     return KernelFacts(
-        release=os.uname().release,
+        release=release(),
         forwarding={family: _switch(setting) for family, setting in _FORWARDING.items()},
         bridged_are_filtered=_switch(_BRIDGED) is True,
         rp_filter={link: int(sysctl.read(f"ipv4/conf/{link}/rp_filter") or 0) for link in ("all", *seen.bridges)},
@@ -45,8 +42,13 @@ def _look(records: Records | None, overlays: Iterable[str], configured: IPv4Addr
         underlay=_underlay(configured or routes.agent_address()),
         ends=tuple(_ends(records)) if records else (),
         strange_bridges=tuple(name for name in needed if name in seen.names and not _is_ours(name, seen)),
-        offloading=tuple(_offloading(nft.VTEP)) if nft.VTEP in seen.names else (),
+        offloading=tuple(link for link in (nft.VTEP,) if link in seen.names and offload.leaves_checksums(link)),
     )
+
+
+def release() -> str:
+    """Answer the release of the running kernel, such as `6.1.0-18-amd64`."""
+    return os.uname().release
 
 
 def _switch(setting: str) -> bool | None:
@@ -68,10 +70,3 @@ def _ends(records: Records) -> Iterator[ContainerEnd]:
         end = sandboxes.container_end(link) if link.sandbox else None
         if end is not None and link.sandbox is not None:
             yield ContainerEnd(endpoint=link.endpoint, sandbox=link.sandbox, name=end.name, mtu=end.mtu)
-
-
-def _offloading(link: str) -> Iterator[str]:
-    """Answer a link where it leaves checksums to the network card."""
-    features = Ethtool().get_features(link).features
-    if _CHECKSUMS in features and features[_CHECKSUMS].enable:
-        yield link

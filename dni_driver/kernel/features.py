@@ -68,7 +68,7 @@ def _filter() -> None:
 
 def _follow_sctp() -> None:
     _filter()
-    if sysctl.read(_SCTP) is None:
+    if which("nft") is not None and sysctl.read(_SCTP) is None:
         raise KernelError("its connections are not followed (CONFIG_NF_CT_PROTO_SCTP)")
 
 

@@ -21,6 +21,13 @@ _READY_SECONDS = 30
 _STOP_SECONDS = 60  # more than `dni up` itself gives its programs
 
 
+NOBODY = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--"),
+)
+"""Before a command: as a user without any right but to read files, so that the checkout may lie anywhere."""
+
+
 def command(*words: str) -> tuple[str, ...]:
     """Answer the argv of `dni WORDS`, with the interpreter that runs the tests."""
     return (sys.executable, "-m", "dni_driver", *words)

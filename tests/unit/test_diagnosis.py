@@ -127,7 +127,7 @@ ILL: dict[str, list[Facts]] = {
     "stale-socket": [
         host(plugin__sockets=sockets(PluginSocket(path="/run/docker/plugins/old.sock", state="dead", mode=0o755)))
     ],
-    "socket-path-taken": [host(plugin__sockets=(PluginSocket(path=SOCKET, state="no-socket", mode=0o600),))],
+    "socket-path-taken": [host(plugin__sockets=(PluginSocket(path=SOCKET, state="no-socket", mode=0o644),))],
     "socket-of-another": [
         host(
             plugin__sockets=(PluginSocket(path=SOCKET, state="answers", mode=0o660, listener=99, program="nc -l"),),
