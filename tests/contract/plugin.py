@@ -25,7 +25,7 @@ PATIENCE = 10.0
 """Seconds until a test gives up waiting."""
 
 _REPOSITORY = Path(__file__).parents[2]
-_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent")
+_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "fuse")
 _TABLES = ("address", "endpoint", "network", "cursor", "pool", "agent_subnet", "overlay", "meta")
 """In the order in which they can be emptied."""
 

@@ -83,6 +83,7 @@ def _leave_a_socket(host: Host) -> None:
 
 
 def _open_the_sockets(host: Host) -> None:
+    host_state.addresses(host)
     host.run("chmod", "0666", PLUGIN_SOCKET, "/run/dni/dni.sock")
 
 
