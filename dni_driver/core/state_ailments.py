@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from dni_driver.core.ailments import Ailment, error, warning
-from dni_driver.core.host_facts import Facts
+from dni_driver.core.host_facts import DiskFacts, Facts
 from dni_driver.core.records import Records
 
 SETTINGS = error("settings", "dni cannot start")
@@ -105,9 +105,13 @@ def disk(facts: Facts) -> Iterator[Ailment]:
         return
     if found.is_read_only:
         yield READ_ONLY_DISK.found(found.path, "is on a read-only file system", f"mount -o remount,rw {found.mount}")
-    elif found.is_out_of_inodes or found.free < LEAST_FREE:
+    elif _is_full(found):
         left = "no inodes" if found.is_out_of_inodes else f"{found.free >> 10} KiB"
         yield FULL_DISK.found(found.path, f"has {left} left", f"make room: df -h {found.mount}")
+
+
+def _is_full(disk: DiskFacts) -> bool:
+    return disk.is_out_of_inodes or disk.free < LEAST_FREE
 
 
 def clock(facts: Facts) -> Iterator[Ailment]:
@@ -135,8 +139,8 @@ def _date(seconds: float) -> str:
 
 
 def programs(facts: Facts) -> Iterator[Ailment]:
-    """Find that dni does not run although it has networks."""
-    if facts.plugin is None or facts.records is None or not facts.records.networks:
+    """Find that dni does not run although it has networks; where it cannot, that is another finding."""
+    if facts.plugin is None or facts.records is None or not facts.records.networks or _is_hindered(facts):
         return
     running = {"plugin": facts.plugin.plugin_runs, "agent": facts.plugin.agent_runs}
     for name in (name for name, runs in running.items() if not runs):
@@ -146,3 +150,10 @@ def programs(facts: Facts) -> Iterator[Ailment]:
             "dni up",
             f"under systemd: systemctl start dni-{name}",
         )
+
+
+def _is_hindered(facts: Facts) -> bool:
+    """Tell whether dni could not start: it reads its settings and writes to its disk."""
+    return facts.settings is not None or (
+        facts.disk is not None and (facts.disk.is_read_only or _is_full(facts.disk))
+    )

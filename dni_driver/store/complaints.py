@@ -24,7 +24,7 @@ def explained(path: Path, error: Exception) -> StoreError:
             f"the store {path} cannot be written: its disk is full; make room there (`df -h {path.parent}`), then "
             f"all goes on by itself"
         )
-    if name.startswith("SQLITE_READONLY") or _is_read_only(path):
+    if name.startswith("SQLITE_READONLY") or is_read_only(path.parent):
         return StoreError(
             f"the store {path} cannot be written: its disk is read-only; find out why (`dmesg`) and mount it "
             f"writable, then all goes on by itself"
@@ -44,9 +44,16 @@ def _number(error: Exception) -> int | None:
     return error.errno if isinstance(error, OSError) else None
 
 
-def _is_read_only(path: Path) -> bool:
-    """Tell whether a file lies on a disk that may not be written: SQLite says only that it cannot be opened."""
+def is_read_only(directory: Path) -> bool:
+    """Tell whether a directory lies on a disk that may not be written, or that the kernel stopped writing to.
+
+    SQLite says only that it cannot open a file, or of an error of the disk. Of the second the file system's own
+    flags say nothing either: so a file without a name is made there, which is gone again at once.
+    """
     try:
-        return bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            return True
+        os.close(os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600))
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False

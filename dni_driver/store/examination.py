@@ -14,7 +14,7 @@ from dni_driver.core.errors import StoreError
 from dni_driver.core.host_facts import DiskFacts, StoreFacts
 from dni_driver.core.records import Records
 from dni_driver.store import schema
-from dni_driver.store.complaints import damaged, explained
+from dni_driver.store.complaints import damaged, explained, is_read_only
 from dni_driver.store.records import read
 
 _PATIENCE = 5.0
@@ -86,5 +86,5 @@ def look_at_disk(directory: Path) -> DiskFacts:
         mount=str(next(place for place in (there, *there.parents) if place.is_mount())),
         free=status.f_bavail * status.f_frsize,
         is_out_of_inodes=status.f_files > 0 and status.f_favail == 0,
-        is_read_only=bool(status.f_flag & os.ST_RDONLY),
+        is_read_only=is_read_only(there),
     )
