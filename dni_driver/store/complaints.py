@@ -15,7 +15,7 @@ _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 def explained(path: Path, error: Exception) -> StoreError:
     """Answer the error of a store at `path` that could not be used."""
     text, name = " ".join(str(error).split()), getattr(error, "sqlite_errorname", None) or ""
-    if name.startswith("SQLITE_BUSY"):
+    if is_busy(error):
         return StoreError(f"the store {path} is busy: {text}; try again")
     if name.startswith(_DAMAGE):
         return damaged(path, text)
@@ -30,6 +30,11 @@ def explained(path: Path, error: Exception) -> StoreError:
             f"writable, then all goes on by itself"
         )
     return StoreError(f"the store {path} cannot be used: {text}")
+
+
+def is_busy(error: Exception) -> bool:
+    """Tell whether another process has what is needed: a moment later it may be had."""
+    return (getattr(error, "sqlite_errorname", None) or "").startswith("SQLITE_BUSY")
 
 
 def damaged(path: Path, text: str) -> StoreError:

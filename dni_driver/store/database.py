@@ -7,6 +7,8 @@ thread; writers of this process queue on a lock, so that SQLite's own back-off i
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dni_driver.core.deadline import holding, within
+from dni_driver.core.errors import StoreError
 from dni_driver.store import schema
-from dni_driver.store.complaints import damaged, explained
+from dni_driver.store.complaints import damaged, explained, is_busy, is_read_only
 
 Transaction = sqlite3.Connection
 """A connection inside BEGIN … COMMIT."""
@@ -77,7 +80,7 @@ class Store:
             connection.commit()
         except sqlite3.Error as error:
             _rolled_back(connection)
-            raise explained(self.path, error) from error
+            raise self._failed(error) from error
         except BaseException:
             _rolled_back(connection)
             raise
@@ -98,6 +101,7 @@ class Store:
     def _prepare(self) -> None:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check_writable()
             if not self.path.exists():
                 self._create()
             self._check_whole()
@@ -111,6 +115,11 @@ class Store:
         if log is not None:
             raise damaged(self.path, f"it is gone, and its log {log.name} is left")
         schema.create(self.path)
+
+    def _check_writable(self) -> None:
+        """Refuse a read-only disk: SQLite would open the file for reading, and the whole process stay with that."""
+        if is_read_only(self.path.parent):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     def _check_whole(self) -> None:
         if self.path.is_file() and self.path.stat().st_size == 0:
@@ -126,7 +135,24 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise explained(self.path, error) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error | OSError) -> StoreError:
+        """Answer what to tell of an error; after one of the disk, the next transaction opens the file anew.
+
+        SQLite opens a file on a read-only disk for reading, and goes on so when the disk can be written again.
+        """
+        if not isinstance(error, sqlite3.IntegrityError) and not is_busy(error):
+            self._let_go()
+        return explained(self.path, error)
+
+    def _let_go(self) -> None:
+        """Close this thread's connection."""
+        connection = getattr(self._local, "connection", None)
+        if connection in self._opened:
+            self._opened.remove(connection)
+            connection.close()
+        self._local.connection = None
 
 
 def _rolled_back(connection: sqlite3.Connection) -> None:

@@ -337,3 +337,14 @@ def test_a_closed_store_can_be_used_again(path: Path) -> None:
         overlays.set_agent_ip(tx, AGENT)
     with store.read() as tx:
         assert overlays.agent_ip(tx) == AGENT
+
+
+def test_a_read_only_disk_is_not_opened_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would, for reading, and stay with that when the disk can be written again."""
+    Store(path).close()
+    with monkeypatch.context() as patched:
+        patched.setattr("dni_driver.store.database.is_read_only", lambda _: True)
+        patched.setattr("dni_driver.store.complaints.is_read_only", lambda _: True)
+        with pytest.raises(StoreError, match=r"dni\.db cannot be written: its disk is read-only"):
+            Store(path)
+    put(Store(path))
