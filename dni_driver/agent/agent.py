@@ -14,6 +14,7 @@ from dni_driver import __version__
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
@@ -23,7 +24,7 @@ from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.invariants import Finding, unknown_networks
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store
@@ -31,11 +32,13 @@ from dni_driver.store.records import read_all
 
 JOINING = Pace(every=60.0)
 KERNEL = Pace(every=5.0)
-DOCKER = Pace(every=30.0, settle=0.2, rest=4.0)
-"""A look costs dockerd a list of all containers: it has four fifths of the time for itself."""
+DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
+"""A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
 
 _STOP_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+"""How long somebody who asks for addresses waits for the names that Docker has for them."""
 
 _MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
 """Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
@@ -147,8 +150,14 @@ class Agent:
         self._kernel_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
-        """Answer who has which address."""
+        """Answer who has which address, as Docker has it now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
+
+    def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
+        """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""
+        change_limits(self._store, self._reconciler, address, limits)
+        return reports.address_report(read_all(self._store), address)
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""

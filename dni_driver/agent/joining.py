@@ -20,8 +20,8 @@ from dni_driver.core.deadline import holding
 from dni_driver.core.errors import DniError, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Overlay
 from dni_driver.registry import Registry
-from dni_driver.registry.interface import agree, describe, share_spaces
-from dni_driver.store import Store, networks, overlays, pools
+from dni_driver.registry.interface import agree, describe, includes
+from dni_driver.store import Store, local_subnets, networks, overlays, pools
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class Joining:
         return problems.texts
 
     def define(self, overlay: Overlay) -> None:
-        """Define an overlay in the whole cluster, and take part in it."""
+        """Define an overlay in the whole cluster, to stay, and take part in it."""
         with self._in_turn():
             with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
@@ -111,22 +111,19 @@ class Joining:
     def try_out(self, overlay: Overlay) -> None:
         """Define an overlay for a Docker network that is being created: without that network it goes again.
 
-        The store first: so what a crash leaves is on trial, or unknown to the registry and then forgotten here.
+        One that is on trial already gets the family it lacks: dockerd asks for IPv4 first, then for IPv6.
         """
         with self._in_turn():
-            if self._is_known(overlay.name):
-                self._define(overlay)
-                return
-            with self._store.write() as tx:
+            with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
-                overlays.put(tx, overlay)
-                pools.try_out(tx, overlay, self._clock())
-            try:
+                widened = pools.on_trial(tx, overlay.name) and overlay not in overlays.every(tx)
+            if widened:
+                self._registry.widen(overlay)
+                self._take_part(overlay)
+            elif self._is_known(overlay.name):
                 self._define(overlay)
-            except DniError:
-                with suppress(DniError):
-                    self._discard(overlay.name)
-                raise
+            else:
+                self._begin_trial(overlay)
 
     def remove(self, name: str) -> None:
         """Remove an overlay that nothing uses; raise NotFound, or InUse naming what uses it.
@@ -146,6 +143,18 @@ class Joining:
         with self._store.read() as tx:
             known = [*overlays.every(tx), *self._registry.overlays()]
         return name in {overlay.name for overlay in known}
+
+    def _begin_trial(self, overlay: Overlay) -> None:
+        """Define an overlay, in the store first: what a crash leaves is on trial, or forgotten by the next join."""
+        with self._store.write() as tx:
+            overlays.put(tx, overlay)
+            pools.try_out(tx, overlay, self._clock())
+        try:
+            self._define(overlay)
+        except DniError:
+            with suppress(DniError):
+                self._discard(overlay.name)
+            raise
 
     def _define(self, overlay: Overlay) -> None:
         self._registry.define(overlay)
@@ -208,7 +217,7 @@ class Joining:
         for overlay in known:
             mine = [one for one in held if one.overlay == overlay.name]
             with problems.of(f"overlay {overlay.name!r}"):
-                if overlay.name not in registered or not share_spaces(registered[overlay.name], overlay):
+                if overlay.name not in registered or not includes(registered[overlay.name], overlay):
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
@@ -250,6 +259,8 @@ class Joining:
             return
         with self._store.write() as tx:
             pools.check_apart(tx, overlay)
+            for subnet in overlay.subnets():
+                local_subnets.make_way(tx, subnet)
             overlays.put(tx, overlay)
             for one in held:
                 overlays.add_agent_subnet(tx, one)

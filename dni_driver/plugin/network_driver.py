@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from dni_driver.core.errors import DniError, Unavailable
-from dni_driver.core.mtu import overlay_mtu
+from dni_driver.core.mtu import check_mtu, overlay_mtu
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Overlay, family_of
 from dni_driver.core.records import NetworkRecord, docker_halves, pool_id
@@ -76,7 +76,6 @@ class NetworkDriver:
     def create_network(self, request: wire.CreateNetworkRequest) -> wire.Response:
         """Record a network on the overlay that its pools belong to, and make its bridge."""
         options = reading.network_options(request.options)
-        reading.check_ipv6(request)
         told = reading.told_pools(request)
         with self._store.write() as tx:
             fresh = not networks.known(tx, request.network_id)
@@ -133,7 +132,7 @@ class NetworkDriver:
         with self._store.write() as tx:
             endpoint = endpoints.find(tx, request.endpoint_id)
             network = networks.find(tx, endpoint.network)
-            halves = docker_halves(overlays.agent_subnets(tx, network.overlay), network.overlay)
+            halves = docker_halves(overlays.held(tx, network.overlay), network.overlay)
             endpoints.joined(tx, endpoint.id, sandbox)
         link = link_of(endpoint, network, halves)
         self._attach(link)
@@ -177,16 +176,20 @@ class NetworkDriver:
     def _decide(
         self, tx: Transaction, network_id: str, options: NetworkOptions, told: Sequence[wire.IPAMData]
     ) -> NetworkRecord:
-        name = reading.overlay_meant(told, overlays.agent_subnets(tx), pools.every(tx))
+        now, asked = self._clock(), pools.every(tx)
+        overlay = overlays.find(tx, reading.overlay_meant(told, overlays.held(tx), asked))
+        reading.check_families(told, overlay, asked, now)
         gateway, gateway6 = reading.gateways(told)
+        mtu = options.mtu or self._mtu(tx, overlay)
+        check_mtu(mtu, speaks_ipv6=gateway6 is not None)
         return NetworkRecord(
             id=network_id,
-            overlay=name,
+            overlay=overlay.name,
             options=options,
-            mtu=options.mtu or self._mtu(tx, overlays.find(tx, name)),
+            mtu=mtu,
             gateway=gateway,
             gateway6=gateway6,
-            since=self._clock(),
+            since=now,
         )
 
     def _mtu(self, tx: Transaction, overlay: Overlay) -> int:

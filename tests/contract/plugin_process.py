@@ -84,7 +84,8 @@ class _Agent:
         time.sleep(0.01)
         with self._store.write() as tx:
             overlays.put(tx, overlay)
-            pools.try_out(tx, overlay, time.time())
+            if not pools.on_trial(tx, overlay.name):
+                pools.try_out(tx, overlay, time.time())
             for family in FAMILIES:
                 if overlay.space(family):
                     subnet = lowest_free(overlay, family, [])

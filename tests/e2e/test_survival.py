@@ -22,7 +22,6 @@ from tests.e2e import host_state
 from tests.e2e.containers import address, create, fetch, reaches, refused, start
 from tests.e2e.test_doctor import kinds, mend
 from tests.lab import Host, Lab
-from tests.lab.image import NAME
 from tests.lab.node import REPOSITORY, SCRIPTS
 
 GATEWAY = "9.0.0.129"
@@ -49,7 +48,7 @@ def works(host: Host, name: str) -> None:
 
 def let_collect(host: Host, grace: str) -> None:
     """Have the collector look, and let so much time pass that it frees at its next look: when a container starts."""
-    host.docker("rm", host.docker("create", NAME))
+    host.docker("network", "rm", host.docker("network", "create", "event"))
     time.sleep(float(str(host_state.SETTINGS[grace])) + 1)
 
 
