@@ -48,7 +48,7 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 
 class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/overlays."""
+    """The body of POST /v1/overlays. `trial`: for a Docker network that is being created, without which it goes."""
 
     name: str
     subnet: str | None = None
@@ -56,6 +56,7 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     subnet6: str | None = None
     prefix6: int | None = None
     backend: Literal["vxlan", "direct", "auto"] = "vxlan"
+    trial: bool = False
 
     def overlay(self) -> Overlay:
         """Answer the overlay that is meant; raise Refused with the rule it breaks."""
@@ -118,7 +119,8 @@ def create_app(operations: Operations) -> Flask:
 
 def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Response]]]:
     def define_overlay() -> Any:
-        return operations.define_overlay(_body(NewOverlay).overlay())
+        new = _body(NewOverlay)
+        return (operations.try_overlay if new.trial else operations.define_overlay)(new.overlay())
 
     def remove_overlay(name: str) -> Any:
         operations.remove_overlay(name)

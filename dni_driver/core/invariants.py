@@ -246,22 +246,26 @@ def _beside_docker(records: Records, docker: DockerView, now: float) -> Iterator
     known = {network.id for network in records.networks}
     endpoints = {endpoint.id: _shown(endpoint, records) for endpoint in records.endpoints}
     held = {record.address for record in records.addresses if record.state in HELD}
+    yield from unknown_networks(records, docker)
     for network in docker.networks:
         if network.id in known or is_dni(network.driver):
-            yield from _unknown_network(network, known)
             yield from _strange_endpoints(network, endpoints)
         else:
             yield from _misused_overlay(network, records)
             yield from _strange_addresses(network, held)
 
 
-def _unknown_network(network: DockerNetwork, known: Container[str]) -> Iterator[Finding]:
-    if network.id not in known:
-        yield Finding(
-            about=f"network {network.name}",
-            problem="is in Docker, but dni has no record of it",
-            mend=f"docker network rm {network.name}, then create it again",
-        )
+def unknown_networks(records: Records, docker: DockerView) -> Iterator[Finding]:
+    """Find networks of Docker's on dni that no record tells of: the store is another one, or was lost."""
+    known = {network.id for network in records.networks}
+    for network in docker.networks:
+        if is_dni(network.driver) and network.id not in known:
+            yield Finding(
+                about=f"network {network.name}",
+                problem="is in Docker, but dni has no record of it",
+                mend=f"docker network rm {network.name}, then create it again; where the store was lost, stop dni "
+                f"and put back a copy of it",
+            )
 
 
 def _shown(endpoint: EndpointRecord, records: Records) -> list[Address]:

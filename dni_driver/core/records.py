@@ -60,7 +60,11 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_wanted(self, now: float) -> bool:
         """Tell whether somebody has just asked for it; `now` in seconds since 1970, as `since` is."""
-        return self.uses > 0 and abs(now - self.since) < CREATION_SECONDS
+        return self.uses > 0 and self.is_recent(now)
+
+    def is_recent(self, now: float) -> bool:
+        """Tell whether a creation that asked for it can still be under way."""
+        return abs(now - self.since) < CREATION_SECONDS
 
 
 class AddressRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from dni_driver.core.wanted import Link
 from dni_driver.kernel import addresses, links, namespaces, shaping, snapshot, sysctl
 from dni_driver.kernel.conversation import conversation
 from dni_driver.kernel.ledger import Ledger, in_words
-from dni_driver.kernel.snapshot import Snapshot, find
+from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find
 
 _GRACE = 2.0
 """Seconds a link must have been seen missing: a Join between its record and its link takes milliseconds."""
@@ -116,9 +116,14 @@ def _set_mtu(index: int, mtu: int) -> None:
 
 def ifname(link: Link) -> str | None:
     """Answer what a link's container end is called in its sandbox; None where it has not been moved there."""
+    end = container_end(link)
+    return end.name if end else None
+
+
+def container_end(link: Link) -> LinkDetails | None:
+    """Answer a link's container end as its sandbox has it; None where it has not been moved there."""
     with conversation() as kernel:
         host = find(kernel, ifname=link.host)
         if host is None or host.peer_namespace is None or host.peer_namespace < 0:
             return None
-        end = find(kernel, index=host.peer, if_netnsid=host.peer_namespace)
-    return end.name if end else None
+        return find(kernel, index=host.peer, if_netnsid=host.peer_namespace)

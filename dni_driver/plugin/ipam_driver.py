@@ -108,13 +108,10 @@ class IpamDriver:
     def _try_out(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
         """Use an overlay that was defined for this very network, and goes again where the network fails."""
         try:
-            pool, half = self._use_overlay(overlay, wanted)
-            with self._store.write() as tx:
-                pools.try_out(tx, pool.id)
+            return self._use_overlay(overlay, wanted)
         except DniError:
             self._finder.take_back(overlay.name)
             raise
-        return pool, half
 
     def _use_plain(self, chosen: PlainChosen, wanted: PoolRequest) -> PoolRecord:
         with self._store.write() as tx:

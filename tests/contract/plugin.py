@@ -25,7 +25,7 @@ PATIENCE = 10.0
 """Seconds until a test gives up waiting."""
 
 _REPOSITORY = Path(__file__).parents[2]
-_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6")
+_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "fuse")
 _TABLES = ("address", "endpoint", "network", "cursor", "pool", "agent_subnet", "local_subnet", "overlay", "meta")
 """In the order in which they can be emptied."""
 

@@ -101,6 +101,10 @@ class _Operations:
         self._note("overlays")
         return [DCOS]
 
+    def try_overlay(self, overlay: Overlay) -> OverlayReport:
+        self._note("try", overlay)
+        return DCOS
+
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
         self._note("define", overlay)
         return DCOS
@@ -210,6 +214,11 @@ def test_a_new_overlay_is_defined_from_its_body(console: Console, operations: _O
         80,
         "auto",
     )
+
+
+def test_an_overlay_for_a_network_being_created_is_tried_out(console: Console, operations: _Operations) -> None:
+    console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "trial": True})
+    assert [asked for asked, _ in operations.asked] == ["try"]
 
 
 def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from dni_driver import __version__
 from dni_driver.agent.agent import KERNEL, Agent, Options
+from dni_driver.agent.inspection import PORTION
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.bandwidth import UNLIMITED, Limits
 from dni_driver.core.collection import Graces
@@ -418,3 +419,44 @@ def test_a_network_name_in_messages_is_dockers(world: World) -> None:
         networks.set_name(tx, NETWORK, "front")
     world.docker.networks = ()
     assert "network front" in [finding.about for finding in world.agent.check()]
+
+
+def test_a_repair_that_runs_out_of_time_frees_a_part_and_says_how_much_is_left(world: World) -> None:
+    create_network(world.store, world.clock.now - 3600)
+    world.docker.networks = (shown(),)
+    for last in range(130, 230):
+        claim(world.store, f"9.0.0.{last}", world.clock.now - 3600)
+    world.kernel.when_asked = lambda: world.clock.pass_by(1)
+    repair = world.agent.repair()
+    assert len(repair.freed) == PORTION
+    (told,) = [finding for finding in repair.findings if finding.about == "repair"]
+    assert told.problem.startswith("had no time for 36 more")
+    assert told.mend == "dni repair"
+    assert len(world.agent.repair().freed) == 36
+
+
+def test_a_change_of_overlays_is_followed_by_the_kernel_at_once(running: World) -> None:
+    """The firewall lists the subnets of all; the kernel's own pace is five seconds."""
+    assert eventually(lambda: [overlay.name for overlay in running.agent.overlays()] == ["dcos"])
+    for change in (lambda: running.agent.define_overlay(DEV), lambda: running.agent.remove_overlay("dev")):
+        assert running.kernel.reconciled.wait(PATIENCE)
+        time.sleep(0.1)
+        running.kernel.reconciled.clear()
+        change()
+        assert running.kernel.reconciled.wait(1)
+
+
+def test_a_network_of_dockers_that_the_store_has_lost_is_a_problem_until_it_is_gone(world: World) -> None:
+    """The store was removed, or another one put in its place: it may not pass for a new host in silence."""
+    world.docker.networks = (shown(),)
+    (problem,) = world.agent.look()
+    assert problem.startswith("network dcos is in Docker, but dni has no record of it: docker network rm dcos")
+    assert "put back a copy" in problem
+    world.docker.networks = ()
+    assert list(world.agent.look()) == []
+
+
+def test_a_network_created_between_the_two_looks_is_none(world: World) -> None:
+    world.docker.networks = (shown(),)
+    world.docker.when_asked = lambda: create_network(world.store, world.clock.now)
+    assert list(world.agent.look()) == []
