@@ -87,6 +87,10 @@ class FakeKernel:
                 self.links.pop(host, None)
         return sorted(changed | dead)
 
+    def gone(self, links: Iterable[Link]) -> list[Link]:
+        """Answer the links that are not there; a sandbox is there as long as its link is."""
+        return [link for link in links if link.host not in self.links]
+
     def underlay_mtu(self, agent: IPv4Address) -> int:
         """Answer the MTU of the link that carries the agent IP."""
         assert agent == AGENT

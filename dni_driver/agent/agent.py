@@ -18,12 +18,15 @@ from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Overlay
+from dni_driver.core.records import ReservationRecord
+from dni_driver.core.reservations import Wish, strays
 from dni_driver.registry import Registry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
@@ -77,6 +80,7 @@ class Agent:
         self._options = options
         self._identity = Identity(store, kernel.agent_address, options.agent_ip)
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
+        self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
@@ -135,6 +139,14 @@ class Agent:
         """Answer who has which address."""
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
 
+    def reserve(self, wish: Wish) -> reports.ReservationReport:
+        """Keep addresses back."""
+        return self._reservation_reports([self._reserving.reserve(wish)])[0]
+
+    def release(self, wish: Wish) -> list[reports.ReservationReport]:
+        """Give up what was kept back."""
+        return self._reservation_reports(self._reserving.release(wish))
+
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""
         return self._inspection.check()
@@ -144,7 +156,7 @@ class Agent:
         return self._inspection.repair(self._reconciler, self._collector)
 
     def look(self) -> Sequence[str]:
-        """Look at Docker once: take over names, and free what is due."""
+        """Look at Docker once: take over names, free what is due; say who has not the address reserved for it."""
         records = read_all(self._store)
         try:
             version = self._docker.version()
@@ -157,7 +169,11 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return ()
+        return list(strays(read_all(self._store)))
+
+    def _reservation_reports(self, found: Sequence[ReservationRecord]) -> list[reports.ReservationReport]:
+        records = read_all(self._store)
+        return [reports.reservation_report(one, records) for one in found]
 
     def _follow(self) -> Sequence[str]:
         """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""

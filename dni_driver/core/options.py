@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import msgspec
 
 from dni_driver.core.errors import Refused
+from dni_driver.core.names import check_overlay_name
 
 MTU_KEYS = ("mtu", "com.docker.network.driver.mtu")
 SMALLEST_MTU = 552
 """The bound DC/OS set for its overlay MTU; below 1280 IPv6 does not work."""
 LARGEST_MTU = 65535
 
-_ALLOWED = ("mtu", "masquerade", "isolated")
+_ALLOWED = ("mtu", "masquerade", "isolated", "overlay")
 _DOCKERS_OWN = ("com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms")
 """Read by dockerd itself (28.0 and later) for every driver."""
 
@@ -27,13 +28,15 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `mtu` in bytes, None for the underlay's less the encapsulation; `masquerade`: hide container addresses
     from what is outside every overlay; `isolated`: let nobody in but the overlay itself, this host and the
-    other agents; `internal`: nobody out either.
+    other agents; `internal`: nobody out either; `overlay`: which one, for `--ipam-driver null` alone (with
+    dni's own IPAM driver `--ipam-opt` says that).
     """
 
     mtu: int | None = None
     masquerade: bool = True
     isolated: bool = True
     internal: bool = False
+    overlay: str | None = None
 
 
 def parse_options(given: Mapping[str, str], *, internal: bool = False) -> NetworkOptions:
@@ -46,6 +49,7 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
         masquerade=_truth(given, "masquerade"),
         isolated=_truth(given, "isolated"),
         internal=internal,
+        overlay=check_overlay_name(given["overlay"]) if "overlay" in given else None,
     )
 
 

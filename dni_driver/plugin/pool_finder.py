@@ -11,7 +11,7 @@ import structlog
 
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import DeadlineExceeded, DniError, Refused, Unavailable
-from dni_driver.core.overlays import AgentSubnet, Network, Overlay
+from dni_driver.core.overlays import AgentSubnet, Family, Network, Overlay
 from dni_driver.core.records import docker_halves
 from dni_driver.core.selection import Choice, OverlayDefined, PlainChosen, PoolRequest, choose_pool
 from dni_driver.store import Store, overlays
@@ -41,6 +41,46 @@ class Cluster(Protocol):
         """Remove an overlay that nothing uses."""
 
 
+class Patience:
+    """Waits for what the agent has still to record, for AGENT_SECONDS from the beginning of a call; then gives up."""
+
+    def __init__(self, store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Begin to wait."""
+        self._store = store
+        self._sleep = sleep
+        self._ends = time.monotonic() + within(AGENT_SECONDS)
+
+    def overlays(self, meant: str) -> list[Overlay]:
+        """Answer the overlays, as soon as there is one; raise Unavailable."""
+        while True:
+            with self._store.read() as tx:
+                known = overlays.every(tx)
+            if known:
+                return known
+            self._wait(meant)
+
+    def halves(self, overlay: str, family: Family) -> list[Network]:
+        """Answer the Docker halves of an overlay, as soon as this host has one; raise Unavailable."""
+        while True:
+            with self._store.read() as tx:
+                halves = docker_halves(overlays.agent_subnets(tx, overlay), overlay, family)
+            if halves:
+                return halves
+            self._wait(overlay)
+
+    def _wait(self, overlay: str) -> None:
+        try:
+            within(_POLL_SECONDS)
+        except DeadlineExceeded:
+            self._ends = 0.0
+        if time.monotonic() >= self._ends:
+            raise Unavailable(
+                f"this host has no agent subnet of overlay {overlay!r} yet: `dni status` shows what the agent "
+                f"is waiting for; is `dni up` running?"
+            )
+        self._sleep(_POLL_SECONDS)
+
+
 class PoolFinder:
     """Looks in the store, and asks the agent for what is not there yet."""
 
@@ -61,22 +101,16 @@ class PoolFinder:
 
     def find(self, wanted: PoolRequest) -> Choice:
         """Find what is meant, waiting for the agent where this host's part of an overlay is still to come."""
-        ends = time.monotonic() + within(AGENT_SECONDS)
-        while not (known := self._known()):
-            self._wait(ends, self._default_overlay)
+        patience = Patience(self._store, self._sleep)
+        known = patience.overlays(self._default_overlay)
         choice = choose_pool(wanted, known, self._held(), self._default_overlay)
         if isinstance(choice, PlainChosen):
             return choice
-        _check_family(choice.overlay, wanted)
+        check_family(choice.overlay, wanted.family)
         if isinstance(choice, OverlayDefined):
             self._define(choice.overlay)
-        while not docker_halves(self._held(), choice.overlay.name, wanted.family):
-            self._wait(ends, choice.overlay.name)
+        patience.halves(choice.overlay.name, wanted.family)
         return choice
-
-    def _known(self) -> list[Overlay]:
-        with self._store.read() as tx:
-            return overlays.every(tx)
 
     def _held(self) -> list[AgentSubnet]:
         with self._store.read() as tx:
@@ -88,26 +122,9 @@ class PoolFinder:
             self.check_routes(subnet)
         self._cluster.define(overlay)
 
-    def _wait(self, ends: float, overlay: str) -> None:
-        try:
-            within(_POLL_SECONDS)
-        except DeadlineExceeded:
-            ends = 0.0
-        if time.monotonic() >= ends:
-            raise Unavailable(
-                f"this host has no agent subnet of overlay {overlay!r} yet: `dni status` shows what the agent "
-                f"is waiting for; is `dni up` running?"
-            )
-        self._sleep(_POLL_SECONDS)
-
     def check_routes(self, half: Network) -> None:
-        """Refuse a pool that overlaps an on-link route: dockerd would ask again and again, for ever."""
-        found = self._routes.overlapping_routes(half)
-        if found:
-            raise Refused(
-                f"subnet {half} overlaps what this host already reaches directly ({', '.join(found)}): "
-                f"take that away, or use another overlay (--subnet … --ipam-opt overlay=NAME)"
-            )
+        """Refuse a pool that overlaps an on-link route."""
+        check_routes(self._routes, half)
 
     def take_back(self, overlay: str) -> None:
         """Remove an overlay that was defined for a network whose creation failed."""
@@ -117,10 +134,21 @@ class PoolFinder:
             log.warning("overlay of a failed creation stays", overlay=overlay, error=str(error))
 
 
-def _check_family(overlay: Overlay, wanted: PoolRequest) -> None:
-    if overlay.space(wanted.family) is None:
+def check_routes(routes: Routes, half: Network) -> None:
+    """Refuse a pool that overlaps an on-link route: dockerd would ask for another again and again, for ever."""
+    found = routes.overlapping_routes(half)
+    if found:
         raise Refused(
-            f"overlay {overlay.name!r} has no IPv{wanted.family} subnet: "
-            f"{'leave --ipv6 out' if wanted.family == 6 else 'choose another'}, or define an overlay that has "  # noqa: PLR2004
+            f"subnet {half} overlaps what this host already reaches directly ({', '.join(found)}): "
+            f"take that away, or use another overlay (--subnet … --ipam-opt overlay=NAME)"
+        )
+
+
+def check_family(overlay: Overlay, family: Family) -> None:
+    """Refuse a family that an overlay does not speak."""
+    if overlay.space(family) is None:
+        raise Refused(
+            f"overlay {overlay.name!r} has no IPv{family} subnet: "
+            f"{'leave --ipv6 out' if family == 6 else 'choose another'}, or define an overlay that has "  # noqa: PLR2004
             f"one (`dni overlay create --help`)"
         )

@@ -39,9 +39,11 @@ from dni_driver.core.reports import (
     NetworkReport,
     OverlayReport,
     Repair,
+    ReservationReport,
     Status,
     UsageReport,
 )
+from dni_driver.core.reservations import Wish
 from tests.scratch import fast_directory
 
 FINDING = Finding(about="d-dcos", problem="is missing", mend="dni repair")
@@ -69,6 +71,9 @@ WEB = AddressReport(
     network="dcos",
     container="web",
     since=1700000000.5,
+)
+KEPT = ReservationReport(
+    overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
 )
 
 
@@ -111,6 +116,14 @@ class _Operations:
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
         return [WEB]
+
+    def reserve(self, wish: Wish) -> ReservationReport:
+        self._note("reserve", wish)
+        return KEPT
+
+    def release(self, wish: Wish) -> list[ReservationReport]:
+        self._note("release", wish)
+        return [KEPT]
 
     def check(self) -> list[Finding]:
         self._note("check")
