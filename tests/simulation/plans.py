@@ -47,6 +47,7 @@ _plain = st.builds(
 )
 
 _dual = (("overlay", "dual"),)
+_alone = Plan(ipam="null", options=(("overlay", "dcos"),))
 _tiny = Plan(subnets=(Subnet("10.80.0.0/16"),), ipam_options=(("overlay", "tiny"), ("prefix", "29")))
 _dev = Plan(subnets=(Subnet("10.96.0.0/16"),), ipam_options=(("overlay", "dev"), ("prefix", "28")))
 
@@ -57,6 +58,9 @@ _usual = st.sampled_from(
         Plan(options=(("mtu", "1400"), ("isolated", "false"))),
         Plan(ipam_options=_dual),
         Plan(ipam_options=_dual, subnets=(Subnet(), Subnet(family=6))),
+        _alone,
+        _alone,
+        Plan(ipam="null", options=_dual, subnets=(Subnet(), Subnet(family=6))),
         _tiny,
         _dev,
     ]
@@ -70,6 +74,8 @@ _mistakes = st.sampled_from(
         Plan(subnets=(Subnet("9.0.0.0/9"),)),
         Plan(subnets=(Subnet(), Subnet(family=6))),
         Plan(driver="bridge"),
+        Plan(ipam="null"),
+        Plan(ipam="null", options=(("overlay", "nobody"),)),
     ]
 )
 
