@@ -234,11 +234,14 @@ def address_reserve(named: _Named, /, *, quiet: bool, as_json: bool, **wish: str
 @click.option("--for", "container", metavar="NAME", help="What is reserved for this container.")
 @as_json
 @click.pass_obj
-def address_release(named: _Named, /, *, as_json: bool, **wish: str | None) -> None:
+def address_release(
+    named: _Named, overlay: str, addresses: str | None, container: str | None, *, as_json: bool
+) -> None:
     """Give up what was reserved, written as it was then.
 
     A container that has the address keeps it until it stops.
     """
+    wish = {"overlay": overlay, "addresses": addresses, "container": container}
     query = urlencode({key: value for key, value in wish.items() if value is not None})
     given_up = named.console().delete(f"/v1/reservations?{query}")
     _show(given_up, list[ReservationReport], views.given_up, as_json=as_json)

@@ -56,17 +56,19 @@ def read_wish(
 def read_span(text: str) -> Span:
     """Read `9.0.0.140`, `9.0.0.200-9.0.0.220` or `9.0.0.192/28`; raise Refused."""
     try:
+        if "%" in text:
+            raise ValueError("an address has no zone here")  # noqa: TRY301 - said as the others are
         if "/" in text:
             subnet = ip_network(text)
             return Span(subnet.network_address, subnet.broadcast_address)
-        first, _, last = text.partition("-")
-        span = Span(ip_address(first.strip()), ip_address(last.strip() if last else first.strip()))
+        first, dash, last = (part.strip() for part in text.partition("-"))
+        span = Span(ip_address(first), ip_address(last if dash else first))
     except ValueError as error:
         raise Refused(
             f"{text[:80]!r} is not understood ({error}): write 9.0.0.140, 9.0.0.200-9.0.0.220 or 9.0.0.192/28"
         ) from None
     if span.last not in span:
-        raise Refused(f"range {text[:80]!r} ends before it begins: write it like 9.0.0.200-9.0.0.220")
+        raise Refused(f"{text[:80]!r} does not go from an address to a later one: write 9.0.0.200-9.0.0.220")
     return span
 
 
@@ -178,9 +180,10 @@ def strays(records: Records) -> Iterator[str]:
 
 def _stray(one: ReservationRecord, record: AddressRecord, network: NetworkRecord) -> Iterator[str]:
     if record.container == one.container and record.address != one.first:
+        by_name = "" if network.without_ipam else "Docker Engine 29 gives it at the next start, before that "
         yield (
-            f"container {one.container} has {record.address}, not {one.first}, which is reserved for it: Docker "
-            f"Engine before 29 tells dni no names, so start it with `{start_words(one.first, network)}`"
+            f"container {one.container} has {record.address}, not {one.first}, which is reserved for it: {by_name}"
+            f"start it with `{start_words(one.first, network)}`"
         )
     if record.container != one.container and record.address == one.first:
         yield f"container {record.container} has {one.first}, which is reserved for container {one.container}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.errors import Refused
+from dni_driver.core.errors import BadName, Refused
 from dni_driver.core.options import LARGEST_MTU, MTU_KEYS, SMALLEST_MTU, NetworkOptions, parse_options
 from tests.unit.refusals import refusal
 
@@ -57,8 +57,15 @@ def test_anything_else_is_refused_with_key_and_value(key: str, text: str) -> Non
 
 
 def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(Refused, match="option 'parent' is not known to dni: use mtu, masquerade, isolated"):
+    known = "use mtu, masquerade, isolated, overlay"
+    with pytest.raises(Refused, match=f"option 'parent' is not known to dni: {known}"):
         parse_options({"parent": "eth0"})
+
+
+def test_an_overlay_is_named_by_its_name_or_refused() -> None:
+    assert parse_options({"overlay": "dev"}).overlay == "dev"
+    with pytest.raises(BadName, match="overlay name 'Dev' is not of the form"):
+        parse_options({"overlay": "Dev"})
 
 
 def test_options_that_dockerd_reads_itself_are_left_to_it() -> None:
