@@ -14,6 +14,7 @@ from dni_driver import __version__
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
@@ -24,7 +25,7 @@ from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.records import ReservationRecord
 from dni_driver.core.reservations import Wish, strays
 from dni_driver.registry import Registry
@@ -33,11 +34,13 @@ from dni_driver.store.records import read_all
 
 JOINING = Pace(every=60.0)
 KERNEL = Pace(every=5.0)
-DOCKER = Pace(every=30.0, settle=0.2, rest=4.0)
-"""A look costs dockerd a list of all containers: it has four fifths of the time for itself."""
+DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
+"""A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
 
 _STOP_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+"""How long somebody who asks for addresses waits for the names that Docker has for them."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +139,8 @@ class Agent:
         self._joining_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
-        """Answer who has which address."""
+        """Answer who has which address, as Docker has it now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
 
     def reserve(self, wish: Wish) -> reports.ReservationReport:
@@ -146,6 +150,11 @@ class Agent:
     def release(self, wish: Wish) -> list[reports.ReservationReport]:
         """Give up what was kept back."""
         return self._reservation_reports(self._reserving.release(wish))
+
+    def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
+        """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""
+        change_limits(self._store, self._reconciler, address, limits)
+        return reports.address_report(read_all(self._store), address)
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""

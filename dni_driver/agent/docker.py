@@ -22,10 +22,9 @@ from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, is_dni
 
 ANSWER_SECONDS = 10
-_EVENTS = {
-    "type": ["network", "container", "daemon"],
-    "event": ["create", "destroy", "connect", "disconnect", "start", "die", "rename", "reload"],
-}
+_EVENTS = {"type": ["network", "daemon"], "event": ["create", "destroy", "connect", "disconnect", "reload"]}
+"""A container that starts or stops connects to a network or disconnects."""
+_PLUGGED = frozenset({"connect", "disconnect"})
 _BUILT_IN_IPAM = frozenset({"", "default", "null"})
 
 
@@ -37,6 +36,7 @@ class DockerDaemon:
         self._socket = path
         self._lock = threading.Lock()
         self._client: Any = None
+        self._foreign: frozenset[str] = frozenset()
         self._stream: Any = None
 
     def version(self) -> str:
@@ -51,12 +51,17 @@ class DockerDaemon:
         """
         with self._asking() as client:
             listed = convert(client.networks(), list[Network])
-            networks = list(_inspected(client, (one.id for one in listed if _concerns_dni(one, records))))
+            ours = [one.id for one in listed if _concerns_dni(one, records)]
+            self._foreign = frozenset(one.id for one in listed).difference(ours)
+            networks = list(_inspected(client, ours))
             containers = convert(client.containers(), list[Container]) if networks else []
         return DockerView(networks=tuple(to_view(network, containers) for network in networks))
 
     def events(self) -> Iterator[DockerEvent]:
-        """Answer the events of networks, containers and the daemon, until dockerd ends; raise Unavailable."""
+        """Answer the events of networks and the daemon, until dockerd ends; raise Unavailable.
+
+        Who comes and goes on a network that the last view left out is left out too.
+        """
         with self._explained():
             self._probe()
             client = self._connect()
@@ -79,7 +84,9 @@ class DockerDaemon:
         with self._explained():
             try:
                 for event in stream:
-                    yield DockerEvent(str(event.get("Type")), str(event.get("Action")))
+                    action, subject = str(event.get("Action")), (event.get("Actor") or {}).get("ID")
+                    if action not in _PLUGGED or subject not in self._foreign:
+                        yield DockerEvent(str(event.get("Type")), action)
             finally:
                 client.close()
 

@@ -19,8 +19,8 @@ from dni_driver.agent.occupancy import check_vacant
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Overlay
 from dni_driver.registry import Registry
-from dni_driver.registry.interface import agree, describe, share_spaces
-from dni_driver.store import Store, overlays, pools
+from dni_driver.registry.interface import agree, describe, includes
+from dni_driver.store import Store, local_subnets, overlays, pools
 
 log = structlog.get_logger(__name__)
 
@@ -93,15 +93,23 @@ class Joining:
         return problems.texts
 
     def define(self, overlay: Overlay) -> None:
-        """Define an overlay in the whole cluster, and take part in it."""
+        """Define an overlay in the whole cluster, and take part in it.
+
+        One that is on trial gets the family it lacks: dockerd asks for IPv4 first, then for IPv6. It stays on trial.
+        """
         with self._lock:
             with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
-            self._registry.define(overlay)
+                widened = pools.on_trial(tx, overlay.name) and overlay not in overlays.every(tx)
+            if widened:
+                self._registry.widen(overlay)
+            else:
+                self._registry.define(overlay)
             self._identity.record()
             self._take_part(overlay)
-            with self._store.write() as tx:
-                pools.settle(tx, overlay.name)
+            if not widened:
+                with self._store.write() as tx:
+                    pools.settle(tx, overlay.name)
 
     def remove(self, name: str) -> None:
         """Remove an overlay that nothing uses; raise NotFound, or InUse naming what uses it.
@@ -141,7 +149,7 @@ class Joining:
         for overlay in known:
             mine = [one for one in held if one.overlay == overlay.name]
             with problems.of(f"overlay {overlay.name!r}"):
-                if overlay.name not in registered or not share_spaces(registered[overlay.name], overlay):
+                if overlay.name not in registered or not includes(registered[overlay.name], overlay):
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
@@ -183,6 +191,8 @@ class Joining:
             return
         with self._store.write() as tx:
             pools.check_apart(tx, overlay)
+            for subnet in overlay.subnets():
+                local_subnets.make_way(tx, subnet)
             overlays.put(tx, overlay)
             for one in held:
                 overlays.add_agent_subnet(tx, one)

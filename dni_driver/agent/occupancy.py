@@ -30,8 +30,5 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
             f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "
             f"{one})"
         )
-    if any(
-        pool.overlay == overlay and pool.uses and abs(now - pool.since) < pools.CREATION_SECONDS
-        for pool in pools.every(tx)
-    ):
+    if any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx)):
         raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")

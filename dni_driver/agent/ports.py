@@ -39,7 +39,7 @@ class Kernel(Protocol):
 
 
 class DockerEvent(msgspec.Struct, frozen=True):
-    """Something that happened in dockerd: `network connect`, `container start`, `daemon reload`."""
+    """Something that happened in dockerd: `network connect`, `daemon reload`."""
 
     kind: str
     action: str
@@ -55,7 +55,7 @@ class Docker(Protocol):
         """Answer the networks that use dni, or that the records know."""
 
     def events(self) -> Iterator[DockerEvent]:
-        """Answer the events of networks, containers and the daemon, as they happen, until dockerd ends."""
+        """Answer the events of our networks and the daemon, as they happen, until dockerd ends."""
 
     def close(self) -> None:
         """End whatever waits for dockerd."""

@@ -186,7 +186,7 @@ def overlay_rm(named: _Named, name: str, *, as_json: bool) -> None:
 
 @dni.group()
 def address() -> None:
-    """Show addresses and who holds them; keep some back."""
+    """Show addresses and who holds them, keep some back, and limit their holders."""
 
 
 @address.command("ls")
@@ -245,6 +245,21 @@ def address_release(
     query = urlencode({key: value for key, value in wish.items() if value is not None})
     given_up = named.console().delete(f"/v1/reservations?{query}")
     _show(given_up, list[ReservationReport], views.given_up, as_json=as_json)
+
+
+@address.command("limit")
+@click.argument("address")
+@click.option("--egress", metavar="RATE", help="What the container may send in a second, such as 10mbit, or none.")
+@click.option("--ingress", metavar="RATE", help="What it may be sent.")
+@as_json
+@click.pass_obj
+def address_limit(named: _Named, /, address: str, *, as_json: bool, **limits: str | None) -> None:
+    """Limit the container that has ADDRESS, until it leaves its network.
+
+    It goes on running. When it is started again, it has the limits of its own options once more.
+    """
+    wanted = {"address": address, **{key: rate for key, rate in limits.items() if rate is not None}}
+    _show(named.console().post("/v1/limits", wanted), AddressReport, views.limited, as_json=as_json)
 
 
 @dni.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from dni_driver.console.operations import Operations
+from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import (
     DniError,
@@ -25,7 +26,7 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Network, Overlay, define
+from dni_driver.core.overlays import Address, Network, Overlay, define
 from dni_driver.core.reservations import Wish, read_wish
 
 log = structlog.get_logger(__name__)
@@ -83,6 +84,31 @@ class NewReservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return read_wish(self.overlay, self.addresses, self.container, self.family)
 
 
+class NewLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/limits: rates as `10mbit` or `none`; what is left out stays as it is."""
+
+    address: str
+    egress: str | None = None
+    ingress: str | None = None
+
+    def of(self) -> Address:
+        """Answer the address that is meant; raise Refused."""
+        try:
+            return ip_address(self.address)
+        except ValueError:
+            raise Refused(
+                f"{self.address[:60]!r} is not an IP address: `dni address ls` shows those in use"
+            ) from None
+
+    def limits(self) -> dict[str, int]:
+        """Answer the limits in bits a second; raise Refused."""
+        given = {"egress": self.egress, "ingress": self.ingress}
+        limits = {key: parse_rate(key, text) for key, text in given.items() if text is not None}
+        if not limits:
+            raise Refused("nothing is to be changed: give a rate for egress, for ingress, or for both")
+        return limits
+
+
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of an order that needs no words."""
 
@@ -123,6 +149,10 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
         query = _query("overlay", "addresses", "container")
         return operations.release(read_wish(query.get("overlay", ""), query.get("addresses"), query.get("container")))
 
+    def limit() -> Any:
+        body = _body(NewLimits)
+        return operations.limit(body.of(), body.limits())
+
     def check() -> Any:
         _body(Nothing)
         return Findings(operations.check())
@@ -139,6 +169,7 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
         ("/v1/addresses", "GET", _view(addresses)),
         ("/v1/reservations", "POST", _view(reserve, HTTPStatus.CREATED)),
         ("/v1/reservations", "DELETE", _view(release)),
+        ("/v1/limits", "POST", _view(limit)),
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
     ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
 from dni_driver.core.reservations import Wish
 
@@ -34,6 +34,12 @@ class Operations(Protocol):
 
     def release(self, wish: Wish) -> list[ReservationReport]:
         """Give up what was kept back, and answer it; raise NotFound where nothing is."""
+
+    def limit(self, address: Address, limits: dict[str, int]) -> AddressReport:
+        """Change the limits of the container that has an address, or raise NotFound.
+
+        `limits` are bits a second, 0 for none, under `egress`, `ingress` or both.
+        """
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""

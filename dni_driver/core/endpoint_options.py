@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.errors import Refused
 from dni_driver.core.overlays import Address
 
@@ -18,19 +19,22 @@ PREFIX = "dni."
 T = TypeVar("T", IPv4Address, IPv6Address)
 
 _DOCKERS_OWN = "com.docker.network."
-_ALLOWED = ("spoof", "address", "address6")
+_ALLOWED = ("spoof", "egress", "ingress", "address", "address6")
 _SPOOF = {"allow": True, "deny": False}
 
 
 class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The options of one endpoint; None where its network's hold.
 
-    `spoof`: let it send under addresses that are not its own; `address`, `address6`: have these and no others.
+    `spoof`: let it send under addresses that are not its own. `address`, `address6`: have these and no others.
+    `egress`, `ingress`: the bits a second that it may send and be sent, 0 for as many as it likes.
     """
 
     spoof: bool | None = None
     address: IPv4Address | None = None
     address6: IPv6Address | None = None
+    egress: int | None = None
+    ingress: int | None = None
 
     def asked(self) -> list[Address]:
         """Answer the addresses that are asked for, IPv4 first."""
@@ -51,6 +55,8 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
         spoof=parse_spoof(asked["spoof"]) if "spoof" in asked else None,
         address=_address(asked, "address", IPv4Address),
         address6=_address(asked, "address6", IPv6Address),
+        egress=parse_rate("egress", asked["egress"]) if "egress" in asked else None,
+        ingress=parse_rate("ingress", asked["ingress"]) if "ingress" in asked else None,
     )
 
 

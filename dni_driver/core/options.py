@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.errors import Refused
 from dni_driver.core.names import check_overlay_name
 
@@ -15,7 +16,7 @@ SMALLEST_MTU = 552
 """The bound DC/OS set for its overlay MTU; below 1280 IPv6 does not work."""
 LARGEST_MTU = 65535
 
-_ALLOWED = ("mtu", "masquerade", "isolated", "overlay")
+_ALLOWED = ("mtu", "masquerade", "isolated", "egress", "ingress", "overlay")
 _DOCKERS_OWN = ("com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms")
 """Read by dockerd itself (28.0 and later) for every driver."""
 
@@ -28,8 +29,9 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `mtu` in bytes, None for the underlay's less the encapsulation; `masquerade`: hide container addresses
     from what is outside every overlay; `isolated`: let nobody in but the overlay itself, this host and the
-    other agents; `internal`: nobody out either; `overlay`: which one, for `--ipam-driver null` alone (with
-    dni's own IPAM driver `--ipam-opt` says that).
+    other agents; `internal`: nobody out either. `egress`, `ingress`: the bits a second that each container may send
+    and be sent where it has no limit of its own; None or 0 for as many as it likes. `overlay`: which one, for
+    `--ipam-driver null` alone (with dni's own IPAM driver `--ipam-opt` says that).
     """
 
     mtu: int | None = None
@@ -37,6 +39,8 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     isolated: bool = True
     internal: bool = False
     overlay: str | None = None
+    egress: int | None = None
+    ingress: int | None = None
 
 
 def parse_options(given: Mapping[str, str], *, internal: bool = False) -> NetworkOptions:
@@ -50,6 +54,8 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
         isolated=_truth(given, "isolated"),
         internal=internal,
         overlay=check_overlay_name(given["overlay"]) if "overlay" in given else None,
+        egress=parse_rate("egress", given["egress"]) if "egress" in given else None,
+        ingress=parse_rate("ingress", given["ingress"]) if "ingress" in given else None,
     )
 
 

@@ -8,6 +8,8 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
+from dni_driver.core.bandwidth import Limits, effective
+from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
 from dni_driver.core.records import (
@@ -32,7 +34,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     `host` is the end on `bridge`; `container` the name of the other end until libnetwork moves it into
     `sandbox` (a path) and renames it to `ifname`, where both are known. The rest is what the container's end
-    carries inside, for a link that has to be made anew.
+    carries inside, for a link that has to be made anew, and the limits it is held to.
     """
 
     endpoint: str
@@ -43,12 +45,16 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     mac: str
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     gateways: tuple[str, ...]
+    limits: Limits = Limits()
     sandbox: str | None = None
     ifname: str | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may talk to an overlay's containers on this host, and whether they leave under this host's name."""
+    """Who may talk to an overlay's containers on this host, and whether they leave under this host's name.
+
+    `local` are subnets that its containers have on this host alone, and always leave under this host's name from.
+    """
 
     overlay: str
     bridges: tuple[str, ...]
@@ -56,6 +62,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     masquerade: bool
     isolated: bool
     internal: bool
+    local: tuple[IPv4Network, ...] = ()
+
+    def families(self) -> set[int]:
+        """Answer which families its containers speak (4, 6)."""
+        return {subnet.version for subnet in (*self.subnets, *self.local)}
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +89,7 @@ def wanted(records: Records) -> Wanted:
             for endpoint in records.endpoints
             if endpoint.sandbox is not None and endpoint.network in networks
         ),
-        policies=tuple(_policy(network, overlays) for network in records.networks),
+        policies=tuple(_policy(network, overlays, records.local_subnets) for network in records.networks),
         overlay_subnets=tuple(_all_subnets(records.overlays)),
     )
 
@@ -104,8 +115,17 @@ def link_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[N
         mac=endpoint.mac,
         addresses=tuple(endpoint.interfaces()),
         gateways=tuple(str(gateway) for gateway in gateways_of(endpoint, network, halves)),
+        limits=limits_of(endpoint, network),
         sandbox=endpoint.sandbox,
         ifname=endpoint.ifname,
+    )
+
+
+def limits_of(endpoint: EndpointRecord, network: NetworkRecord) -> Limits:
+    """Answer the limits that hold for an endpoint: its own, and its network's where it has none."""
+    return Limits(
+        egress=effective(endpoint.options.egress, network.options.egress),
+        ingress=effective(endpoint.options.ingress, network.options.ingress),
     )
 
 
@@ -121,7 +141,7 @@ def _speaks(network: NetworkRecord, version: int) -> bool:
     return any(gateway.version == version for gateway in network.gateways())
 
 
-def _policy(network: NetworkRecord, overlays: dict[str, Overlay]) -> Policy:
+def _policy(network: NetworkRecord, overlays: dict[str, Overlay], local_subnets: Iterable[LocalSubnet]) -> Policy:
     overlay = overlays.get(network.overlay)
     return Policy(
         overlay=network.overlay,
@@ -130,6 +150,7 @@ def _policy(network: NetworkRecord, overlays: dict[str, Overlay]) -> Policy:
         masquerade=network.options.masquerade,
         isolated=network.options.isolated,
         internal=network.options.internal,
+        local=tuple(one.subnet for one in local_subnets if one.overlay == network.overlay and network.gateway),
     )
 
 

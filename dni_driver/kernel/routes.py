@@ -21,6 +21,8 @@ from dni_driver.kernel.snapshot import find, names
 _MAIN = 254
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _STUB = "127.0.0.53"
+_NARROWEST_DEFAULT = {socket.AF_INET: 8, socket.AF_INET6: 16}
+"""Bits; a VPN that takes all traffic has two routes of one bit each."""
 _NOT_AN_UPLINK = ("lo", "d-", "m-", "docker", "br-", "vtep1024", "veth", "dni")
 
 
@@ -59,6 +61,21 @@ def _on_link_route(message: Message) -> tuple[Network, int] | None:
 
 def _is_ordinary(message: Message) -> bool:
     return bool(message["type"] == rt_type["unicast"] and message.get("table") == _MAIN)
+
+
+def leads_into(network: Network) -> bool:
+    """Tell whether a route leads into a network, in whichever table; one to half the world counts as default."""
+    with conversation() as kernel:
+        routed: list[Network] = dump(kernel.route, _routed, family=addresses.FAMILIES[network.version])
+    return any(other.overlaps(network) for other in routed if other.version == network.version)
+
+
+def _routed(message: Message) -> Network | None:
+    """Read where a route leads to; None for addresses of this host and for the wide world."""
+    if message["type"] != rt_type["unicast"] or message["dst_len"] < _NARROWEST_DEFAULT[message["family"]]:
+        return None
+    found: Network = ip_network((message.get("dst"), message["dst_len"]))
+    return found
 
 
 def _name_servers(paths: Sequence[Path]) -> list[Address]:

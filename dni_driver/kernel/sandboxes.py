@@ -19,7 +19,7 @@ from pyroute2.netlink.rtnl import rt_proto
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import addresses, links, namespaces, snapshot, sysctl
+from dni_driver.kernel import addresses, links, namespaces, shaping, snapshot, sysctl
 from dni_driver.kernel.conversation import conversation
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.snapshot import Snapshot, find
@@ -60,6 +60,8 @@ def _renew(link: Link, ledger: Ledger) -> None:
             return
         name = _free_name(link, namespaces.inside(sandbox, snapshot.names))
         links.renew(link, name, sandbox, partial(_furnish, sandbox, link, name))
+        if link.limits:
+            shaping.apply(link)
         ledger.did(f"made link {link.host} anew, as {name} in sandbox {link.sandbox}")
 
 

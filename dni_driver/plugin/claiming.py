@@ -34,7 +34,7 @@ def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
     """Answer the Docker halves of a pool's overlay on this agent; of a plain pool its subnet."""
     if pool.overlay is None:
         return [pool.subnet] if pool.subnet is not None else []
-    return docker_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
+    return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
 
 
 def _hold_own(tx: Transaction, pool: PoolRecord, own: Address, now: float) -> None:

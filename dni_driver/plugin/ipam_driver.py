@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from dni_driver.core.allocation import check_explicit
 from dni_driver.core.errors import DniError, MalformedRequest, Refused
-from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
-from dni_driver.core.records import AddressState, PoolRecord, docker_halves, with_mask
+from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
+from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves, with_mask
 from dni_driver.core.selection import (
     OverlayDefined,
     PlainChosen,
@@ -42,7 +42,7 @@ class IpamDriver:
         self._store = store
         self._clock = clock
         self._default_overlay = default_overlay
-        self._finder = PoolFinder(store, routes, cluster, default_overlay, sleep)
+        self._finder = PoolFinder(store, routes, cluster, default_overlay, clock, sleep)
 
     def get_capabilities(self) -> wire.IpamCapabilities:
         """Answer that neither MACs nor replays are wanted: the store remembers (docs/decisions/0004)."""
@@ -156,10 +156,10 @@ def _vacant_half(tx: Transaction, overlay: Overlay, wanted: PoolRequest) -> Netw
     if other is not None:
         raise networks.taken(other)
     overlays.find(tx, overlay.name)
-    return _primary_half(overlay, wanted, overlays.agent_subnets(tx, overlay.name))
+    return _primary_half(overlay, wanted, overlays.held(tx, overlay.name))
 
 
-def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSubnet]) -> Network:
+def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[Held]) -> Network:
     """Answer the half named or ranged over, else the first leased."""
     halves = docker_halves(held, overlay.name, wanted.family)
     check_range(wanted.ip_range, overlay.name, halves)
@@ -202,8 +202,9 @@ def _forget_plain(tx: Transaction, pool: str) -> None:
 
 
 def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
-    """Clear a pool that nobody uses; answer its overlay where that goes with it."""
-    pool = next((pool for pool in pools.every(tx) if pool.id == pool_id), None)
+    """Clear a pool that nobody uses; answer its overlay where that goes with it, and with its other pool."""
+    known = pools.every(tx)
+    pool = next((pool for pool in known if pool.id == pool_id), None)
     if pool is None:
         return None
     if pool.overlay is None:
@@ -211,4 +212,5 @@ def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
         return None
     if networks.of_overlay(tx, pool.overlay) is None:
         addresses.free_pool(tx, pool_id, now)
-    return pool.overlay if pool.trial else None
+    used = any(other.overlay == pool.overlay and other.uses for other in known)
+    return pool.overlay if pool.trial and not used else None

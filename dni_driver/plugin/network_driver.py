@@ -18,7 +18,7 @@ import structlog
 
 from dni_driver.core.endpoint_options import parse_endpoint_options
 from dni_driver.core.errors import DniError, Unavailable
-from dni_driver.core.mtu import overlay_mtu
+from dni_driver.core.mtu import check_mtu, overlay_mtu
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, Network, Overlay, family_of
 from dni_driver.core.records import NetworkRecord, docker_halves, pool_id
@@ -54,6 +54,9 @@ class Plumbing(Protocol):
 
     def overlapping_routes(self, network: Network) -> list[str]:
         """Name the on-link routes and name servers inside a subnet."""
+
+    def ipv6_fault(self) -> str | None:
+        """Say why this host speaks no IPv6; None where it does."""
 
 
 class NetworkDriver:
@@ -101,7 +104,6 @@ class NetworkDriver:
     def create_network(self, request: wire.CreateNetworkRequest) -> wire.Response:
         """Record a network on the overlay that its pools belong to, and make its bridge."""
         options = reading.network_options(request.options)
-        reading.check_ipv6(request)
         told = reading.told_pools(request)
         if without_ipam.is_meant(told, options):
             without_ipam.await_halves(self._store, str(options.overlay), told)
@@ -169,7 +171,7 @@ class NetworkDriver:
             with self._store.write() as tx:
                 endpoint = endpoints.find(tx, request.endpoint_id)
                 network = networks.find(tx, endpoint.network)
-                halves = docker_halves(overlays.agent_subnets(tx, network.overlay), network.overlay)
+                halves = docker_halves(overlays.held(tx, network.overlay), network.overlay)
                 endpoints.joined(tx, endpoint.id, sandbox)
             link = link_of(endpoint, network, halves)
             self._attach(link)
@@ -215,20 +217,24 @@ class NetworkDriver:
     def _decide(
         self, tx: Transaction, network_id: str, options: NetworkOptions, told: Sequence[wire.IPAMData]
     ) -> NetworkRecord:
+        now, asked = self._clock(), pools.every(tx)
         if options.overlay is not None:
-            name = options.overlay
-            gateway, gateway6 = reading.by_family(without_ipam.gateways(tx, name, told))
+            overlay = overlays.find(tx, options.overlay)
+            gateway, gateway6 = reading.by_family(without_ipam.gateways(tx, overlay.name, told))
         else:
-            name = reading.overlay_meant(told, overlays.agent_subnets(tx), pools.every(tx))
+            overlay = overlays.find(tx, reading.overlay_meant(told, overlays.held(tx), asked))
+            reading.check_families(told, overlay, asked, now)
             gateway, gateway6 = reading.gateways(told)
+        mtu = options.mtu or self._mtu(tx, overlay)
+        check_mtu(mtu, speaks_ipv6=gateway6 is not None)
         return NetworkRecord(
             id=network_id,
-            overlay=name,
+            overlay=overlay.name,
             options=options,
-            mtu=options.mtu or self._mtu(tx, overlays.find(tx, name)),
+            mtu=mtu,
             gateway=gateway,
             gateway6=gateway6,
-            since=self._clock(),
+            since=now,
         )
 
     def _reserve(self, tx: Transaction, network: NetworkRecord, own: Iterable[Address]) -> None:

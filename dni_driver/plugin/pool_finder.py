@@ -11,10 +11,20 @@ import structlog
 
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import DeadlineExceeded, DniError, Refused, Unavailable
-from dni_driver.core.overlays import AgentSubnet, Family, Network, Overlay
-from dni_driver.core.records import docker_halves
-from dni_driver.core.selection import Choice, OverlayDefined, PlainChosen, PoolRequest, choose_pool
-from dni_driver.store import Store, overlays
+from dni_driver.core.overlays import Family, Network, Overlay
+from dni_driver.core.records import Held, docker_halves
+from dni_driver.core.selection import (
+    Choice,
+    Known,
+    OverlayChosen,
+    OverlayDefined,
+    PlainChosen,
+    PoolRequest,
+    choose_pool,
+    under_way,
+)
+from dni_driver.plugin.local_subnets import keep_local_subnet
+from dni_driver.store import Store, networks, overlays, pools
 
 log = structlog.get_logger(__name__)
 
@@ -24,11 +34,21 @@ AGENT_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 
 
-class Routes(Protocol):
-    """What the IPAM driver asks the kernel."""
+class Reach(Protocol):
+    """What a new network is held against: where this host's packets go already, and whether it speaks IPv6."""
 
     def overlapping_routes(self, network: Network) -> list[str]:
         """Name the on-link routes and name servers inside a subnet."""
+
+    def ipv6_fault(self) -> str | None:
+        """Say why this host speaks no IPv6, and what changes that; None where it does."""
+
+
+class Routes(Reach, Protocol):
+    """What the IPAM driver asks the kernel."""
+
+    def leads_into(self, network: Network) -> bool:
+        """Tell whether any route but the default one leads into a subnet."""
 
 
 class Cluster(Protocol):
@@ -63,7 +83,7 @@ class Patience:
         """Answer the Docker halves of an overlay, as soon as this host has one; raise Unavailable."""
         while True:
             with self._store.read() as tx:
-                halves = docker_halves(overlays.agent_subnets(tx, overlay), overlay, family)
+                halves = docker_halves(overlays.held(tx, overlay), overlay, family)
             if halves:
                 return halves
             self._wait(overlay)
@@ -90,10 +110,12 @@ class PoolFinder:
         routes: Routes,
         cluster: Cluster,
         default_overlay: str,
+        clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
         self._store = store
+        self._clock = clock
         self._routes = routes
         self._cluster = cluster
         self._default_overlay = default_overlay
@@ -102,19 +124,39 @@ class PoolFinder:
     def find(self, wanted: PoolRequest) -> Choice:
         """Find what is meant, waiting for the agent where this host's part of an overlay is still to come."""
         patience = Patience(self._store, self._sleep)
-        known = patience.overlays(self._default_overlay)
-        choice = choose_pool(wanted, known, self._held(), self._default_overlay)
+        patience.overlays(self._default_overlay)
+        choice = choose_pool(wanted, self._known(wanted))
         if isinstance(choice, PlainChosen):
             return choice
-        check_family(choice.overlay, wanted.family)
-        if isinstance(choice, OverlayDefined):
-            self._define(choice.overlay)
+        self._prepare(choice, wanted)
         patience.halves(choice.overlay.name, wanted.family)
         return choice
 
-    def _held(self) -> list[AgentSubnet]:
+    def _prepare(self, choice: OverlayChosen | OverlayDefined, wanted: PoolRequest) -> None:
+        if wanted.family == 6:  # noqa: PLR2004
+            check_ipv6(self._routes)
+        if isinstance(choice, OverlayDefined):
+            self._define(choice.overlay)
+        elif choice.overlay.space(wanted.family) is None:
+            keep_local_subnet(self._store, self._routes, choice.overlay.name)
+
+    def _known(self, wanted: PoolRequest) -> Known:
+        """Answer what there is to choose from; without a word, IPv6 is asked for where IPv4 has just been."""
         with self._store.read() as tx:
-            return overlays.agent_subnets(tx)
+            known, asked = overlays.every(tx), pools.every(tx)
+            taken = {network.overlay for network in networks.every(tx)}
+            held = overlays.held(tx)
+        meant = under_way(asked, taken, self._clock()) if wanted.family == 6 else None  # noqa: PLR2004
+        return Known(
+            overlays=known,
+            held=held,
+            default=meant or self._default_overlay,
+            on_trial={pool.overlay for pool in asked if pool.overlay is not None and pool.trial},
+        )
+
+    def _held(self) -> list[Held]:
+        with self._store.read() as tx:
+            return overlays.held(tx)
 
     def _define(self, overlay: Overlay) -> None:
         """Have a new overlay defined in the cluster, unless this host could not use it."""
@@ -134,7 +176,7 @@ class PoolFinder:
             log.warning("overlay of a failed creation stays", overlay=overlay, error=str(error))
 
 
-def check_routes(routes: Routes, half: Network) -> None:
+def check_routes(routes: Reach, half: Network) -> None:
     """Refuse a pool that overlaps an on-link route: dockerd would ask for another again and again, for ever."""
     found = routes.overlapping_routes(half)
     if found:
@@ -144,11 +186,8 @@ def check_routes(routes: Routes, half: Network) -> None:
         )
 
 
-def check_family(overlay: Overlay, family: Family) -> None:
-    """Refuse a family that an overlay does not speak."""
-    if overlay.space(family) is None:
-        raise Refused(
-            f"overlay {overlay.name!r} has no IPv{family} subnet: "
-            f"{'leave --ipv6 out' if family == 6 else 'choose another'}, or define an overlay that has "  # noqa: PLR2004
-            f"one (`dni overlay create --help`)"
-        )
+def check_ipv6(routes: Reach) -> None:
+    """Refuse IPv6 on a host that has it off."""
+    fault = routes.ipv6_fault()
+    if fault is not None:
+        raise Refused(f"this host speaks no IPv6, as {fault}; or leave --ipv6 out")

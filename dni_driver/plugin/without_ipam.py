@@ -12,12 +12,12 @@ from typing import Protocol
 from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import Refused
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import Family, family_of, gateway_of
+from dni_driver.core.overlays import Family, Overlay, family_of, gateway_of
 from dni_driver.core.records import Interface, NetworkRecord, docker_halves, pool_id, with_mask
 from dni_driver.core.wanted import Link, wanted
 from dni_driver.plugin import wire
 from dni_driver.plugin.claiming import claim, halves_of
-from dni_driver.plugin.pool_finder import Patience, Routes, check_family, check_routes
+from dni_driver.plugin.pool_finder import Patience, Reach, check_ipv6, check_routes
 from dni_driver.plugin.reading import CREATE
 from dni_driver.store import Store, Transaction, endpoints, overlays, pools
 from dni_driver.store.forget import forget_endpoint
@@ -57,7 +57,7 @@ def await_halves(store: Store, overlay: str, told: Sequence[wire.IPAMData]) -> N
     with store.read() as tx:
         known = overlays.find(tx, overlay)
     for family in _families(told):
-        check_family(known, family)
+        _check_family(known, family)
         patience.halves(overlay, family)
 
 
@@ -69,14 +69,23 @@ def gateways(tx: Transaction, overlay: str, told: Sequence[wire.IPAMData]) -> li
     return [with_mask(gateway_of(half), half) for half in firsts]
 
 
+def _check_family(overlay: Overlay, family: Family) -> None:
+    """Refuse a family that an overlay does not speak: null IPAM asks for IPv4 unless it is told not to."""
+    if overlay.space(family) is None:
+        instead = "leave --ipv6 out" if family == 6 else "add --ipv6 --ipv4=false (Docker 28 and later)"  # noqa: PLR2004
+        raise Refused(f"overlay {overlay.name!r} has no IPv{family} subnet: {instead}, or use --ipam-driver dni")
+
+
 def _families(told: Sequence[wire.IPAMData]) -> list[Family]:
     return [family_of(wire.read_network(data.pool, "pool")) for data in told]
 
 
-def take(tx: Transaction, network: NetworkRecord, routes: Routes, now: float) -> None:
+def take(tx: Transaction, network: NetworkRecord, reach: Reach, now: float) -> None:
     """Do for a new network what RequestPool does for others: keep off the host's routes, and count the pools."""
+    if network.gateway6 is not None:
+        check_ipv6(reach)
     for gateway in network.gateways():
-        check_routes(routes, gateway.network)
+        check_routes(reach, gateway.network)
         pools.use_overlay(tx, network.overlay, family_of(gateway.ip), None, now)
 
 

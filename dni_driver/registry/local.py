@@ -12,7 +12,7 @@ from pathlib import Path
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import InUse, Refused, StoreError
 from dni_driver.core.overlays import AgentSubnet, Family, Overlay, lowest_free
-from dni_driver.registry.interface import Lease, is_defined, unknown
+from dni_driver.registry.interface import Lease, check_widening, is_defined, unknown
 
 LOCK_SECONDS = 5.0
 MODE = 0o600
@@ -59,6 +59,16 @@ class LocalRegistry:
         with self._transaction() as tx:
             if not is_defined(overlay, _overlays(tx)):
                 tx.execute("INSERT INTO overlay VALUES (?, ?, ?, ?, ?, ?)", _row(overlay))
+
+    def widen(self, overlay: Overlay) -> None:
+        """Give an overlay the family that it lacks (Registry.widen)."""
+        with self._transaction() as tx:
+            check_widening(overlay, _overlays(tx))
+            _, *definition = _row(overlay)
+            tx.execute(
+                "UPDATE overlay SET subnet = ?, prefix = ?, subnet6 = ?, prefix6 = ?, backend = ? WHERE name = ?",
+                (*definition, overlay.name),
+            )
 
     def remove(self, name: str) -> None:
         """Forget an overlay and its leases (Registry.remove)."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dni_driver.core.records import Records
-from dni_driver.store import Store, addresses, endpoints, networks, overlays, pools, reservations
+from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools, reservations
 from dni_driver.store.database import Transaction
 
 
@@ -24,4 +24,5 @@ def read(tx: Transaction) -> Records:
         networks=networks.every(tx),
         endpoints=endpoints.every(tx),
         reservations=reservations.every(tx),
+        local_subnets=local_subnets.every(tx),
     )

@@ -64,7 +64,7 @@ class Endpoint:
 class Container:
     """A container: the networks it is to be on, and its endpoints while it runs.
 
-    A wish for a network holds `ip`, `mac` and driver-opts, of which the first two may be empty.
+    A wish for a network holds `ip`, `ip6` and `mac`, which may be empty, and driver-opts.
     """
 
     name: str
@@ -116,5 +116,5 @@ def overlap(one: answers.Network, other: answers.Network) -> bool:
 def endpoint_options(container: Container, wish: Mapping[str, str]) -> dict[str, Any]:
     """Write the options of a CreateEndpoint: driver-opts flat; Go writes the bytes of a MAC in base64."""
     packed = base64.b64encode(bytes.fromhex(wish["mac"].replace(":", ""))).decode()
-    driver_opts = {key: value for key, value in wish.items() if key not in ("ip", "mac")}
+    driver_opts = {key: value for key, value in wish.items() if key not in ("ip", "ip6", "mac")}
     return {**ports(container), **driver_opts, **({MAC: packed} if wish["mac"] else {})}

@@ -203,10 +203,23 @@ def test_events_are_told_as_they_happen_until_the_engine_ends(api: DockerApi, da
     events = daemon.events()
     assert next(events) == DockerEvent("network", "connect")
     assert next(events) == DockerEvent("daemon", "reload")
-    assert api.filters["type"] == ["network", "container", "daemon"]
+    assert api.filters["type"] == ["network", "daemon"]
     assert "connect" in api.filters["event"]
     api.ends.set()
     assert list(events) == []
+
+
+def test_who_comes_and_goes_on_other_networks_is_no_news(api: DockerApi, daemon: DockerDaemon) -> None:
+    api.networks = [network("bridge", BR0, "bridge", "default"), network("dcos", DCOS, "dni", "dni")]
+    daemon.view(NOTHING)
+    api.events = [
+        {"Type": "network", "Action": "connect", "Actor": {"ID": BR0}},
+        {"Type": "network", "Action": "disconnect", "Actor": {"ID": BR0}},
+        {"Type": "network", "Action": "destroy", "Actor": {"ID": BR0}},
+        {"Type": "network", "Action": "disconnect", "Actor": {"ID": DCOS}},
+    ]
+    api.ends.set()
+    assert list(daemon.events()) == [DockerEvent("network", "destroy"), DockerEvent("network", "disconnect")]
 
 
 def test_waiting_for_events_ends_when_the_agent_does(api: DockerApi, daemon: DockerDaemon) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
 
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.core.errors import InUse, NotFound, Refused, StoreError, Unavailable
+from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
 from dni_driver.core.records import AddressState
 from dni_driver.registry import Lease, Registry, open_registry
-from dni_driver.store import Store, networks, overlays, pools
+from dni_driver.store import Store, local_subnets, networks, overlays, pools
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, claim, create_network
@@ -465,3 +466,87 @@ def test_an_agent_killed_at_any_call_to_the_registry_joins_whole_the_next_time(
     assert registry.leases() == [
         Lease(agent_ip=AGENT, held=AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")))
     ]
+
+
+WIDE = define("dev", [*DEV.subnets(), ip_network("fd64::/64")])
+
+
+def try_out(store: Store, overlay: str) -> None:
+    """Record that a network is being created, for which an overlay was defined."""
+    with store.write() as tx:
+        pools.try_out(tx, pools.use_overlay(tx, overlay, 4, None, FakeClock()()).id)
+
+
+def test_an_overlay_on_trial_gets_its_second_family_and_stays_on_trial(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    try_out(store, "dev")
+    joining.define(WIDE)
+    assert registry.overlays() == known(store) == [DCOS, WIDE]
+    assert held(store)[1:] == ["dev 10.64.0.0/24", "dev fd64::/80"]
+    with store.read() as tx:
+        assert pools.on_trial(tx, "dev")
+
+
+def test_one_that_is_there_to_stay_gets_none(start: Start, store: Store, registry: Registry) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    with pytest.raises(InUse, match="'dev' exists already"):
+        joining.define(WIDE)
+    assert registry.overlays() == known(store) == [DCOS, DEV]
+
+
+def test_a_user_who_defines_what_is_on_trial_keeps_it(start: Start, store: Store) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    try_out(store, "dev")
+    joining.define(DEV)
+    with store.read() as tx:
+        assert not pools.on_trial(tx, "dev")
+
+
+def test_a_second_family_that_a_crash_kept_out_of_the_store_is_found_again(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    try_out(store, "dev")
+    registry.widen(WIDE)
+    assert start().join() == []
+    assert known(store) == [DCOS, WIDE]
+    assert held(store)[1:] == ["dev 10.64.0.0/24", "dev fd64::/80"]
+
+
+def test_an_overlay_of_the_cluster_takes_the_place_of_an_unused_local_subnet(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    six = define("six", [ip_network("fd06::/64")])
+    joining = start()
+    joining.join()
+    joining.define(six)
+    with store.write() as tx:
+        local_subnets.put(tx, LocalSubnet(overlay="six", subnet=IPv4Network("198.18.0.0/20")))
+    registry.define(define("wide", [ip_network("198.18.0.0/16")]))
+    assert start().join() == []
+    with store.read() as tx:
+        assert local_subnets.every(tx) == []
+
+
+def test_a_used_local_subnet_keeps_this_host_out_of_an_overlay_and_that_is_told(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(define("six", [ip_network("fd06::/64")]))
+    with store.write() as tx:
+        local_subnets.put(tx, LocalSubnet(overlay="six", subnet=IPv4Network("198.18.0.0/20")))
+        pools.use_overlay(tx, "six", 4, None, FakeClock()())
+    registry.define(define("wide", [ip_network("198.18.0.0/16")]))
+    (problem,) = start().join()
+    assert "overlay 'wide': subnet 198.18.0.0/16 overlaps 198.18.0.0/20, which overlay 'six' has" in problem
