@@ -27,6 +27,7 @@ from dni_driver.core.errors import (
 )
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Network, Overlay, define
+from dni_driver.core.reservations import Wish, read_wish
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,19 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if subnet is not None
         ]
         return define(self.name, given, (self.prefix, self.prefix6), self.backend)
+
+
+class NewReservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/reservations. `addresses` is one, a range or a subnet; missing: the next."""
+
+    overlay: str
+    addresses: str | None = None
+    container: str | None = None
+    family: Literal[4, 6] | None = None
+
+    def wish(self) -> Wish:
+        """Answer what is meant; raise Refused with how to write it."""
+        return read_wish(self.overlay, self.addresses, self.container, self.family)
 
 
 class NewLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +144,13 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
         query = _query("overlay", "all")
         return operations.addresses(query.get("overlay"), with_free=_is_set(query, "all"))
 
+    def reserve() -> Any:
+        return operations.reserve(_body(NewReservation).wish())
+
+    def release() -> Any:
+        query = _query("overlay", "addresses", "container")
+        return operations.release(read_wish(query.get("overlay", ""), query.get("addresses"), query.get("container")))
+
     def limit() -> Any:
         body = _body(NewLimits)
         return operations.limit(body.of(), body.limits())
@@ -148,6 +169,8 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
         ("/v1/overlays", "POST", _view(define_overlay, HTTPStatus.CREATED)),
         ("/v1/overlays/<name>", "DELETE", _view(remove_overlay)),
         ("/v1/addresses", "GET", _view(addresses)),
+        ("/v1/reservations", "POST", _view(reserve, HTTPStatus.CREATED)),
+        ("/v1/reservations", "DELETE", _view(release)),
         ("/v1/limits", "POST", _view(limit)),
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),

@@ -39,9 +39,11 @@ from dni_driver.core.reports import (
     NetworkReport,
     OverlayReport,
     Repair,
+    ReservationReport,
     Status,
     UsageReport,
 )
+from dni_driver.core.reservations import Wish, read_wish
 from tests.scratch import fast_directory
 
 FINDING = Finding(about="d-dcos", problem="is missing", mend="dni repair")
@@ -69,6 +71,9 @@ WEB = AddressReport(
     network="dcos",
     container="web",
     since=1700000000.5,
+)
+KEPT = ReservationReport(
+    overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
 )
 
 
@@ -115,6 +120,14 @@ class _Operations:
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
         return [WEB]
+
+    def reserve(self, wish: Wish) -> ReservationReport:
+        self._note("reserve", wish)
+        return KEPT
+
+    def release(self, wish: Wish) -> list[ReservationReport]:
+        self._note("release", wish)
+        return [KEPT]
 
     def limit(self, address: Address, limits: dict[str, int]) -> AddressReport:
         self._note("limit", str(address), limits)
@@ -301,6 +314,55 @@ def test_a_body_that_makes_no_limits_is_refused_in_words(
 ) -> None:
     with pytest.raises(Refused, match=text):
         console.post("/v1/limits", body)
+    assert operations.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "wish"),
+    [
+        ({"overlay": "dcos", "addresses": "9.0.0.140", "container": "web"}, read_wish("dcos", "9.0.0.140", "web")),
+        ({"overlay": "dcos", "container": "web", "family": 6}, read_wish("dcos", container="web", family=6)),
+        ({"overlay": "dcos", "addresses": "9.0.0.192/28"}, read_wish("dcos", "9.0.0.192-9.0.0.207")),
+    ],
+)
+def test_a_reservation_is_made_from_its_body(
+    console: Console, operations: _Operations, body: dict[str, Any], wish: Wish
+) -> None:
+    assert console.post("/v1/reservations", body)["first"] == "9.0.0.140"
+    assert operations.asked == [("reserve", wish)]
+
+
+@pytest.mark.parametrize(
+    ("query", "wish"),
+    [
+        ("overlay=dcos&addresses=9.0.0.192%2F28", read_wish("dcos", "9.0.0.192/28")),
+        ("overlay=dcos&container=web", read_wish("dcos", container="web")),
+    ],
+)
+def test_a_reservation_is_given_up_by_the_query(
+    console: Console, operations: _Operations, query: str, wish: Wish
+) -> None:
+    (given_up,) = console.delete(f"/v1/reservations?{query}")
+    assert given_up["container"] == "web"
+    assert operations.asked == [("release", wish)]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"overlay": "dcos"}, "nothing is named: give an address"),
+        ({"overlay": "dcos", "addresses": "web"}, "'web' is not understood"),
+        ({"overlay": "dcos", "container": "-"}, "is no container name"),
+        ({"overlay": "dcos", "container": "web", "family": 5}, "Invalid enum value 5"),
+        ({"addresses": "9.0.0.140"}, "missing required field `overlay`"),
+        ({"overlay": "dcos", "name": "web"}, "allowed: overlay, addresses, container, family"),
+    ],
+)
+def test_a_body_that_makes_no_reservation_is_refused_in_words(
+    console: Console, operations: _Operations, body: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(Refused, match=text):
+        console.post("/v1/reservations", body)
     assert operations.asked == []
 
 
