@@ -121,6 +121,11 @@ def findings(host: Host) -> list[dict[str, Any]]:
     return list(_told(host, "check")["findings"])
 
 
+def problems(host: Host) -> list[str]:
+    """Answer the problems that `dni status` tells of."""
+    return list(_told(host, "status")["problems"])
+
+
 def _told(host: Host, *words: str) -> Any:
     """Answer what a dni command shows, once the agent is there to be asked."""
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,9 +89,7 @@ def test_a_given_mtu_stands_and_is_told_where_it_no_longer_fits(underlay: Host) 
     told = "mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350"
     assert [finding["problem"] for finding in host_state.findings(host)] == [told]
     host_state.eventually(
-        lambda: any(told in problem for problem in json.loads(host.dni("status", "--json"))["problems"]),
-        10,
-        "status does not tell",
+        lambda: any(told in problem for problem in host_state.problems(host)), 10, "status does not tell"
     )
     assert _mtus(host, "d-dcos", "one") == {1450}
 

@@ -118,6 +118,9 @@ HONEST: dict[str, Callable[[Who, Who], bytes]] = {
     "claim to its address": lambda me, _: ether(me.mac, IPV6, icmp6(NOBODY6, SOLICIT, about(me.local))),
     "router solicitation": lambda me, _: ether(me.mac, IPV6, icmp6(NOBODY6, frames.SOLICIT_ROUTER)),
     "MLD report": lambda me, _: ether(me.mac, IPV6, icmp6(NOBODY6, frames.LISTENER_REPORT)),
+    "MLD report behind options": lambda me, _: ether(
+        me.mac, IPV6, icmp6(NOBODY6, frames.LISTENER_REPORT, behind_options=True)
+    ),
 }
 
 
