@@ -31,7 +31,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, _end)
     with ExitStack() as resources:
         agent = _open(settings, resources)
-        server = Server(create_app(agent), settings.api.socket)
+        server = Server(create_app(agent, settings.plugin.driver), settings.api.socket)
         resources.callback(agent.stop)
         agent.start()
         systemd.notify("READY=1")

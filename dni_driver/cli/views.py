@@ -75,10 +75,7 @@ def _overlay_row(
 def created(report: OverlayReport) -> str:
     """Show a new overlay, and the command that makes its Docker network where there is none yet."""
     shown = overlays([report])
-    if report.network:
-        return shown
-    command = f"docker network create -d dni --ipam-driver dni --ipam-opt overlay={report.name} {report.name}"
-    return f"{shown}\n\nIts Docker network on this host: {command}"
+    return f"{shown}\n\nIts Docker network on this host: {report.create}" if report.create else shown
 
 
 def removed(report: Removed) -> str:

@@ -13,6 +13,8 @@ from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Family, Overlay
 from dni_driver.core.records import HELD, AddressState, NetworkRecord, Records, pool_id
 
+_CREATE = "docker network create -d dni --ipam-driver dni --ipam-opt overlay={0} {0}"
+
 
 class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
     """A Docker network."""
@@ -29,7 +31,10 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
-    """An overlay, this agent's part of it, and how full that is."""
+    """An overlay, this agent's part of it, and how full that is.
+
+    `create` is the command that makes its Docker network here; None where there is one.
+    """
 
     name: str
     subnet: str | None
@@ -41,6 +46,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     docker_halves: list[str]
     mesos_halves: list[str]
     network: NetworkReport | None
+    create: str | None
     usage: UsageReport
 
 
@@ -117,6 +123,7 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         docker_halves=[str(one.docker_half) for one in held],
         mesos_halves=[str(one.mesos_half) for one in held],
         network=NetworkReport(id=network.id, name=network.label) if network else None,
+        create=None if network else _CREATE.format(overlay.name),
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
     )
 
