@@ -1,12 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Gives this mount namespace, a copy of a lab host's, the root file system of another Docker Engine, and holds it.
-# usage: engine-root.sh ENGINE_ROOT DIRECTORY
+# Gives this mount namespace, a copy of a lab host's, the root file system of another Docker Engine, and runs a command
+# in it; without one, holds it.
+# usage: engine-root.sh ENGINE_ROOT DIRECTORY [COMMAND...]
 set -eu
 engine=$1 directory=$2
+shift 2
 own="$directory/engine"
 
-mkdir "$own"
+mkdir -p "$own"
 mount -t tmpfs tmpfs "$own"
 mkdir "$own/upper" "$own/work" "$own/root"
 mount -t overlay overlay -o "lowerdir=$engine,upperdir=$own/upper,workdir=$own/work" "$own/root"
@@ -20,5 +22,6 @@ done
 pivot_root . mnt
 mount --make-rprivate /mnt
 umount -l /mnt
+[ $# = 0 ] || exec "$@"
 echo ready
 exec sleep infinity

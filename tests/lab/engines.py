@@ -38,7 +38,7 @@ def is_at_hand(engine: str) -> bool:
 def prepare(engine: str) -> Path:
     """Make the engine's root file system, unless it is there. Takes about a minute and the Debian archive."""
     path = _path(engine)
-    with _one_at_a_time():
+    with one_at_a_time():
         if not path.exists():
             for abandoned in CACHE.glob(".engine-*"):
                 shutil.rmtree(abandoned)
@@ -100,7 +100,8 @@ def _debootstrap(suite: str, root: Path) -> None:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
+    """Keep everybody else from changing the cache."""
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
