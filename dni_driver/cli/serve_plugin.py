@@ -37,7 +37,8 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings) -> None:
     """Answer dockerd until SIGTERM; raise Unavailable where a plugin runs already."""
     directory = settings.run.directory
-    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS)
+    driver = settings.plugin.driver
+    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS, driver)
     notify = systemd.only_notifier()
     serve(
         lambda: announced(plugin_app(settings), notify),

@@ -15,7 +15,8 @@ mount -t overlay overlay -o "lowerdir=$engine,upperdir=$own/upper,workdir=$own/w
 cd "$own/root"
 cp /etc/resolv.conf /etc/hosts etc/
 # The host's directory too, at the same path: what `docker run -v` names there is found.
-for tree in /proc /sys /dev /run /etc/docker /var/lib/docker "$directory"; do
+for tree in /proc /sys /dev /run /etc/docker /var/lib/docker /var/lib/dni "$directory"; do
+    [ -e "$tree" ] || continue
     mkdir -p ".$tree"
     mount --rbind "$tree" ".$tree"
 done
