@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Literal, TypeVar
@@ -16,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.deadline import deadline
+from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
     DniError,
     Exhausted,
@@ -120,14 +122,15 @@ class Findings(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
 
-def create_app(operations: Operations) -> Flask:
-    """Build the app around what the agent can do."""
+def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
+    """Build the app around what the agent can do; `driver` is what users call it in commands."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     for rule, method, view in _routes(operations):
         app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)
+    app.after_request(partial(_as_typed, driver))
     return app
 
 
@@ -224,6 +227,12 @@ def _subnet(key: str, text: str | None, prefix: int | None) -> Network | None:
 
 def _json(answer: Any, status: int) -> Response:
     return Response(msgspec.json.encode(answer), status=status, content_type="application/json")
+
+
+def _as_typed(driver: str, response: Response) -> Response:
+    """Have the commands in a text name the driver as users must type it."""
+    response.set_data(as_typed(response.get_data(as_text=True), driver))
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:
