@@ -30,6 +30,9 @@ DUAL = Overlay(
 )
 """An overlay that speaks both families."""
 
+SIX = Overlay(name="six", subnet6=IPv6Network("fd06::/64"), prefix6=80)
+"""An overlay that speaks IPv6 alone; the first agent's Docker half is fd06::8000:0:0/81."""
+
 
 class FakeClock:
     """Seconds since 1970 that pass, or jump, when a test says so."""
@@ -51,7 +54,8 @@ class FakeKernel:
     """Bridges and container links in memory, made to agree with what is wanted.
 
     `foreign` are subnets that other devices of the host are on. An error put into `refusals` is raised by the
-    next change, once. `crash_point` is called before each change and after it: a test may raise there.
+    next change, once. `crash_point` is called before each change and after it: a test may raise there. `no_ipv6`
+    says why the host speaks none.
     """
 
     def __init__(self) -> None:
@@ -62,6 +66,7 @@ class FakeKernel:
         self.beside: dict[str, list[str]] = {}
         self.foreign: dict[str, Network] = {}
         self.refusals: list[DniError] = []
+        self.no_ipv6: str | None = None
         self.underlay_mtu = UNDERLAY_MTU
         self.lost_underlay: KernelError | None = None
 
@@ -91,6 +96,7 @@ class FakeKernel:
             self.links.update({link.host: link for link in wanted.links if link.host in self.links})
             for host in dead:
                 self.links.pop(host, None)
+            self.links |= {link.host: link for link in wanted.links if link.host in self.links}
         return sorted(changed | dead)
 
     def underlay(self, agent: IPv4Address) -> Underlay:
@@ -109,13 +115,24 @@ class FakeKernel:
             if subnet.version == network.version and subnet.overlaps(network)
         ]
 
+    def leads_into(self, network: Network) -> bool:
+        """Tell whether a bridge or foreign device is on a subnet: there are no other routes."""
+        return bool(self.overlapping_routes(network))
+
+    def ipv6_fault(self) -> str | None:
+        """Answer what a test has said."""
+        return self.no_ipv6
+
     def observe(self, _: Wanted) -> KernelView:
         """Answer what there is, as values."""
         bridges = (
             BridgeView(name=bridge.name, up=True, mtu=bridge.mtu, addresses=bridge.addresses)
             for bridge in self.bridges.values()
         )
-        links = (LinkView(name=link.host, up=True, mtu=link.mtu, bridge=link.bridge) for link in self.links.values())
+        links = (
+            LinkView(name=link.host, up=True, mtu=link.mtu, bridge=link.bridge, limits=link.limits)
+            for link in self.links.values()
+        )
         underlay = Underlay(link="eth0", mtu=self.underlay_mtu)
         return KernelView(bridges=tuple(bridges), links=tuple(links), underlay=underlay)
 

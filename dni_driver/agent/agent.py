@@ -14,6 +14,7 @@ from dni_driver import __version__
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
@@ -22,8 +23,9 @@ from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.invariants import Finding, unknown_networks
+from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
@@ -37,6 +39,9 @@ EVENTS = Pace(every=10.0)
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
+
+_MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
+"""Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,17 +134,33 @@ class Agent:
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return this host can make a network of it."""
         self._joining.define(overlay)
+        return self._defined(overlay)
+
+    def try_overlay(self, overlay: Overlay) -> reports.OverlayReport:
+        """Define an overlay for a Docker network that is being created."""
+        self._joining.try_out(overlay)
+        return self._defined(overlay)
+
+    def _defined(self, overlay: Overlay) -> reports.OverlayReport:
+        """Report a new overlay; the firewall, which lists them all, follows at once."""
+        self._kernel_loop.wake()
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses."""
         self._joining.remove(name)
         self._joining_loop.wake()
+        self._kernel_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
         """Answer who has which address, as Docker has it now."""
         self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
+
+    def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
+        """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""
+        change_limits(self._store, self._reconciler, address, limits)
+        return reports.address_report(read_all(self._store), address)
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""
@@ -163,7 +184,11 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return ()
+        return self._lost(docker)
+
+    def _lost(self, docker: DockerView) -> list[str]:
+        """Say which networks Docker has that the store, read once more, does not know."""
+        return [f"{one.about} {one.problem}: {one.mend}" for one in unknown_networks(read_all(self._store), docker)]
 
     def _follow(self) -> Sequence[str]:
         """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""
@@ -173,7 +198,7 @@ class Agent:
         self._kernel_loop.wake()
         for event in events:
             self._docker_loop.wake()
-            if event.kind == "daemon":
+            if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._kernel_loop.wake()
         self._docker_loop.wake()
         if not self._stopping.is_set():

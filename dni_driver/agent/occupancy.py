@@ -25,8 +25,5 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
                     f"address {record.address} of overlay {overlay!r} is in use by {describe(record)}: end that "
                     f"first; if nothing has it, `dni repair` frees it"
                 )
-    if any(
-        pool.overlay == overlay and pool.uses and abs(now - pool.since) < pools.CREATION_SECONDS
-        for pool in pools.every(tx)
-    ):
+    if any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx)):
         raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")

@@ -186,7 +186,7 @@ def overlay_rm(named: _Named, name: str, *, as_json: bool) -> None:
 
 @dni.group()
 def address() -> None:
-    """Show addresses and who holds them."""
+    """Show addresses and who holds them, and limit those."""
 
 
 @address.command("ls")
@@ -201,6 +201,21 @@ def address_ls(named: _Named, *, overlay: str | None, free_too: bool, as_json: b
         query["all"] = "1"
     path = f"/v1/addresses?{urlencode(query)}" if query else "/v1/addresses"
     _show(named.console().get(path), list[AddressReport], views.addresses, as_json=as_json)
+
+
+@address.command("limit")
+@click.argument("address")
+@click.option("--egress", metavar="RATE", help="What the container may send in a second, such as 10mbit, or none.")
+@click.option("--ingress", metavar="RATE", help="What it may be sent.")
+@as_json
+@click.pass_obj
+def address_limit(named: _Named, /, address: str, *, as_json: bool, **limits: str | None) -> None:
+    """Limit the container that has ADDRESS, until it leaves its network.
+
+    It goes on running. When it is started again, it has the limits of its own options once more.
+    """
+    wanted = {"address": address, **{key: rate for key, rate in limits.items() if rate is not None}}
+    _show(named.console().post("/v1/limits", wanted), AddressReport, views.limited, as_json=as_json)
 
 
 @dni.command()
@@ -226,6 +241,21 @@ def repair(named: _Named, *, as_json: bool) -> int:
     """
     report = _show(named.console().post("/v1/repair", {}), Repair, views.repair, as_json=as_json)
     return FOUND if report.findings else 0
+
+
+@dni.command()
+@as_json
+@click.pass_obj
+def doctor(named: _Named, *, as_json: bool) -> int:
+    """Look for what keeps dni from working on this host, also where it does not run.
+
+    Changes nothing. Each finding says what is wrong, what that breaks, and the command that mends it. Exit status:
+    0 nothing is wrong, 1 warnings, 2 errors (containers on dni do not work, or will not). Ask as root: what another
+    user may not look at is listed as such.
+    """
+    from dni_driver.cli import doctor as program
+
+    return program.run(named.file, as_json=as_json)
 
 
 @dni.group()

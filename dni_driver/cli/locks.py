@@ -30,13 +30,25 @@ def take(path: Path, program: str, patience: float) -> int:
     gives_up = time.monotonic() + patience
     while not _locked(lock):
         if time.monotonic() >= gives_up:
-            holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            pid = _noted(lock)
             os.close(lock)
-            raise Unavailable(f"{program} runs here already (pid {holder}): stop that first")
+            raise Unavailable(f"{program} runs here already (pid {pid}): stop that first")
         time.sleep(_POLL_SECONDS)
     os.truncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def holder(path: Path) -> int | None:
+    """Answer the pid of who holds a lock, None where nobody does; raise PermissionError where it may not be asked."""
+    try:
+        lock = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _locked(lock) else int(_noted(lock) or 0)
+    finally:
+        os.close(lock)
 
 
 def await_end(path: Path, program: str, patience: float) -> None:
@@ -50,6 +62,11 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
     except OSError as error:
         raise Unavailable(f"cannot use {path}: {error.strerror}") from None
+
+
+def _noted(lock: int) -> str:
+    """Answer what its holder wrote into a lock: its pid."""
+    return os.pread(lock, 20, 0).decode(errors="replace").strip()
 
 
 def _locked(lock: int) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from dni_driver.cli.tables import table
 from dni_driver.core.allocation import Usage
+from dni_driver.core.bandwidth import write_rate
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Family
 from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
@@ -61,15 +62,23 @@ def _overlay_rows(report: OverlayReport) -> Iterator[tuple[object, ...]]:
         yield _overlay_row(report, report.subnet, report.prefix, 4, report.usage.v4)
     if report.subnet6:
         yield _overlay_row(report, report.subnet6, report.prefix6, 6, report.usage.v6)
+    if report.local_subnet:
+        yield _row(report, "this host's own", None, [report.local_subnet], report.usage.v4)
 
 
 def _overlay_row(
     report: OverlayReport, subnet: str, prefix: int | None, family: Family, usage: Usage | None
 ) -> tuple[object, ...]:
     halves = [half for half in report.docker_halves if (":" in half) == (family == 6)]  # noqa: PLR2004
+    return _row(report, subnet, f"/{prefix}", halves, usage)
+
+
+def _row(
+    report: OverlayReport, subnet: str, prefix: str | None, halves: Sequence[str], usage: Usage | None
+) -> tuple[object, ...]:
     counts = (usage.size, usage.used, usage.reserved, usage.free) if usage else (None, None, None, None)
     network = report.network.name if report.network else None
-    return report.name, subnet, f"/{prefix}", ", ".join(halves) or None, *counts, network
+    return report.name, subnet, prefix, ", ".join(halves) or None, *counts, network
 
 
 def created(report: OverlayReport) -> str:
@@ -77,7 +86,8 @@ def created(report: OverlayReport) -> str:
     shown = overlays([report])
     if report.network:
         return shown
-    command = f"docker network create -d dni --ipam-driver dni --ipam-opt overlay={report.name} {report.name}"
+    ipv6 = "--ipv6 " if report.subnet6 else ""
+    command = f"docker network create -d dni --ipam-driver dni {ipv6}--ipam-opt overlay={report.name} {report.name}"
     return f"{shown}\n\nIts Docker network on this host: {command}"
 
 
@@ -87,17 +97,30 @@ def removed(report: Removed) -> str:
 
 
 def addresses(reports: Sequence[AddressReport]) -> str:
-    """Show addresses and who holds them."""
+    """Show addresses and who holds them, with what limits where any of them has one."""
     if not reports:
         return "No address is in use."
-    titles = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
-    return table(titles, [_address_row(report) for report in reports])
+    titles: tuple[str, ...] = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
+    rows = [_address_row(report) for report in reports]
+    if any(report.egress or report.ingress for report in reports):
+        titles = (*titles, "EGRESS", "INGRESS")
+        rows = [(*row, *_limits(report)) for row, report in zip(rows, reports, strict=True)]
+    return table(titles, rows)
+
+
+def limited(report: AddressReport) -> str:
+    """Show an address whose limits were changed."""
+    return addresses([report])
 
 
 def _address_row(report: AddressReport) -> tuple[object, ...]:
     endpoint = report.endpoint and report.endpoint[:_SHORT_ID]
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.since))
     return report.address, report.state, report.overlay, report.container, endpoint, report.network, since
+
+
+def _limits(report: AddressReport) -> tuple[object, ...]:
+    return tuple(write_rate(limit) if limit else None for limit in (report.egress, report.ingress))
 
 
 def check(report: Check) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.errors import Refused
 
 PREFIX = "dni."
@@ -14,17 +15,20 @@ PREFIX = "dni."
 
 _DOCKERS_OWN = "com.docker.network."
 _IFNAME = "com.docker.network.endpoint.ifname"
-_ALLOWED = ("spoof",)
+_ALLOWED = ("spoof", "egress", "ingress")
 _SPOOF = {"allow": True, "deny": False}
 
 
 class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The options of one endpoint; None where its network's hold.
 
-    `spoof`: let it send under addresses that are not its own.
+    `spoof`: let it send under addresses that are not its own. `egress`, `ingress`: the bits a second that it may send
+    and be sent, 0 for as many as it likes.
     """
 
     spoof: bool | None = None
+    egress: int | None = None
+    ingress: int | None = None
 
 
 def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
@@ -42,7 +46,11 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
         if name not in _ALLOWED or not isinstance(value, str):
             raise Refused(f"driver-opt {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}")
         asked[name] = value
-    return EndpointOptions(spoof=parse_spoof(asked["spoof"]) if "spoof" in asked else None)
+    return EndpointOptions(
+        spoof=parse_spoof(asked["spoof"]) if "spoof" in asked else None,
+        egress=parse_rate("egress", asked["egress"]) if "egress" in asked else None,
+        ingress=parse_rate("ingress", asked["ingress"]) if "ingress" in asked else None,
+    )
 
 
 def parse_spoof(text: str) -> bool:

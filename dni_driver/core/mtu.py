@@ -40,7 +40,10 @@ def first_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> i
     """Answer the MTU of a new network; raise Refused, with the arithmetic, where its packets would not fit."""
     mtu = network_mtu(network, overlay, underlay)
     if network.gateway6 and mtu < SMALLEST_IPV6_MTU:
-        raise Refused(f"mtu={mtu} does not fit: IPv6 needs {SMALLEST_IPV6_MTU} at the least")
+        raise Refused(
+            f"mtu={mtu} does not fit: IPv6 needs {SMALLEST_IPV6_MTU} at the least; use a larger -o mtu where the "
+            f"link between the hosts carries that, or leave --ipv6 out"
+        )
     if mtu > overlay_mtu(underlay.mtu, overlay.backend):
         raise Refused(_arithmetic(mtu, underlay, overlay.backend))
     return mtu

@@ -58,6 +58,20 @@ def host_link(endpoint: str) -> str:
     return HOST_LINK_PREFIX + endpoint[:_LINK_DIGITS]
 
 
+def endpoint_digits(host_end: str) -> str:
+    """Answer the digits of an endpoint id that the host end of its link has in its name."""
+    return host_end.removeprefix(HOST_LINK_PREFIX)
+
+
 def container_link(endpoint: str) -> str:
     """Name the container end, until libnetwork moves it into the sandbox and renames it."""
     return "dnc" + endpoint[:_LINK_DIGITS]
+
+
+EGRESS_LINK_PREFIX = "dne"
+"""What the name of every device begins with that holds back what a container sends."""
+
+
+def egress_link(endpoint: str) -> str:
+    """Name the device (an ifb) by which what an endpoint sends is held back, where it has a limit."""
+    return EGRESS_LINK_PREFIX + endpoint[:_LINK_DIGITS]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from dni_driver.core import foreign_options
+from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.endpoint_options import parse_spoof
 from dni_driver.core.errors import Refused
 
@@ -24,7 +25,7 @@ SMALLEST_MTU = 552
 """The bound DC/OS set for its overlay MTU; below 1280 IPv6 does not work."""
 LARGEST_MTU = 65535
 
-_ALLOWED = ("mtu", "masquerade", "isolated", "spoof")
+_ALLOWED = ("mtu", "masquerade", "isolated", "spoof", "egress", "ingress")
 _DOCKERS_OWN = ("com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms")
 """Read by dockerd itself (28.0 and later) for every driver."""
 
@@ -38,13 +39,16 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     `mtu` in bytes, None for the underlay's less the encapsulation; `masquerade`: hide container addresses
     from what is outside every overlay; `isolated`: let nobody in but the overlay itself, this host and the
     other agents; `internal`: nobody out either; `spoof`: containers may send under addresses that are not theirs;
-    `link_prefix`: what their links are called inside, with a number behind.
+    `link_prefix`: what their links are called inside, with a number behind. `egress`, `ingress`: the bits a second
+    that each container may send and be sent where it has no limit of its own; None or 0 for as many as it likes.
     """
 
     mtu: int | None = None
     masquerade: bool = True
     isolated: bool = True
     internal: bool = False
+    egress: int | None = None
+    ingress: int | None = None
     spoof: bool = False
     link_prefix: str = DEFAULT_LINK_PREFIX
 
@@ -59,6 +63,8 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
         masquerade=_truth(given, "masquerade"),
         isolated=_truth(given, "isolated"),
         internal=internal,
+        egress=parse_rate("egress", given["egress"]) if "egress" in given else None,
+        ingress=parse_rate("ingress", given["ingress"]) if "ingress" in given else None,
         link_prefix=_link_prefix(given.get(LINK_PREFIX_KEY, DEFAULT_LINK_PREFIX)),
         spoof="spoof" in given and parse_spoof(given["spoof"]),
     )

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import msgspec
 
 from dni_driver.core.allocation import Usage, container_span
+from dni_driver.core.bandwidth import Limits
 from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Family, Overlay
+from dni_driver.core.overlays import Address, Family, Overlay
 from dni_driver.core.records import HELD, AddressState, NetworkRecord, Records, pool_id
+from dni_driver.core.wanted import limits_of
 
 
 class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,14 +24,17 @@ class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How full this agent's Docker halves of an overlay are; None for a family the overlay does not speak."""
+    """How full this agent's Docker halves of an overlay are; None for a family it does not speak here."""
 
     v4: Usage | None
     v6: Usage | None
 
 
 class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
-    """An overlay, this agent's part of it, and how full that is."""
+    """An overlay, this agent's part of it, and how full that is.
+
+    `local_subnet` is what an IPv6-only overlay has for IPv4 on this host.
+    """
 
     name: str
     subnet: str | None
@@ -42,10 +47,14 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     mesos_halves: list[str]
     network: NetworkReport | None
     usage: UsageReport
+    local_subnet: str | None = None
 
 
 class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
-    """An address of this host; `since` in seconds since 1970, `network` by its name where that is known."""
+    """An address of this host; `since` in seconds since 1970, `network` by its name where that is known.
+
+    `egress` and `ingress` are what its container may send and be sent, in bits a second; None for no limit.
+    """
 
     pool: str
     overlay: str | None
@@ -55,6 +64,8 @@ class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
     network: str | None
     container: str | None
     since: float
+    egress: int | None = None
+    ingress: int | None = None
 
 
 class DockerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +117,7 @@ def unknown_overlay(name: str) -> NotFound:
 
 def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Records) -> OverlayReport:
     held = [held for held in records.agent_subnets if held.overlay == overlay.name]
+    local = _local_subnet(overlay, network, records)
     return OverlayReport(
         name=overlay.name,
         subnet=str(overlay.subnet) if overlay.subnet else None,
@@ -118,14 +130,22 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         mesos_halves=[str(one.mesos_half) for one in held],
         network=NetworkReport(id=network.id, name=network.label) if network else None,
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
+        local_subnet=local,
     )
+
+
+def _local_subnet(overlay: Overlay, network: NetworkRecord | None, records: Records) -> str | None:
+    """Answer the local subnet that an overlay's network uses."""
+    used = [local.subnet for local in records.local_subnets if local.overlay == overlay.name]
+    return str(used[0]) if used and network is not None and network.gateway is not None else None
 
 
 def usage(records: Records, overlay: Overlay, family: Family) -> Usage | None:
     """Count what this agent's Docker halves of an overlay offer to containers; None without that family."""
-    if overlay.space(family) is None:
+    halves = records.halves(overlay.name, family)
+    if overlay.space(family) is None and not halves:
         return None
-    size = sum(container_span(half).size for half in records.halves(overlay.name, family))
+    size = sum(container_span(half).size for half in halves)
     pool = pool_id(overlay.name, family)
     states = [record.state for record in records.addresses if record.pool == pool]
     used = sum(state in HELD for state in states)
@@ -142,7 +162,9 @@ def address_reports(records: Records, overlay: str | None, *, with_free: bool) -
         raise unknown_overlay(overlay)
     labels = {network.id: network.label for network in records.networks}
     overlays = {pool.id: pool.overlay for pool in records.pools}
+    limits = _limits(records)
     for record in records.addresses:
+        held_to = limits.get(record.endpoint or "", Limits())
         of = overlays.get(record.pool)
         if overlay in (None, of) and (with_free or record.state is not AddressState.FREE):
             yield AddressReport(
@@ -154,4 +176,21 @@ def address_reports(records: Records, overlay: str | None, *, with_free: bool) -
                 network=labels.get(record.network) if record.network else None,
                 container=record.container,
                 since=record.since,
+                egress=held_to.egress,
+                ingress=held_to.ingress,
             )
+
+
+def address_report(records: Records, address: Address) -> AddressReport:
+    """Report one address; raise NotFound."""
+    for report in address_reports(records, None, with_free=True):
+        if report.address == str(address):
+            return report
+    raise NotFound(f"address {address} is not known on this host: `dni address ls` shows those that are")
+
+
+def _limits(records: Records) -> dict[str, Limits]:
+    """Answer the limits of each endpoint, by its id."""
+    networks = {network.id: network for network in records.networks}
+    known = [endpoint for endpoint in records.endpoints if endpoint.network in networks]
+    return {endpoint.id: limits_of(endpoint, networks[endpoint.network]) for endpoint in known}

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IP
 
 import msgspec
 
+from dni_driver.core.bandwidth import Limits, effective
+from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
@@ -40,7 +42,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     `host` is the end on `bridge`; `container` the name of the other end until libnetwork moves it into
     `sandbox` (a path) and renames it to `ifname`, where both are known: `prefix` and a number. The rest is what the
-    container's end carries inside, for a link that has to be made anew. `spoof`: what it sends is not checked.
+    container's end carries inside, for a link that has to be made anew, and the limits it is held to. `spoof`: what
+    it sends is not checked.
     """
 
     endpoint: str
@@ -51,6 +54,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     mac: str
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     gateways: tuple[str, ...]
+    limits: Limits = Limits()
     routes: tuple[Route, ...] = ()
     sandbox: str | None = None
     ifname: str | None = None
@@ -59,7 +63,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may talk to an overlay's containers on this host, and whether they leave under this host's name."""
+    """Who may talk to an overlay's containers on this host, and whether they leave under this host's name.
+
+    `local` are subnets that its containers have on this host alone, and always leave under this host's name from.
+    """
 
     overlay: str
     bridges: tuple[str, ...]
@@ -67,6 +74,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     masquerade: bool
     isolated: bool
     internal: bool
+    local: tuple[IPv4Network, ...] = ()
+
+    def families(self) -> set[int]:
+        """Answer which families its containers speak (4, 6)."""
+        return {subnet.version for subnet in (*self.subnets, *self.local)}
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +108,7 @@ def wanted(records: Records) -> Wanted:
     return Wanted(
         bridges=tuple(bridge_of(network, records) for network in records.networks),
         links=links,
-        policies=tuple(_policy(network, overlays) for network in records.networks),
+        policies=tuple(_policy(network, overlays, records.local_subnets) for network in records.networks),
         overlay_subnets=tuple(_all_subnets(records.overlays)),
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
@@ -133,11 +145,20 @@ def link_of(
         mac=endpoint.mac,
         addresses=tuple(endpoint.interfaces()),
         gateways=tuple(str(gateway) for gateway in gateways_of(endpoint, network, halves)),
+        limits=limits_of(endpoint, network),
         routes=tuple(_routes(endpoint, network, halves, subnets)),
         sandbox=endpoint.sandbox,
         ifname=endpoint.ifname,
         prefix=network.options.link_prefix,
         spoof=network.options.spoof if endpoint.options.spoof is None else endpoint.options.spoof,
+    )
+
+
+def limits_of(endpoint: EndpointRecord, network: NetworkRecord) -> Limits:
+    """Answer the limits that hold for an endpoint: its own, and its network's where it has none."""
+    return Limits(
+        egress=effective(endpoint.options.egress, network.options.egress),
+        ingress=effective(endpoint.options.ingress, network.options.ingress),
     )
 
 
@@ -168,7 +189,7 @@ def _subnets(network: NetworkRecord, overlays: Mapping[str, Overlay]) -> list[Ne
     return overlay.subnets() if overlay else []
 
 
-def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay]) -> Policy:
+def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], local_subnets: Iterable[LocalSubnet]) -> Policy:
     return Policy(
         overlay=network.overlay,
         bridges=(docker_bridge(network.overlay), mesos_bridge(network.overlay)),
@@ -176,6 +197,7 @@ def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay]) -> Policy:
         masquerade=network.options.masquerade,
         isolated=network.options.isolated,
         internal=network.options.internal,
+        local=tuple(one.subnet for one in local_subnets if one.overlay == network.overlay and network.gateway),
     )
 
 

@@ -81,7 +81,7 @@ def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
                 _mend_ipv6(bridge, ledger)
                 _mend_reverse_path(bridge, ledger)
                 _mend_link(bridge, link, ledger)
-                _mend_addresses(bridge, link.index, set(carried(link, seen)), ledger)
+                _mend_addresses(bridge, link, set(carried(link, seen)), ledger)
 
 
 def _check_ours(link: LinkDetails, seen: Snapshot) -> None:
@@ -135,20 +135,26 @@ def _faults(bridge: Bridge, link: LinkDetails) -> Iterator[str]:
         yield "frames to link-local groups treated as others"
 
 
-def _mend_addresses(bridge: Bridge, index: int, there: set[Interface], ledger: Ledger) -> None:
-    missing = [address for address in bridge.addresses if address not in there]
+def _mend_addresses(bridge: Bridge, link: LinkDetails, there: set[Interface], ledger: Ledger) -> None:
+    missing = [address for address in _sayable(bridge) if address not in there]
     strange = there.difference(bridge.addresses)
     if not missing and not strange:
         return
     with conversation() as kernel:
         for address in missing:
             with tolerating(errno.EEXIST):
-                kernel.addr("replace", index=index, **addresses.described(address))
+                kernel.addr("replace", index=link.index, **addresses.described(address))
             ledger.did(f"bridge {bridge.name}: address {address} added")
         for address in strange:
             with tolerating(errno.EADDRNOTAVAIL):
-                kernel.addr("del", index=index, **addresses.described(address))
+                kernel.addr("del", index=link.index, **addresses.described(address))
             ledger.did(f"bridge {bridge.name}: address {address} removed")
+
+
+def _sayable(bridge: Bridge) -> Iterator[Interface]:
+    """Answer the addresses that this kernel can have: booted without IPv6, it still serves IPv4."""
+    has_ipv6 = sysctl.read(f"ipv6/conf/{bridge.name}/disable_ipv6") is not None
+    return (address for address in bridge.addresses if has_ipv6 or address.version == 4)  # noqa: PLR2004
 
 
 def delete_unwanted(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:

@@ -120,7 +120,7 @@ def _restore(variant: Variant, rules: Sequence[str]) -> None:
 
 def _chains(family: Family, policies: Sequence[Policy], dockers: Sequence[str]) -> list[tuple[Variant, list[str]]]:
     """Answer each usable variant of iptables with the rules our chain should have there: in one, Docker's."""
-    concerned = [policy for policy in policies if _speaks(policy, family)]
+    concerned = [policy for policy in policies if family in policy.families()]
     found = variants.usable(family, needed=bool(concerned))
     chosen = variants.docker_uses(found)
     return [(variant, _rules(variant, concerned, dockers) if variant is chosen else []) for variant in found]
@@ -129,7 +129,3 @@ def _chains(family: Family, policies: Sequence[Policy], dockers: Sequence[str]) 
 def _rules(variant: Variant, policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]:
     guarded = variant.listing.guarded_bridges.difference(bridge for policy in policies for bridge in policy.bridges)
     return iptables.chain_rules(policies, sorted(guarded.union(dockers))) if policies else []
-
-
-def _speaks(policy: Policy, family: Family) -> bool:
-    return any(subnet.version == family for subnet in policy.subnets)

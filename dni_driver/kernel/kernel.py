@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,22 +14,25 @@ import structlog
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.names import host_link
+from dni_driver.core.names import egress_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, guard, links, neighbours, routes, sandboxes, sysctl
+from dni_driver.kernel import bridges, guard, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
 from dni_driver.kernel.firewall import Firewall
 from dni_driver.kernel.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
-from dni_driver.kernel.lookout import Lookout
+from dni_driver.kernel.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
 
 _log = structlog.get_logger()
+
+_SILENT_CHANGES = 60.0
+"""Seconds that a look at the links is good for: some settings of a link that is down change without a word."""
 
 
 @contextmanager
@@ -54,7 +58,8 @@ class Kernel:
             raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper(_bury)
-        self._lookout = Lookout(clock)
+        self._lookout = Lookout(snapshot.read, LINKS, clock, _SILENT_CHANGES)
+        self._traffic = Lookout(shaping.read, TRAFFIC_CONTROL, clock, math.inf)
         self._news = News()
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
@@ -62,20 +67,22 @@ class Kernel:
         self._refused: list[tuple[str | None, str]] = []
 
     def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
-        """Make a container's veth pair and hang its host end on the bridge; repeating it does no harm.
+        """Make a container's veth pair, its host end on the bridge, held to its limits; repeating it does no harm.
 
         `beside` are the other links of its sandbox. Raises KernelError where something is gone, the bridge for one
         (BridgeMissing): reconcile, then try again.
         """
         self._reaper.await_death(link.host)
-        for setting in sysctl.ensure_forwarding(address.version for address in link.addresses):
-            _log.info("forwarding switched on", setting=setting)
+        for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
+            _log.info("kernel changed", change=change)
         self._guard.admit([link, *beside])
         links.attach(link)
+        if link.limits:
+            shaping.apply(link)
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
-        self._reaper.doom(host_link(endpoint) for endpoint in endpoints)
+        self._reaper.doom(name(endpoint) for endpoint in endpoints for name in (host_link, egress_link))
 
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
@@ -85,6 +92,7 @@ class Kernel:
         """Delete what waits to be deleted, end the thread that does it, and listen to the kernel no longer."""
         self._reaper.close()
         self._lookout.close()
+        self._traffic.close()
 
     def link_news(self) -> Iterator[None]:
         """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
@@ -107,13 +115,15 @@ class Kernel:
             seen, senders = self._lookout.look(), self._guard.look()
             wanted = read_wanted()
             self._guard.settle(wanted, senders, read_wanted, ledger)
-            now = links.sweep(seen, ledger)
+            swept = now = links.sweep(seen, ledger)
             links.delete_dead(wanted.links, now, ledger)
             bridges.delete_unwanted(wanted.bridges, now, ledger)
             if bridges.make(wanted.bridges, now, ledger):
                 now = self._lookout.look()
             bridges.mend(wanted.bridges, now, ledger)
             links.mend(wanted.links, now, sandboxes.resize, ledger)
+            shaping.mend(wanted.links, now, self._traffic.look(), ledger)
+            shaping.delete_idle(wanted.links, swept, ledger)
             _keep_forwarding(wanted.links, now, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
             self._firewall.settle(wanted, now.names, ledger)
@@ -127,7 +137,7 @@ class Kernel:
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
-            seen = self._lookout.look()
+            seen, shapes = self._lookout.look(), self._traffic.look()
             firewall = self._firewall.differences(wanted, seen.names) + self._guard.differences(wanted)
         names = {index: name for name, index in seen.names.items()}
         return KernelView(
@@ -136,9 +146,16 @@ class Kernel:
                 for link in bridges.ours(seen)
             ),
             links=tuple(
-                LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=names.get(link.master))
+                LinkView(
+                    name=link.name,
+                    up=link.up,
+                    mtu=link.mtu,
+                    bridge=names.get(link.master),
+                    limits=shaping.held(link, seen, shapes),
+                )
                 for link in seen.host_ends.values()
             ),
+            ifbs=tuple(seen.ifbs),
             firewall=tuple(firewall),
             underlay=_underlay(wanted),
         )
@@ -147,6 +164,15 @@ class Kernel:
     def overlapping_routes(self, network: Network) -> list[str]:
         """Answer in words the on-link routes and name servers that overlap a network: `9.0.0.0/8 on eth0`."""
         return routes.overlapping(network)
+
+    @_in_words()
+    def leads_into(self, network: Network) -> bool:
+        """Tell whether any route but the default one leads into a network."""
+        return routes.leads_into(network)
+
+    def ipv6_fault(self) -> str | None:
+        """Say why this host speaks no IPv6, and what changes that; None where it does."""
+        return sysctl.ipv6_fault()
 
     @_in_words()
     def answers(self, address: Address) -> bool:
@@ -185,5 +211,5 @@ def _keep_forwarding(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> 
     """Have this host forward while it has containers; not before: dockerd sets FORWARD to DROP if it comes first."""
     plugged = (link for link in wanted if link.host in seen.names)
     with ledger.about("forwarding"):
-        for setting in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
-            ledger.did(f"{setting} switched on")
+        for change in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
+            ledger.did(change)

@@ -18,10 +18,10 @@ from pyroute2.netlink.rtnl import rt_proto
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import addresses, links, namespaces, snapshot, sysctl
+from dni_driver.kernel import addresses, links, namespaces, shaping, snapshot, sysctl
 from dni_driver.kernel.conversation import conversation
 from dni_driver.kernel.ledger import Ledger, in_words
-from dni_driver.kernel.snapshot import Snapshot, find
+from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find
 
 _GRACE = 2.0
 """Seconds a link must have been seen missing: a Join between its record and its link takes milliseconds."""
@@ -55,6 +55,8 @@ def _renew(link: Link, ledger: Ledger) -> None:
             return
         name = _free_name(link, namespaces.inside(sandbox, snapshot.names))
         links.renew(link, name, sandbox, partial(_furnish, sandbox, link, name))
+        if link.limits:
+            shaping.apply(link)
         ledger.did(f"made link {link.host} anew, as {name} in sandbox {link.sandbox}")
 
 
@@ -114,9 +116,14 @@ def _set_mtu(index: int, mtu: int) -> None:
 
 def ifname(link: Link) -> str | None:
     """Answer what a link's container end is called in its sandbox; None where it has not been moved there."""
+    end = container_end(link)
+    return end.name if end else None
+
+
+def container_end(link: Link) -> LinkDetails | None:
+    """Answer a link's container end as its sandbox has it; None where it has not been moved there."""
     with conversation() as kernel:
         host = find(kernel, ifname=link.host)
         if host is None or host.peer_namespace is None or host.peer_namespace < 0:
             return None
-        end = find(kernel, index=host.peer, if_netnsid=host.peer_namespace)
-    return end.name if end else None
+        return find(kernel, index=host.peer, if_netnsid=host.peer_namespace)

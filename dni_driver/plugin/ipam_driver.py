@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 from dni_driver.core.allocation import check_explicit, exhausted, spans
 from dni_driver.core.errors import DniError, MalformedRequest, Refused
-from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
+from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
 from dni_driver.core.records import (
     AddressState,
+    Held,
     PoolRecord,
     docker_halves,
     with_mask,
@@ -45,7 +46,7 @@ class IpamDriver:
         """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
         self._store = store
         self._clock = clock
-        self._finder = PoolFinder(store, routes, cluster, default_overlay, sleep)
+        self._finder = PoolFinder(store, routes, cluster, default_overlay, clock, sleep)
 
     def get_capabilities(self) -> wire.IpamCapabilities:
         """Answer that neither MACs nor replays are wanted: the store remembers (docs/decisions/0004)."""
@@ -107,13 +108,10 @@ class IpamDriver:
     def _try_out(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
         """Use an overlay that was defined for this very network, and goes again where the network fails."""
         try:
-            pool, half = self._use_overlay(overlay, wanted)
-            with self._store.write() as tx:
-                pools.try_out(tx, pool.id)
+            return self._use_overlay(overlay, wanted)
         except DniError:
             self._finder.take_back(overlay.name)
             raise
-        return pool, half
 
     def _use_plain(self, chosen: PlainChosen, wanted: PoolRequest) -> PoolRecord:
         with self._store.write() as tx:
@@ -148,10 +146,10 @@ def _vacant_half(tx: Transaction, overlay: Overlay, wanted: PoolRequest) -> Netw
     if other is not None:
         raise networks.taken(other)
     overlays.find(tx, overlay.name)
-    return _primary_half(overlay, wanted, overlays.agent_subnets(tx, overlay.name))
+    return _primary_half(overlay, wanted, overlays.held(tx, overlay.name))
 
 
-def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSubnet]) -> Network:
+def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[Held]) -> Network:
     """Answer the half named or ranged over, else the first leased."""
     halves = docker_halves(held, overlay.name, wanted.family)
     check_range(wanted.ip_range, overlay.name, halves)
@@ -164,7 +162,7 @@ def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSub
 def _halves(tx: Transaction, pool: PoolRecord) -> list[Network]:
     if pool.overlay is None:
         return [pool.subnet] if pool.subnet is not None else []
-    return docker_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
+    return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
 
 
 def _reserve_gateway(
@@ -224,8 +222,9 @@ def _forget_plain(tx: Transaction, pool: str) -> None:
 
 
 def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
-    """Clear a pool that nobody uses; answer its overlay where that goes with it."""
-    pool = next((pool for pool in pools.every(tx) if pool.id == pool_id), None)
+    """Clear a pool that nobody uses; answer its overlay where that goes with it, and with its other pool."""
+    known = pools.every(tx)
+    pool = next((pool for pool in known if pool.id == pool_id), None)
     if pool is None:
         return None
     if pool.overlay is None:
@@ -233,4 +232,5 @@ def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
         return None
     if networks.of_overlay(tx, pool.overlay) is None:
         addresses.free_pool(tx, pool_id, now)
-    return pool.overlay if pool.trial else None
+    used = any(other.overlay == pool.overlay and other.uses for other in known)
+    return pool.overlay if pool.trial and not used else None

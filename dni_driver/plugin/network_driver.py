@@ -76,7 +76,6 @@ class NetworkDriver:
     def create_network(self, request: wire.CreateNetworkRequest) -> wire.Response:
         """Record a network on the overlay that its pools belong to, and make its bridge."""
         options = reading.network_options(request.options)
-        reading.check_ipv6(request)
         told = reading.told_pools(request)
         with self._store.write() as tx:
             fresh = not networks.known(tx, request.network_id)
@@ -179,16 +178,18 @@ class NetworkDriver:
     def _decide(
         self, tx: Transaction, network_id: str, options: NetworkOptions, told: Sequence[wire.IPAMData]
     ) -> NetworkRecord:
-        name = reading.overlay_meant(told, overlays.agent_subnets(tx), pools.every(tx))
+        now, asked = self._clock(), pools.every(tx)
+        overlay = overlays.find(tx, reading.overlay_meant(told, overlays.held(tx), asked))
+        reading.check_families(told, overlay, asked, now)
         gateway, gateway6 = reading.gateways(told)
         network = NetworkRecord(
             id=network_id,
-            overlay=name,
+            overlay=overlay.name,
             options=options,
             mtu=options.mtu or 0,
             gateway=gateway,
             gateway6=gateway6,
-            since=self._clock(),
+            since=now,
         )
         return msgspec.structs.replace(network, mtu=self._mtu(tx, network))
 
@@ -251,5 +252,5 @@ class NetworkDriver:
 
 def _link(tx: Transaction, endpoint: EndpointRecord) -> Link:
     network = networks.find(tx, endpoint.network)
-    halves = docker_halves(overlays.agent_subnets(tx, network.overlay), network.overlay)
+    halves = docker_halves(overlays.held(tx, network.overlay), network.overlay)
     return link_of(endpoint, network, halves, overlays.find(tx, network.overlay).subnets())

@@ -11,10 +11,20 @@ import structlog
 
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import DeadlineExceeded, DniError, Refused, Unavailable
-from dni_driver.core.overlays import AgentSubnet, Network, Overlay
-from dni_driver.core.records import docker_halves
-from dni_driver.core.selection import Choice, OverlayDefined, PlainChosen, PoolRequest, choose_pool
-from dni_driver.store import Store, overlays
+from dni_driver.core.overlays import Network, Overlay
+from dni_driver.core.records import Held, docker_halves
+from dni_driver.core.selection import (
+    Choice,
+    Known,
+    OverlayChosen,
+    OverlayDefined,
+    PlainChosen,
+    PoolRequest,
+    choose_pool,
+    under_way,
+)
+from dni_driver.plugin.local_subnets import keep_local_subnet
+from dni_driver.store import Store, networks, overlays, pools
 
 log = structlog.get_logger(__name__)
 
@@ -30,12 +40,21 @@ class Routes(Protocol):
     def overlapping_routes(self, network: Network) -> list[str]:
         """Name the on-link routes and name servers inside a subnet."""
 
+    def leads_into(self, network: Network) -> bool:
+        """Tell whether any route but the default one leads into a subnet."""
+
+    def ipv6_fault(self) -> str | None:
+        """Say why this host speaks no IPv6, and what changes that; None where it does."""
+
 
 class Cluster(Protocol):
     """What the IPAM driver asks the agent, which asks the registry."""
 
-    def define(self, overlay: Overlay) -> None:
-        """Define an overlay, and lease this host's part of it."""
+    def try_out(self, overlay: Overlay) -> None:
+        """Define an overlay for a network that is being created, and lease this host's part of it.
+
+        Without that network it goes again by itself; so it does where the answer comes too late.
+        """
 
     def remove(self, overlay: str) -> None:
         """Remove an overlay that nothing uses."""
@@ -50,10 +69,12 @@ class PoolFinder:
         routes: Routes,
         cluster: Cluster,
         default_overlay: str,
+        clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
         self._store = store
+        self._clock = clock
         self._routes = routes
         self._cluster = cluster
         self._default_overlay = default_overlay
@@ -62,31 +83,52 @@ class PoolFinder:
     def find(self, wanted: PoolRequest) -> Choice:
         """Find what is meant, waiting for the agent where this host's part of an overlay is still to come."""
         ends = time.monotonic() + within(AGENT_SECONDS)
-        while not (known := self._known()):
+        while not (known := self._known(wanted)).overlays:
             self._wait(ends, self._default_overlay)
-        choice = choose_pool(wanted, known, self._held(), self._default_overlay)
+        choice = choose_pool(wanted, known)
         if isinstance(choice, PlainChosen):
             return choice
-        _check_family(choice.overlay, wanted)
-        if isinstance(choice, OverlayDefined):
-            self._define(choice.overlay)
+        self._prepare(choice, wanted)
         while not docker_halves(self._held(), choice.overlay.name, wanted.family):
             self._wait(ends, choice.overlay.name)
         return choice
 
-    def _known(self) -> list[Overlay]:
-        with self._store.read() as tx:
-            return overlays.every(tx)
+    def _prepare(self, choice: OverlayChosen | OverlayDefined, wanted: PoolRequest) -> None:
+        if wanted.family == 6:  # noqa: PLR2004
+            self._check_ipv6()
+        if isinstance(choice, OverlayDefined):
+            self._define(choice.overlay)
+        elif choice.overlay.space(wanted.family) is None:
+            keep_local_subnet(self._store, self._routes, choice.overlay.name)
 
-    def _held(self) -> list[AgentSubnet]:
+    def _known(self, wanted: PoolRequest) -> Known:
+        """Answer what there is to choose from; without a word, IPv6 is asked for where IPv4 has just been."""
         with self._store.read() as tx:
-            return overlays.agent_subnets(tx)
+            known, asked = overlays.every(tx), pools.every(tx)
+            taken = {network.overlay for network in networks.every(tx)}
+            held = overlays.held(tx)
+        meant = under_way(asked, taken, self._clock()) if wanted.family == 6 else None  # noqa: PLR2004
+        return Known(
+            overlays=known,
+            held=held,
+            default=meant or self._default_overlay,
+            on_trial={pool.overlay for pool in asked if pool.overlay is not None and pool.trial},
+        )
+
+    def _held(self) -> list[Held]:
+        with self._store.read() as tx:
+            return overlays.held(tx)
+
+    def _check_ipv6(self) -> None:
+        fault = self._routes.ipv6_fault()
+        if fault is not None:
+            raise Refused(f"this host speaks no IPv6, as {fault}; or leave --ipv6 out")
 
     def _define(self, overlay: Overlay) -> None:
         """Have a new overlay defined in the cluster, unless this host could not use it."""
         for subnet in overlay.subnets():
             self.check_routes(subnet)
-        self._cluster.define(overlay)
+        self._cluster.try_out(overlay)
 
     def _wait(self, ends: float, overlay: str) -> None:
         try:
@@ -115,12 +157,3 @@ class PoolFinder:
             self._cluster.remove(overlay)
         except DniError as error:
             log.warning("overlay of a failed creation stays", overlay=overlay, error=str(error))
-
-
-def _check_family(overlay: Overlay, wanted: PoolRequest) -> None:
-    if overlay.space(wanted.family) is None:
-        raise Refused(
-            f"overlay {overlay.name!r} has no IPv{wanted.family} subnet: "
-            f"{'leave --ipv6 out' if wanted.family == 6 else 'choose another'}, or define an overlay that has "  # noqa: PLR2004
-            f"one (`dni overlay create --help`)"
-        )

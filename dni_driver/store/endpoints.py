@@ -10,6 +10,7 @@ import msgspec
 
 from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import InUse, NotFound
+from dni_driver.core.overlays import Address
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store.database import Transaction
 
@@ -48,6 +49,14 @@ def find(tx: Transaction, endpoint: str) -> EndpointRecord:
     return _endpoint(row)
 
 
+def holder(tx: Transaction, address: Address) -> EndpointRecord:
+    """Answer the endpoint that has an address; raise NotFound."""
+    for endpoint in every(tx):
+        if any(interface.ip == address for interface in endpoint.interfaces()):
+            return endpoint
+    raise NotFound(f"no container on dni has address {address}: `dni address ls` shows who has which")
+
+
 def every(tx: Transaction) -> list[EndpointRecord]:
     """Answer all endpoints, by id."""
     return [_endpoint(row) for row in tx.execute("SELECT * FROM endpoint ORDER BY id")]
@@ -78,6 +87,12 @@ def left(tx: Transaction, endpoint: str) -> None:
 def set_ifname(tx: Transaction, endpoint: str, ifname: str) -> None:
     """Record what the link is called inside the sandbox."""
     tx.execute("UPDATE endpoint SET ifname = ? WHERE id = ?", (ifname, endpoint))
+
+
+def set_options(tx: Transaction, endpoint: str, options: EndpointOptions) -> None:
+    """Record other options of an endpoint."""
+    text = msgspec.json.encode(options).decode()
+    tx.execute("UPDATE endpoint SET options = ? WHERE id = ?", (text, endpoint))
 
 
 def remove(tx: Transaction, endpoint: str) -> None:

@@ -39,7 +39,8 @@ def taken(other: NetworkRecord) -> InUse:
     return InUse(
         f"overlay {other.overlay!r} already has the Docker network {other.label!r} on this host, and an "
         f"overlay has one: use that, remove it first (docker network rm {other.label}), or name another overlay with "
-        f"--ipam-opt overlay=NAME; if Docker no longer has it, `dni repair` clears it away"
+        f"--ipam-opt overlay=NAME (in a Compose file: `external: true`, or another overlay's subnet); if Docker no "
+        f"longer has it, `dni repair` clears it away"
     )
 
 

@@ -32,7 +32,7 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.reports import (
     AddressReport,
     DockerReport,
@@ -101,6 +101,10 @@ class _Operations:
         self._note("overlays")
         return [DCOS]
 
+    def try_overlay(self, overlay: Overlay) -> OverlayReport:
+        self._note("try", overlay)
+        return DCOS
+
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
         self._note("define", overlay)
         return DCOS
@@ -111,6 +115,10 @@ class _Operations:
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
         return [WEB]
+
+    def limit(self, address: Address, limits: dict[str, int]) -> AddressReport:
+        self._note("limit", str(address), limits)
+        return WEB
 
     def check(self) -> list[Finding]:
         self._note("check")
@@ -191,6 +199,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
             "v4": {"size": 125, "used": 2, "reserved": 1, "free": 122},
             "v6": {"size": 2**71 - 2, "used": 0, "reserved": 0, "free": 2**71 - 2},
         },
+        "local_subnet": None,
     }
 
 
@@ -205,6 +214,11 @@ def test_a_new_overlay_is_defined_from_its_body(console: Console, operations: _O
         80,
         "auto",
     )
+
+
+def test_an_overlay_for_a_network_being_created_is_tried_out(console: Console, operations: _Operations) -> None:
+    console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "trial": True})
+    assert [asked for asked, _ in operations.asked] == ["try"]
 
 
 def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> None:
@@ -261,6 +275,33 @@ def test_addresses_are_chosen_by_the_query(
     assert address["address"] == "9.0.0.130"
     assert address["since"] == 1700000000.5
     assert operations.asked == [asked]
+
+
+def test_limits_are_changed_from_the_body(console: Console, operations: _Operations) -> None:
+    body = {"address": "9.0.0.130", "egress": "1.5gbit", "ingress": "none"}
+    assert console.post("/v1/limits", body)["address"] == "9.0.0.130"
+    console.post("/v1/limits", {"address": "9.0.0.130", "ingress": "10mbit"})
+    assert operations.asked == [
+        ("limit", "9.0.0.130", {"egress": 1_500_000_000, "ingress": 0}),
+        ("limit", "9.0.0.130", {"ingress": 10_000_000}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"address": "web", "egress": "10mbit"}, "'web' is not an IP address"),
+        ({"address": "9.0.0.130", "egress": "much"}, "option egress='much' is not a rate"),
+        ({"address": "9.0.0.130"}, "nothing is to be changed"),
+        ({"egress": "10mbit"}, "missing required field `address`"),
+    ],
+)
+def test_a_body_that_makes_no_limits_is_refused_in_words(
+    console: Console, operations: _Operations, body: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(Refused, match=text):
+        console.post("/v1/limits", body)
+    assert operations.asked == []
 
 
 @pytest.mark.parametrize(

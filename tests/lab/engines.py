@@ -18,7 +18,7 @@ from tests.lab.node import REPOSITORY
 CACHE = REPOSITORY / ".cache" / "lab"
 SUITES = {"20.10": "bookworm", "26.1": "trixie", "28.5": "forky"}
 """Which Debian suite carries which engine."""
-_MIRROR = "http://deb.debian.org/debian"
+MIRROR = "http://deb.debian.org/debian"
 _PACKAGES = ("docker.io", "iptables", "nftables", "iproute2")
 _SCRIPT = "/usr/share/debootstrap/scripts/sid"  # also right for suites younger than debootstrap
 
@@ -38,7 +38,7 @@ def is_at_hand(engine: str) -> bool:
 def prepare(engine: str) -> Path:
     """Make the engine's root file system, unless it is there. Takes about a minute and the Debian archive."""
     path = _path(engine)
-    with _one_at_a_time():
+    with one_at_a_time():
         if not path.exists():
             for abandoned in CACHE.glob(".engine-*"):
                 shutil.rmtree(abandoned)
@@ -90,7 +90,7 @@ def _debootstrap(suite: str, root: Path) -> None:
     argv = [
         *("unshare", "--mount", "--propagation", "private", "--"),  # what it mounts ends with it
         *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}"),
-        *(suite, str(root), _MIRROR, _SCRIPT),
+        *(suite, str(root), MIRROR, _SCRIPT),
     ]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
@@ -100,7 +100,8 @@ def _debootstrap(suite: str, root: Path) -> None:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
+    """Let one process at a time add to the cache."""
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -246,7 +246,7 @@ def test_while_the_kernel_tells_nothing_new_no_link_is_read(dcos: Host, monkeypa
     dcos.container(DCOS)
     dcos.reconcile()
     dcos.reconcile()
-    monkeypatch.setattr(snapshot, "read", lambda: pytest.fail("it was read"))
+    monkeypatch.setattr(snapshot, "names", lambda: pytest.fail("it was read"))
     assert dcos.reconcile() == []
 
 
@@ -263,8 +263,8 @@ def test_after_a_minute_without_news_the_links_are_read_again(host: Host, monkey
     kernel = Kernel(host.run_dir, lambda: now)
     host.run(kernel.reconcile, lambda: host.wanted)
     host.run(kernel.reconcile, lambda: host.wanted)
-    read = Mock(side_effect=snapshot.read)
-    monkeypatch.setattr(snapshot, "read", read)
+    read = Mock(side_effect=snapshot.names)
+    monkeypatch.setattr(snapshot, "names", read)
     host.run(kernel.reconcile, lambda: host.wanted)
     assert read.call_count == 0
     now = 61.0

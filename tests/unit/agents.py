@@ -39,6 +39,7 @@ class AgentsKernel(FakeKernel):
         self.ifnames: dict[str, str] = {}
         self.detached: list[str] = []
         self.reconciled = threading.Event()
+        self.when_asked: Callable[[], None] = lambda: None
         self._news: SimpleQueue[bool] = SimpleQueue()
 
     def tell_news(self) -> None:
@@ -60,6 +61,7 @@ class AgentsKernel(FakeKernel):
 
     def answers(self, address: Address) -> bool:
         """Tell whether an address is alive."""
+        self.when_asked()
         if str(address) in self.unaskable:
             raise KernelError("the kernel cannot be asked: Permission denied")
         return str(address) in self.alive

@@ -190,6 +190,7 @@ def test_status_shows_the_host_its_overlays_and_its_problems(dni: Dni, agent: _C
         (["overlay", "ls"], "GET /v1/overlays", [OVERLAY]),
         (["overlay", "create", "dev", "--subnet", "10.64.0.0/16"], "POST /v1/overlays", NEW),
         (["address", "ls"], "GET /v1/addresses", [ADDRESS]),
+        (["address", "limit", "9.0.0.130", "--egress", "10mbit"], "POST /v1/limits", ADDRESS),
         (["check"], "POST /v1/check", {"findings": []}),
         (["repair"], "POST /v1/repair", {"changed": [], "freed": [], "findings": []}),
     ],
@@ -209,6 +210,32 @@ def test_a_new_overlay_is_shown_with_the_command_that_makes_its_network(dni: Dni
     wanted = {"name": "dev", "subnet": "10.64.0.0/16", "prefix": 26, "backend": "direct"}
     assert agent.asked == [("POST /v1/overlays", wanted)]
     assert "docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev" in ran.out
+
+
+SIX = {
+    **OVERLAY,
+    "name": "dcos6",
+    "subnet": None,
+    "prefix": None,
+    "agent_subnets": ["fd01:b::/80"],
+    "docker_halves": ["fd01:b::8000:0:0/81"],
+    "local_subnet": "198.18.0.0/20",
+}
+
+
+def test_a_new_overlay_that_speaks_ipv6_has_a_command_that_says_so(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/overlays"] = (200, {**SIX, "network": None})
+    ran = dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64")
+    assert "docker network create -d dni --ipam-driver dni --ipv6 --ipam-opt overlay=dcos6 dcos6\n" in ran.out
+
+
+def test_the_ipv4_of_an_ipv6_only_overlay_is_shown_as_this_hosts_own(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/overlays"] = (200, [SIX])
+    assert dni("overlay", "ls").out == (
+        "OVERLAY  SUBNET           PER AGENT  DOCKER HALF          SIZE  USED  RESERVED  FREE  NETWORK\n"
+        "dcos6    fd01:b::/64      /80        fd01:b::8000:0:0/81     -     -         -     -  dcos\n"
+        "dcos6    this host's own  -          198.18.0.0/20         125     3         1   121  dcos\n"
+    )
 
 
 def test_without_overlays_the_command_that_makes_one_is_shown(dni: Dni, agent: _CannedAgent) -> None:
@@ -236,6 +263,14 @@ def test_addresses_are_shown_with_who_has_them_since_when(
         "9.0.0.130  bound  dcos     web        eeeeeeeeeeee  web-network-of-a-long-name  2023-11-14 22:13:20\n"
         "9.0.0.131  free   dcos     -          -             -                           2023-11-14 22:13:20\n"
     )
+
+
+def test_a_changed_limit_is_asked_for_as_it_is_given_and_shown(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/limits"] = (200, {**ADDRESS, "egress": 10_000_000, "ingress": None})
+    ran = dni("address", "limit", "9.0.0.130", "--egress", "10mbit")
+    assert agent.asked == [("POST /v1/limits", {"address": "9.0.0.130", "egress": "10mbit"})]
+    title, row = ran.out.splitlines()
+    assert (title.split()[-2:], row.split()[-2:]) == (["EGRESS", "INGRESS"], ["10mbit", "-"])
 
 
 def test_a_check_that_finds_something_says_what_mends_it_and_ends_with_1(dni: Dni, agent: _CannedAgent) -> None:

@@ -64,8 +64,12 @@ class Host:
         self.network = NetworkDriver(store, self.kernel, FakeClock())
 
     def define(self, overlay: Overlay) -> None:
-        """Define an overlay, as the plugin asks the agent to."""
+        """Define an overlay, as a person asks the agent to."""
         self.joining.define(overlay)
+
+    def try_out(self, overlay: Overlay) -> None:
+        """Define an overlay for a network that is being created."""
+        self.joining.try_out(overlay)
 
     def remove(self, overlay: str) -> None:
         """Remove one."""

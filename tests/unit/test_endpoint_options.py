@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from dni_driver.core.bandwidth import UNLIMITED
 from dni_driver.core.endpoint_options import EndpointOptions, parse_endpoint_options
 from dni_driver.core.errors import Refused
 
@@ -29,9 +30,20 @@ def test_an_option_is_known_with_and_without_our_prefix(key: str) -> None:
     assert parse_endpoint_options({key: "allow"}) == EndpointOptions(spoof=True)
 
 
+def test_the_limits_of_one_endpoint_are_read_and_none_is_a_word_too() -> None:
+    given: dict[str, object] = {"egress": "10mbit", "dni.ingress": "none"}
+    assert parse_endpoint_options(given) == EndpointOptions(egress=10_000_000, ingress=UNLIMITED)
+
+
+@pytest.mark.parametrize("key", ["egress", "ingress"])
+def test_a_limit_that_is_no_rate_is_refused(key: str) -> None:
+    with pytest.raises(Refused, match=rf"option {key}='much' is not a rate from 256kbit to 32gbit"):
+        parse_endpoint_options({key: "much"})
+
+
 @pytest.mark.parametrize(("given", "named"), [({"colour": "red"}, "'colour'"), ({"spoof": 1}, "'spoof'")])
 def test_an_unknown_option_is_refused_with_those_there_are(given: dict[str, object], named: str) -> None:
-    with pytest.raises(Refused, match=rf"driver-opt {named} is not known to dni: use spoof"):
+    with pytest.raises(Refused, match=rf"driver-opt {named} is not known to dni: use spoof, egress, ingress"):
         parse_endpoint_options(given)
 
 

@@ -77,7 +77,7 @@ def test_a_new_network_has_what_its_user_said_or_else_what_fits(
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_arithmetic(asked: NetworkRecord, overlay: Overlay, text: str) -> None:
-    with pytest.raises(Refused, match=f"^{text}$"):
+    with pytest.raises(Refused, match=f"^{text}"):
         first_mtu(asked, overlay, eth0(1500))
 
 

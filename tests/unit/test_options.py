@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dni_driver.core.bandwidth import UNLIMITED
 from dni_driver.core.errors import Refused
 from dni_driver.core.options import (
     LARGEST_MTU,
@@ -63,9 +64,22 @@ def test_anything_else_is_refused_with_key_and_value(key: str, text: str) -> Non
         parse_options({key: text})
 
 
+def test_a_network_has_limits_for_each_of_its_containers() -> None:
+    options = parse_options({"egress": "1.5gbit", "ingress": "500kbps"})
+    assert (options.egress, options.ingress) == (1_500_000_000, 4_000_000)
+    assert (parse_options({}).egress, parse_options({"egress": "none"}).egress) == (None, UNLIMITED)
+
+
+@pytest.mark.parametrize("key", ["egress", "ingress"])
+def test_a_limit_that_is_no_rate_is_refused(key: str) -> None:
+    with pytest.raises(Refused, match=rf"option {key}='10 parsecs' is not a rate from 256kbit to 32gbit"):
+        parse_options({key: "10 parsecs"})
+
+
 def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(
-        Refused, match="option 'masquarade' is not known to dni: use mtu, masquerade, isolated, spoof"
+        Refused,
+        match="option 'masquarade' is not known to dni: use mtu, masquerade, isolated, spoof, egress, ingress",
     ):
         parse_options({"masquarade": "false"})
 
@@ -113,7 +127,7 @@ def test_internal_is_told_beside_the_options() -> None:
     assert parse_options({}, internal=True).internal
 
 
-@given(st.dictionaries(st.sampled_from(["mtu", "masquerade", "isolated", "x"]), st.text()))
+@given(st.dictionaries(st.sampled_from(["mtu", "masquerade", "isolated", "egress", "x"]), st.text()))
 def test_options_are_read_or_refused_never_half_understood(given_options: dict[str, str]) -> None:
     text = refusal(lambda: parse_options(given_options))
     assert text is None or any(key in text for key in given_options)
