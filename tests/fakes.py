@@ -99,6 +99,10 @@ class FakeKernel:
             self.links |= {link.host: link for link in wanted.links if link.host in self.links}
         return sorted(changed | dead)
 
+    def gone(self, links: Iterable[Link]) -> list[Link]:
+        """Answer the links that are not there; a sandbox is there as long as its link is."""
+        return [link for link in links if link.host not in self.links]
+
     def underlay(self, agent: IPv4Address) -> Underlay:
         """Answer the link that carries the agent IP."""
         assert agent == AGENT

@@ -19,12 +19,15 @@ from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.invariants import Finding, unknown_networks
 from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.records import ReservationRecord
+from dni_driver.core.reservations import Wish, strays
 from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store
@@ -85,6 +88,7 @@ class Agent:
         self._options = options
         self._identity = Identity(store, kernel.agent_address, options.agent_ip)
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
+        self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
@@ -157,6 +161,14 @@ class Agent:
         self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
 
+    def reserve(self, wish: Wish) -> reports.ReservationReport:
+        """Keep addresses back."""
+        return self._reservation_reports([self._reserving.reserve(wish)])[0]
+
+    def release(self, wish: Wish) -> list[reports.ReservationReport]:
+        """Give up what was kept back."""
+        return self._reservation_reports(self._reserving.release(wish))
+
     def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
         """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""
         change_limits(self._store, self._reconciler, address, limits)
@@ -171,7 +183,7 @@ class Agent:
         return self._inspection.repair(self._reconciler, self._collector)
 
     def look(self) -> Sequence[str]:
-        """Look at Docker once: take over names, and free what is due."""
+        """Look at Docker once: take over names, free what is due; say who has not the address reserved for it."""
         records = read_all(self._store)
         try:
             version = self._docker.version()
@@ -184,11 +196,15 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return self._lost(docker)
+        return [*self._lost(docker), *strays(read_all(self._store))]
 
     def _lost(self, docker: DockerView) -> list[str]:
         """Say which networks Docker has that the store, read once more, does not know."""
         return [f"{one.about} {one.problem}: {one.mend}" for one in unknown_networks(read_all(self._store), docker)]
+
+    def _reservation_reports(self, found: Sequence[ReservationRecord]) -> list[reports.ReservationReport]:
+        records = read_all(self._store)
+        return [reports.reservation_report(one, records) for one in found]
 
     def _follow(self) -> Sequence[str]:
         """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""

@@ -38,6 +38,7 @@ JUDGES: tuple[Callable[[Facts], Iterator[Ailment]], ...] = (
     docker_ailments.second_drivers,
     kernel_ailments.missing_features,
     kernel_ailments.forwarding,
+    kernel_ailments.ipv6,
     kernel_ailments.source_filters,
     kernel_ailments.underlay,
     kernel_ailments.large_packets,

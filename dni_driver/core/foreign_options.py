@@ -37,10 +37,7 @@ _ADVICE = {
     "subnet": "use --subnet",
     "gateway": "use --gateway",
     "ip-range": "use --ip-range",
-    **{
-        key: f"it describes an overlay: use --ipam-opt {key}=VALUE"
-        for key in ("overlay", "prefix", "prefix6", "backend")
-    },
+    **{key: f"it describes an overlay: use --ipam-opt {key}=VALUE" for key in ("prefix", "prefix6", "backend")},
 }
 
 

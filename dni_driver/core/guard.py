@@ -14,11 +14,14 @@ from dni_driver.core.wanted import Link
 
 
 class Permits(msgspec.Struct, frozen=True, kw_only=True):
-    """Pairs of a link, by its host end, and a MAC or address it may send as; links in `free` are not checked."""
+    """What links, by their host ends, may send as: MACs, and addresses with the MAC they go with.
+
+    Links in `free` are not checked.
+    """
 
     free: frozenset[str]
     macs: frozenset[tuple[str, str]]
-    addresses: frozenset[tuple[str, IPv4Address | IPv6Address]]
+    addresses: frozenset[tuple[str, str, IPv4Address | IPv6Address]]
 
 
 def permits(links: Iterable[Link]) -> Permits:
@@ -34,7 +37,7 @@ def permits(links: Iterable[Link]) -> Permits:
         free=frozenset(link.host for link in known if link.spoof),
         macs=frozenset((link.host, link.mac) for link in checked),
         addresses=frozenset(
-            (link.host, address)
+            (link.host, link.mac, address)
             for link in checked
             for address in (*of_sandbox[_sandbox(link)], link_local(link.mac))
         ),

@@ -65,13 +65,15 @@ class ContainerEnd(msgspec.Struct, frozen=True, kw_only=True):
 class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the network namespace is like.
 
-    `forwarding` is by family, None without that family; `bridged_are_filtered` tells whether frames between two ports
-    of a bridge meet iptables; `rp_filter` by link, with `all`; `strange_bridges` are links called like a bridge of
-    ours that dni did not make; `offloading` are VTEPs whose checksums the NIC makes.
+    `forwarding` is by family, None without that family; `ipv6_is_off` tells that it is there and switched off;
+    `bridged_are_filtered` that frames between two ports of a bridge meet iptables; `rp_filter` is by link, and for
+    `all`; `strange_bridges` are links called like a bridge of ours that dni did not make; `offloading` are VTEPs
+    whose checksums the network card makes.
     """
 
     release: str
     forwarding: Mapping[int, bool | None]
+    ipv6_is_off: bool
     bridged_are_filtered: bool
     rp_filter: Mapping[str, int]
     has_vtep: bool

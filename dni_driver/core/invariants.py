@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
-from dni_driver.core.allocation import whole_spans
+from dni_driver.core.allocation import container_span, whole_spans
 from dni_driver.core.bandwidth import write_limit
 from dni_driver.core.leaks import describe, leaks, newest
 from dni_driver.core.mtu import Underlay, misfits
@@ -73,6 +73,7 @@ def _in_the_store(records: Records) -> Iterator[Finding]:
     yield from _misfits(records)
     yield from _misplaced(records)
     yield from _one_sided(records)
+    yield from _kept_amiss(records)
 
 
 def _overlaps(records: Records) -> Iterator[Finding]:
@@ -164,6 +165,25 @@ def _one_sided(records: Records) -> Iterator[Finding]:
         yield _damaged(f"endpoint {endpoint[:12]}", f"has address {address}, which pool {pool} does not give it")
     for (pool, address), endpoint in sorted(of_address.items() - of_endpoint.items(), key=str):
         yield _damaged(f"address {address}", f"of pool {pool} is bound to endpoint {endpoint[:12]}, which has it not")
+
+
+def _kept_amiss(records: Records) -> Iterator[Finding]:
+    """Find reservations that share addresses or a container, and such as no container of this agent can have."""
+    for one, other in pairwise(records.reservations):
+        if one.overlay == other.overlay and other.first in one:
+            yield _damaged(f"reservation {one}", f"shares addresses with {other}")
+    named = Counter((one.overlay, one.family, one.container) for one in records.reservations if one.container)
+    for (overlay, _, container), count in named.items():
+        if count > 1:
+            yield _damaged(f"container {container}", f"has {count} addresses of overlay {overlay!r} reserved")
+    for one in records.reservations:
+        halves = records.halves(one.overlay, one.family)
+        if not any(one.first in span and one.last in span for span in map(container_span, halves)):
+            yield Finding(
+                about=f"reservation {one}",
+                problem=f"lies outside this agent's Docker halves of overlay {one.overlay!r}",
+                mend=f"dni address release {one.overlay} {one}",
+            )
 
 
 def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: float) -> Iterator[Finding]:

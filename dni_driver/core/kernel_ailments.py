@@ -19,15 +19,16 @@ FEATURES: dict[str, tuple[Kind, str]] = {
         "modprobe -a nf_tables nft_ct nft_masq nft_chain_nat nft_fib_inet",
     ),
     "vxlan": (warning("no-vxlan", "containers on different hosts cannot reach each other"), "modprobe vxlan"),
-    "tbf": (
+    "shaping": (
         warning("no-shaping", "bandwidth limits of containers are refused"),
-        "modprobe sch_tbf",
+        "modprobe -a sch_tbf ifb sch_ingress cls_u32 act_mirred",
     ),
     "sctp": (warning("no-sctp", "published SCTP ports do not work"), "modprobe nf_conntrack_proto_sctp"),
 }
 """What the kernel is asked for: the ailment where it does not have it, and what loads it where it is a module."""
 
 FORWARDING_OFF = error("forwarding-off", "containers reach this host and their own network, and nothing beyond")
+IPV6_OFF = error("ipv6-off", "the IPv6 addresses of containers lead nowhere, and no network with IPv6 can be created")
 STRICT_SOURCES = warning(
     "rp-filter-strict",
     "replies of a container on several networks, and what comes from other agents, are dropped where they come by "
@@ -42,6 +43,7 @@ STRANGE_BRIDGE = error("strange-bridge", "the network of this overlay cannot be 
 KINDS = (
     *(kind for kind, _ in FEATURES.values()),
     FORWARDING_OFF,
+    IPV6_OFF,
     STRICT_SOURCES,
     NO_AGENT_LINK,
     LARGE_PACKETS,
@@ -51,6 +53,7 @@ KINDS = (
 )
 
 _SYSCTL = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+_IPV6_SWITCH = "net.ipv6.conf.all.disable_ipv6"
 _STRICT = 1
 _FIRST_RIGHT = (5, 7)
 """The kernel release from which on checksums inside VXLAN survive address translation (calico issue 3145)."""
@@ -77,6 +80,21 @@ def _spoken(records: Records) -> set[int]:
     """Answer the families in which containers here have addresses."""
     joined = (endpoint for endpoint in records.endpoints if endpoint.sandbox is not None)
     return {interface.version for endpoint in joined for interface in endpoint.interfaces()}
+
+
+def ipv6(facts: Facts) -> Iterator[Ailment]:
+    """Find that this host speaks no IPv6 although it has networks that do."""
+    if facts.kernel is None or facts.records is None:
+        return
+    names = ", ".join(network.label for network in facts.records.networks if network.gateway6 is not None)
+    if not names:
+        return
+    if facts.kernel.forwarding.get(6) is None:
+        problem = f"is not in this kernel, and network {names} has it"
+        yield IPV6_OFF.found("IPv6", problem, "modprobe ipv6", "or boot without ipv6.disable=1")
+    elif facts.kernel.ipv6_is_off:
+        problem = f"is off ({_IPV6_SWITCH} = 1), and network {names} has it"
+        yield IPV6_OFF.found("IPv6", problem, f"sysctl -w {_IPV6_SWITCH}=0")
 
 
 def source_filters(facts: Facts) -> Iterator[Ailment]:

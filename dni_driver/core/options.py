@@ -12,6 +12,7 @@ from dni_driver.core import foreign_options
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.endpoint_options import parse_spoof
 from dni_driver.core.errors import Refused
+from dni_driver.core.names import check_overlay_name
 
 DEFAULT_LINK_PREFIX = "eth"
 """What links are called inside containers, with a number behind."""
@@ -25,7 +26,7 @@ SMALLEST_MTU = 552
 """The bound DC/OS set for its overlay MTU; below 1280 IPv6 does not work."""
 LARGEST_MTU = 65535
 
-_ALLOWED = ("mtu", "masquerade", "isolated", "spoof", "egress", "ingress")
+_ALLOWED = ("mtu", "masquerade", "isolated", "spoof", "egress", "ingress", "overlay")
 _DOCKERS_OWN = ("com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms")
 """Read by dockerd itself (28.0 and later) for every driver."""
 
@@ -41,12 +42,14 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     other agents; `internal`: nobody out either; `spoof`: containers may send under addresses that are not theirs;
     `link_prefix`: what their links are called inside, with a number behind. `egress`, `ingress`: the bits a second
     that each container may send and be sent where it has no limit of its own; None or 0 for as many as it likes.
+    `overlay`: which one, for `--ipam-driver null` alone (with dni's own IPAM driver `--ipam-opt` says that).
     """
 
     mtu: int | None = None
     masquerade: bool = True
     isolated: bool = True
     internal: bool = False
+    overlay: str | None = None
     egress: int | None = None
     ingress: int | None = None
     spoof: bool = False
@@ -63,6 +66,7 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
         masquerade=_truth(given, "masquerade"),
         isolated=_truth(given, "isolated"),
         internal=internal,
+        overlay=check_overlay_name(given["overlay"]) if "overlay" in given else None,
         egress=parse_rate("egress", given["egress"]) if "egress" in given else None,
         ingress=parse_rate("ingress", given["ingress"]) if "ingress" in given else None,
         link_prefix=_link_prefix(given.get(LINK_PREFIX_KEY, DEFAULT_LINK_PREFIX)),

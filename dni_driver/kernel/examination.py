@@ -16,6 +16,7 @@ from dni_driver.kernel import bridges, nft, offload, routes, sandboxes, snapshot
 from dni_driver.kernel.ledger import in_words
 
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+_IPV6_OFF = "ipv6/conf/all/disable_ipv6"
 _BRIDGED = "bridge/bridge-nf-call-iptables"
 
 
@@ -36,6 +37,7 @@ def _look(records: Records | None, overlays: Iterable[str], configured: IPv4Addr
     return KernelFacts(
         release=release(),
         forwarding={family: _switch(setting) for family, setting in _FORWARDING.items()},
+        ipv6_is_off=_switch(_IPV6_OFF) is True,
         bridged_are_filtered=_switch(_BRIDGED) is True,
         rp_filter={link: int(sysctl.read(f"ipv4/conf/{link}/rp_filter") or 0) for link in ("all", *seen.bridges)},
         has_vtep=nft.VTEP in seen.names,

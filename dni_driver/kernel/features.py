@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network
 from shutil import which
 
+from dni_driver.core.bandwidth import Limits
 from dni_driver.core.errors import DeadlineExceeded, DniError, KernelError
 from dni_driver.core.host_facts import Lack
-from dni_driver.core.wanted import Policy, Wanted
-from dni_driver.kernel import namespaces, nft, sysctl
+from dni_driver.core.names import container_link, docker_bridge, host_link
+from dni_driver.core.wanted import Link, Policy, Wanted
+from dni_driver.kernel import links, namespaces, nft, shaping, sysctl
 from dni_driver.kernel.command import run
 from dni_driver.kernel.conversation import conversation
 from dni_driver.kernel.ledger import in_words
 
 _NAME = "trial0"
-_BURST = 32 << 10
-_RATE = "1mbit"
-_LATENCY = "50ms"
 _SCTP = "netfilter/nf_conntrack_sctp_timeout_established"
 """A setting that is there where connections of SCTP are followed."""
 
@@ -33,6 +32,18 @@ _SAMPLE = Wanted(
             internal=False,
         ),
     )
+)
+
+_SAMPLE_LINK = Link(
+    endpoint="0" * 64,
+    host=host_link("0" * 64),
+    container=container_link("0" * 64),
+    bridge=docker_bridge("trial"),
+    mtu=1400,
+    mac="02:42:c0:00:02:02",
+    addresses=(),
+    gateways=(),
+    limits=Limits(egress=1_000_000, ingress=1_000_000),
 )
 
 Trial = Callable[[], None]
@@ -52,12 +63,9 @@ def device(kind: str, **settings: str | int) -> Trial:
 
 def _shape() -> None:
     with conversation() as kernel:
-        kernel.link("add", ifname=_NAME, kind="veth", peer={"ifname": f"{_NAME}p"})
-        try:
-            (link,) = kernel.link("get", ifname=_NAME)
-            kernel.tc("add", "tbf", index=link["index"], handle=0x10000, rate=_RATE, burst=_BURST, latency=_LATENCY)
-        finally:
-            kernel.link("del", ifname=_NAME)
+        kernel.link("add", ifname=_SAMPLE_LINK.bridge, kind="bridge")
+    links.attach(_SAMPLE_LINK)
+    shaping.apply(_SAMPLE_LINK)
 
 
 def _filter() -> None:
@@ -77,7 +85,7 @@ TRIALS: Mapping[str, Trial] = {
     "veth": device("veth", peer=f"{_NAME}p"),
     "vxlan": device("vxlan", vxlan_id=1024, vxlan_port=64000),
     "nftables": _filter,
-    "tbf": _shape,
+    "shaping": _shape,
     "sctp": _follow_sctp,
 }
 

@@ -20,7 +20,7 @@ from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel import nfnetlink
 from dni_driver.kernel.command import run
 from dni_driver.kernel.fingerprint import Memory
-from dni_driver.kernel.guard_table import NAME, REMOVAL, SETS, entries, ruleset
+from dni_driver.kernel.guard_table import NAME, REMOVAL, SETS, elements, ruleset
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.nfnetlink import Elements, Table
 
@@ -161,8 +161,8 @@ def _less(some: Elements, others: Elements) -> Elements:
     return {name: keys - others.get(name, frozenset()) for name, keys in some.items()}
 
 
-def _hosts(elements: Elements) -> set[str]:
-    return {_host(key) for keys in elements.values() for key in keys}
+def _hosts(keys_of: Elements) -> set[str]:
+    return {_host(key) for keys in keys_of.values() for key in keys}
 
 
 def _host(key: bytes) -> str:
@@ -172,16 +172,10 @@ def _host(key: bytes) -> str:
 def _keys(permits: Permits) -> Elements:
     """Answer the elements of the table as the kernel keeps them: each part at a multiple of 4 bytes."""
     found: dict[str, set[bytes]] = {name: set() for name in SETS}
-    for name, host, owned in entries(permits):
-        found[name].add(host.encode().ljust(_NAME_SIZE, b"\0") + _packed(owned))
+    for name, (host, *owned) in elements(permits):
+        found[name].add(b"".join([str(host).encode().ljust(_NAME_SIZE, b"\0"), *map(_packed, owned)]))
     return {name: frozenset(keys) for name, keys in found.items()}
 
 
-def _packed(owned: str | Address | None) -> bytes:
-    match owned:
-        case None:
-            return b""
-        case str():
-            return bytes.fromhex(owned.replace(":", "")) + b"\0\0"
-        case _:
-            return owned.packed
+def _packed(owned: str | Address) -> bytes:
+    return bytes.fromhex(owned.replace(":", "")) + b"\0\0" if isinstance(owned, str) else owned.packed

@@ -9,7 +9,7 @@ a link is closed until its elements are there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 from dni_driver.core.guard import Permits
 from dni_driver.core.names import HOST_LINK_PREFIX
@@ -24,8 +24,8 @@ _TARGET = "@th,64,128"
 SETS = {
     "free": "type ifname",
     "macs": "type ifname . ether_addr",
-    "ipv4": "type ifname . ipv4_addr",
-    "ipv6": "type ifname . ipv6_addr",
+    "ipv4": "type ifname . ether_addr . ipv4_addr",
+    "ipv6": "type ifname . ether_addr . ipv6_addr",
     "targets": f"typeof iifname . {_TARGET}",
 }
 """Links that are not checked; and by link, what the others may send as. nft compares targets as numbers."""
@@ -42,28 +42,30 @@ _CHAINS = f"""\
 	}}
 
 	chain sender {{
-		iifname . ether saddr != @macs drop
-		ether type vmap {{ ip : goto from-ipv4, ip6 : goto from-ipv6, arp : goto from-arp }}
+		ether type ip goto from-ipv4
+		ether type ip6 goto from-ipv6
+		ether type arp goto from-arp
 		drop
 	}}
 
 	chain from-ipv4 {{
-		iifname . ip saddr @ipv4 accept
+		iifname . ether saddr . ip saddr @ipv4 accept
 		drop
 	}}
 
 	chain from-arp {{
 		iifname . arp saddr ether != @macs drop
-		iifname . arp saddr ip @ipv4 accept
-		arp saddr ip 0.0.0.0 arp operation request accept
+		iifname . ether saddr . arp saddr ip @ipv4 accept
+		iifname . ether saddr @macs arp saddr ip 0.0.0.0 arp operation request accept
 		drop
 	}}
 
 	chain from-ipv6 {{
 		icmpv6 type nd-router-advert drop
 		icmpv6 type nd-neighbor-advert iifname . {_TARGET} != @targets drop
-		iifname . ip6 saddr @ipv6 accept
+		iifname . ether saddr . ip6 saddr @ipv6 accept
 		ip6 saddr != :: drop
+		iifname . ether saddr != @macs drop
 		icmpv6 type nd-neighbor-solicit iifname . {_TARGET} @targets accept
 		icmpv6 type {{ 131, 132, 133, 143 }} accept
 		drop
@@ -75,29 +77,30 @@ A container without an address yet asks for it (ARP probe: RFC 5227; neighbour s
 joins groups (MLD: 131, 132, 143), or looks for a router (133).
 """
 
-Entry = tuple[str, str, str | Address | None]
-"""An element: its set, the link, and what the link may send as."""
+Element = tuple[str, tuple[str | Address, ...]]
+"""An element: its set, and its parts, a link first."""
 
 
-def entries(permits: Permits) -> Iterator[Entry]:
+def elements(permits: Permits) -> Iterator[Element]:
     """Answer the elements of the table."""
     for host in permits.free:
-        yield "free", host, None
+        yield "free", (host,)
     for host, mac in permits.macs:
-        yield "macs", host, mac
-    for host, address in permits.addresses:
+        yield "macs", (host, mac)
+    for host, mac, address in permits.addresses:
         if isinstance(address, IPv4Address):
-            yield "ipv4", host, address
+            yield "ipv4", (host, mac, address)
         else:
-            yield "ipv6", host, address
-            yield "targets", host, address
+            yield "ipv6", (host, mac, address)
+            yield "targets", (host, address)
 
 
 def ruleset(permits: Permits) -> str:
     """Answer what to feed `nft -f -`: the whole table anew in one transaction."""
     members: dict[str, list[str]] = {name: [] for name in SETS}
-    for entry in sorted(entries(permits), key=str):
-        members[entry[0]].append(_rendered(entry))
+    for name, (host, *owned) in sorted(elements(permits), key=str):
+        rendered = [_number(part) if name == "targets" else str(part) for part in owned]
+        members[name].append(" . ".join([f'"{host}"', *rendered]))
     sets = "".join(_set(name, members[name]) for name in SETS)
     return f"{REMOVAL}table {NAME} {{\n{sets}\n{_CHAINS}}}\n"
 
@@ -107,12 +110,9 @@ REMOVAL = f"add table {NAME}\ndelete table {NAME}\n"
 
 
 def _set(name: str, members: list[str]) -> str:
-    elements = f"elements = {{ {', '.join(members)} }}; " if members else ""
-    return f"\tset {name} {{ {SETS[name]}; {elements}}}\n"
+    listed = f"elements = {{ {', '.join(members)} }}; " if members else ""
+    return f"\tset {name} {{ {SETS[name]}; {listed}}}\n"
 
 
-def _rendered(entry: Entry) -> str:
-    name, host, owned = entry
-    if owned is None:
-        return f'"{host}"'
-    return f'"{host}" . {hex(int(owned)) if name == "targets" else owned}'
+def _number(address: str | Address) -> str:
+    return "0x" + ip_address(address).packed.hex()

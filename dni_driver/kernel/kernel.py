@@ -184,6 +184,13 @@ class Kernel:
         """Answer what libnetwork called a link's container end; None while it is not in its sandbox."""
         return sandboxes.ifname(link)
 
+    def gone(self, wanted: Iterable[Link]) -> list[Link]:
+        """Answer the links that are not there, and whose sandboxes are not: their containers ended unseen.
+
+        Waits up to 2 s for links whose sandboxes are gone: the kernel takes its time to follow.
+        """
+        return sandboxes.gone(wanted)
+
     @_in_words()
     def agent_address(self) -> IPv4Address:
         """Answer the address this host is best known by."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from ipaddress import IPv6Interface, ip_address
@@ -16,6 +17,7 @@ from ipaddress import IPv6Interface, ip_address
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl import rt_proto
 
+from dni_driver.core.deadline import within
 from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Link
 from dni_driver.kernel import addresses, links, namespaces, shaping, snapshot, sysctl
@@ -25,6 +27,9 @@ from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find
 
 _GRACE = 2.0
 """Seconds a link must have been seen missing: a Join between its record and its link takes milliseconds."""
+
+_FOLLOWING, _STEP = 2.0, 0.05
+"""Seconds to wait for links whose sandboxes are gone, and between two looks."""
 
 _ORIGIN = rt_proto["boot"]
 """What libnetwork gives its routes."""
@@ -127,3 +132,22 @@ def container_end(link: Link) -> LinkDetails | None:
         if host is None or host.peer_namespace is None or host.peer_namespace < 0:
             return None
         return find(kernel, index=host.peer, if_netnsid=host.peer_namespace)
+
+
+def gone(wanted: Iterable[Link]) -> list[Link]:
+    """Answer the links that are not there, and whose sandboxes are not; wait for links to follow their sandboxes."""
+    ends = time.monotonic() + within(_FOLLOWING)
+    dead = [link for link in wanted if link.sandbox and not _is_there(link.sandbox)]
+    while not _names().isdisjoint(link.host for link in dead) and time.monotonic() < ends:
+        time.sleep(_STEP)
+    left = _names()
+    return [link for link in dead if link.host not in left]
+
+
+def _is_there(sandbox: str) -> bool:
+    with namespaces.opened(sandbox) as found:
+        return found is not None
+
+
+def _names() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}

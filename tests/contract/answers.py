@@ -47,6 +47,16 @@ def mac(answer: Answer, given: Mapping[str, str]) -> str:
     return chosen
 
 
+def added(answer: Answer, given: Mapping[str, str]) -> dict[int, Interface]:
+    """Read CreateEndpoint's answer: the addresses that the request did not have, by family."""
+    interface = answer.get("Interface") or {}
+    texts = [interface[field] for field in ("Address", "AddressIPv6") if interface.get(field)]
+    assert all("/" in text for text in texts), "SetIPAddress takes a CIDR"
+    found = {parsed.version: parsed for parsed in map(ip_interface, texts)}
+    assert not (given["Address"] and 4 in found), "driver modified interface address"
+    return {4 if version == 4 else 6: parsed for version, parsed in found.items()}
+
+
 def gateways(answer: Answer, addresses: Mapping[int, Interface]) -> dict[int, str]:
     """Read Join's answer: the gateways by family. Each must be on-link for the endpoint's own address."""
     known = {"InterfaceName", "Gateway", "GatewayIPv6", "StaticRoutes", "DisableGatewayService"}

@@ -140,7 +140,16 @@ CREATIONS = {
     "dni with a subnet but without its IPAM driver": Case(
         (f"{COMMAND} NAME",), {"ipam": "default", "subnets": ["9.0.0.128/25"]}
     ),
-    "dni with no IPAM driver": Case((f"{COMMAND} NAME", "0.0.0.0/0"), {"ipam": "null"}),
+    "dni with no IPAM driver": Case(
+        (f"{COMMAND} NAME", "docker network create -d dni --ipam-driver null -o overlay=NAME NAME"), {"ipam": "null"}
+    ),
+    "no IPAM driver and an unknown overlay": Case(
+        ("there is no overlay 'nobody'",), {"ipam": "null", "options": {"overlay": "nobody"}}
+    ),
+    "no IPAM driver and a name that no overlay can have": Case(
+        ("overlay name 'host' is reserved",), {"ipam": "null", "options": {"overlay": "host"}}
+    ),
+    "an overlay by the wrong option": Case(("use --ipam-opt overlay=dual",), {"options": {"overlay": "dual"}}),
 }
 
 

@@ -41,8 +41,9 @@ OVERLAY = town.overlay("dcos", "9.0.0.129/25", subnets=("9.0.0.0/8",))
 class Patient:
     """A host in good order, as far as `dni doctor` can see, and what the tests do to it."""
 
-    def __init__(self, host: Host, container: Container, docker: DockerApi) -> None:
+    def __init__(self, host: Host, container: Container, docker: DockerApi, store: Store) -> None:
         """Take what there is on it."""
+        self.store = store
         self.host = host
         self.container = container
         self.docker = docker
@@ -97,7 +98,7 @@ def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patient
         _record(store, container)
         for program in ("plugin", "agent"):
             stack.callback(os.close, locks.take(tmp_path / "run" / f"{program}.lock", program, 0))
-        yield Patient(host, container, docker)
+        yield Patient(host, container, docker, store)
 
 
 def _record(store: Store, container: Container) -> None:
@@ -138,6 +139,12 @@ def _vtep(patient: Patient) -> None:
 
 def _stop_forwarding(patient: Patient) -> None:
     patient.host.sysctl("ipv4/ip_forward", 0)
+
+
+def _switch_ipv6_off(patient: Patient) -> None:
+    patient.host.sysctl("ipv6/conf/all/disable_ipv6", 1)
+    with patient.store.write() as tx:
+        tx.execute("UPDATE network SET gateway6 = 'fd01:b::8000:0:1/81'")
 
 
 def _filter_strictly_with_other_agents(patient: Patient) -> None:
@@ -183,6 +190,7 @@ def _drop_by_another_table(patient: Patient) -> None:
     ("kind", "fall_ill"),
     [
         ("forwarding-off", _stop_forwarding),
+        ("ipv6-off", _switch_ipv6_off),
         ("rp-filter-strict", _filter_strictly_with_other_agents),
         ("rp-filter-strict", _filter_strictly_with_two_networks),
         ("mtu-too-large", _narrow_the_underlay),

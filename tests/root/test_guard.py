@@ -118,6 +118,9 @@ HONEST: dict[str, Callable[[Who, Who], bytes]] = {
     "claim to its address": lambda me, _: ether(me.mac, IPV6, icmp6(NOBODY6, SOLICIT, about(me.local))),
     "router solicitation": lambda me, _: ether(me.mac, IPV6, icmp6(NOBODY6, frames.SOLICIT_ROUTER)),
     "MLD report": lambda me, _: ether(me.mac, IPV6, icmp6(NOBODY6, frames.LISTENER_REPORT)),
+    "MLD report behind options": lambda me, _: ether(
+        me.mac, IPV6, icmp6(NOBODY6, frames.LISTENER_REPORT, behind_options=True)
+    ),
 }
 
 
@@ -279,7 +282,7 @@ def test_a_link_that_goes_takes_its_elements_along(stage: Stage) -> None:
 
 
 def test_elements_of_links_that_are_gone_are_found_and_removed(stage: Stage) -> None:
-    stage.host.sh("nft add element bridge dni ipv4 { dni00000000000 . 9.0.0.200 }")
+    stage.host.sh("nft add element bridge dni ipv4 { dni00000000000 . 02:42:09:00:00:82 . 9.0.0.200 }")
     said = "nft table bridge dni: link dni00000000000 is gone, but not what it may send as"
     assert said in stage.host.run(stage.host.kernel.observe, stage.host.wanted).firewall
     stage.host.reconcile()

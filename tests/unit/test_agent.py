@@ -460,3 +460,13 @@ def test_a_network_created_between_the_two_looks_is_none(world: World) -> None:
     world.docker.networks = (shown(),)
     world.docker.when_asked = lambda: create_network(world.store, world.clock.now)
     assert list(world.agent.look()) == []
+
+
+def test_a_new_overlay_comes_with_the_command_that_makes_its_network(world: World) -> None:
+    six = define("six", [ip_network("fd06::/64")])
+    assert world.agent.define_overlay(DEV).create == (
+        "docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev"
+    )
+    assert world.agent.define_overlay(six).create == (
+        "docker network create -d dni --ipam-driver dni --ipv6 --ipam-opt overlay=six six"
+    )

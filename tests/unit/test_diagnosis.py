@@ -54,6 +54,7 @@ HEALTHY = Facts(
     kernel=KernelFacts(
         release="6.1.0-18-amd64",
         forwarding={4: True, 6: True},
+        ipv6_is_off=False,
         bridged_are_filtered=True,
         rp_filter={"all": 0, "d-dcos": 0},
         has_vtep=False,
@@ -100,6 +101,7 @@ def sockets(*more: PluginSocket) -> tuple[PluginSocket, ...]:
 
 
 STRANGE = ForwardChain(table="inet filter", name="forward", mentions=frozenset())
+DUAL = msgspec.structs.replace(scene.network(), gateway6=ip_interface("fd01:b::8000:0:1/81"))
 V6 = scene.endpoint(scene.WEB, "9.0.0.130")
 
 ILL: dict[str, list[Facts]] = {
@@ -151,9 +153,13 @@ ILL: dict[str, list[Facts]] = {
     "no-veth": [host(lacks=(Lack("veth", "Unknown device type."),))],
     "no-vxlan": [host(lacks=(Lack("vxlan", "Unknown device type."),))],
     "no-nftables": [host(lacks=(Lack("nftables", "No such file or directory"),))],
-    "no-shaping": [host(lacks=(Lack("tbf", "Specified qdisc kind is unknown."),))],
+    "no-shaping": [host(lacks=(Lack("shaping", "egress=1mbit needs ifb"),))],
     "no-sctp": [host(lacks=(Lack("sctp", "its connections are not followed"),))],
     "forwarding-off": [host(kernel__forwarding={4: False, 6: True})],
+    "ipv6-off": [
+        host(kernel__ipv6_is_off=True, store__records=scene.records(networks=[DUAL])),
+        host(kernel__forwarding={4: True, 6: None}, store__records=scene.records(networks=[DUAL])),
+    ],
     "rp-filter-strict": [
         host(kernel__rp_filter={"all": 1, "d-dcos": 0}, store__records=two_networks(), docker__networks={}),
         host(kernel__rp_filter={"all": 0, "d-dcos": 1}, kernel__has_vtep=True),
@@ -234,6 +240,7 @@ FINE: list[Callable[[], Facts]] = [
     lambda: host(kernel__rp_filter={"all": 2, "d-dcos": 1}, kernel__has_vtep=True),
     lambda: host(kernel__forwarding={4: False, 6: False}, store__records=scene.records(endpoints=[])),
     lambda: host(kernel__forwarding={4: True, 6: None}),
+    lambda: host(kernel__ipv6_is_off=True),
     lambda: host(kernel__release="5.4.0"),
     lambda: host(kernel__release="4.18.0-553.el8_10.x86_64", kernel__offloading=("vtep1024",)),
     lambda: host(kernel__release="6.1.0", kernel__offloading=("vtep1024",)),

@@ -13,7 +13,7 @@ from dni_driver.agent.joining import Identity, Joining
 from dni_driver.core.errors import Exhausted, KernelError, NotFound, NotMended
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Network, Overlay, define
-from dni_driver.core.wanted import Wanted
+from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.plugin import wire
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
@@ -243,3 +243,84 @@ def test_the_last_release_of_a_plain_pool_takes_all_of_it_away(host: Host) -> No
     host.address(PLAIN)
     host.release(PLAIN, gateway)
     assert [pool.id for pool in read_all(host.store).pools] == []
+
+
+# -- what an earlier dockerd left on a network without IPAM
+
+
+@pytest.fixture
+def alone(host: Host) -> Host:
+    """Have a container on a network whose addresses dockerd asks nobody for."""
+    data = wire.IPAMData(address_space="null", pool="0.0.0.0/0")
+    options = {wire.GENERIC: {"overlay": "dcos"}}
+    host.network.create_network(wire.CreateNetworkRequest(network_id=NETWORK, options=options, ipv4_data=[data]))
+    run(host)
+    return host
+
+
+def run(host: Host, endpoint: str = WEB, address: str = "9.0.0.140") -> None:
+    """Start a container that asks for an address."""
+    options = {"dni.address": address}
+    host.network.create_endpoint(
+        wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=endpoint, options=options)
+    )
+    join(host, endpoint)
+
+
+def join(host: Host, endpoint: str) -> None:
+    """Put a container into its sandbox."""
+    sandbox = "/run/docker/netns/x"
+    host.network.join(wire.JoinRequest(network_id=NETWORK, endpoint_id=endpoint, sandbox_key=sandbox))
+
+
+def endpoints_of(host: Host) -> list[str]:
+    return [endpoint.id for endpoint in read_all(host.store).endpoints]
+
+
+def test_when_dockerd_begins_dead_containers_are_forgotten_and_their_addresses_can_be_had_again(alone: Host) -> None:
+    alone.kernel.reboot()
+    alone.network.forget_the_dead()
+    assert endpoints_of(alone) == []
+    alone.kernel.reconcile(lambda: wanted(read_all(alone.store)))
+    run(alone, "c" * 64)
+    assert endpoints_of(alone) == ["c" * 64]
+
+
+def test_when_dockerd_begins_containers_that_outlived_it_are_left_alone(alone: Host) -> None:
+    alone.network.forget_the_dead()
+    assert endpoints_of(alone) == [WEB]
+
+
+def test_a_container_on_its_way_into_its_sandbox_is_not_taken_for_dead(alone: Host) -> None:
+    """Its sandbox is recorded before its link is made."""
+    looked: list[list[str]] = []
+
+    def look() -> None:
+        alone.network.forget_the_dead()
+        looked.append(endpoints_of(alone))
+
+    alone.kernel.crash_point = lambda point: look() if point == "before a change" else None
+    run(alone, "c" * 64, "9.0.0.141")
+    assert looked == [[WEB, "c" * 64]]
+
+
+def test_networks_with_ipam_are_dockerds_to_clean_up(host: Host) -> None:
+    pool = host.pool()
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    interface = wire.EndpointInterface(address=host.address(pool.pool_id))
+    host.network.create_endpoint(wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=WEB, interface=interface))
+    join(host, WEB)
+    host.kernel.reboot()
+    host.network.forget_the_dead()
+    assert endpoints_of(host) == [WEB]
+
+
+def test_a_dockerd_that_begins_is_answered_whatever_the_kernel_says(
+    alone: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> list[Link]:
+        raise KernelError("the kernel cannot be asked")
+
+    monkeypatch.setattr(alone.kernel, "gone", refuse)
+    alone.network.forget_the_dead()
+    assert endpoints_of(alone) == [WEB]

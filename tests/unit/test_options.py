@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dni_driver.core.bandwidth import UNLIMITED
-from dni_driver.core.errors import Refused
+from dni_driver.core.errors import BadName, Refused
 from dni_driver.core.options import (
     LARGEST_MTU,
     LINK_PREFIX_KEY,
@@ -77,10 +77,8 @@ def test_a_limit_that_is_no_rate_is_refused(key: str) -> None:
 
 
 def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(
-        Refused,
-        match="option 'masquarade' is not known to dni: use mtu, masquerade, isolated, spoof, egress, ingress",
-    ):
+    known = "use mtu, masquerade, isolated, spoof, egress, ingress, overlay"
+    with pytest.raises(Refused, match=f"option 'masquarade' is not known to dni: {known}"):
         parse_options({"masquarade": "false"})
 
 
@@ -89,7 +87,6 @@ def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
     [
         ("parent", "d-OVERLAY"),
         ("encrypted", "WireGuard"),
-        ("overlay", "--ipam-opt overlay=VALUE"),
         ("internal", "--internal"),
         ("com.docker.network.bridge.name", "--ipam-opt overlay=NAME"),
         ("com.docker.network.bridge.enable_icc", "two overlays"),
@@ -117,6 +114,12 @@ def test_links_are_called_inside_as_on_dockers_own_bridges(prefix: str) -> None:
 def test_what_no_link_can_be_called_is_refused(prefix: str) -> None:
     with pytest.raises(Refused, match=f"{LINK_PREFIX_KEY}={prefix!r} cannot begin the name of a link"):
         parse_options({LINK_PREFIX_KEY: prefix})
+
+
+def test_an_overlay_is_named_by_its_name_or_refused() -> None:
+    assert parse_options({"overlay": "dev"}).overlay == "dev"
+    with pytest.raises(BadName, match="overlay name 'Dev' is not of the form"):
+        parse_options({"overlay": "Dev"})
 
 
 def test_options_that_dockerd_reads_itself_are_left_to_it() -> None:
