@@ -14,27 +14,37 @@ from dni_driver import __version__
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.invariants import Finding, unknown_networks
+from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.records import ReservationRecord
+from dni_driver.core.reservations import Wish, strays
+from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
 
 JOINING = Pace(every=60.0)
-KERNEL = Pace(every=5.0)
-DOCKER = Pace(every=30.0, settle=0.2, rest=4.0)
-"""A look costs dockerd a list of all containers: it has four fifths of the time for itself."""
+KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
+DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
+"""A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
 
 _STOP_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
+"""How long somebody who asks for addresses waits for the names that Docker has for them."""
+
+_MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
+"""Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +83,12 @@ class Agent:
     ) -> None:
         """Do nothing yet."""
         self._store = store
+        self._kernel = kernel
         self._docker = docker
         self._options = options
         self._identity = Identity(store, kernel.agent_address, options.agent_ip)
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
+        self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
@@ -86,6 +98,7 @@ class Agent:
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
+        self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
 
     def start(self) -> None:
@@ -99,6 +112,7 @@ class Agent:
         for loop in self._loops():
             loop.stop()
         self._docker.close()
+        self._kernel.hush()
         ends = monotonic() + _STOP_SECONDS
         for loop in self._loops():
             loop.join(max(0.0, ends - monotonic()))
@@ -124,16 +138,46 @@ class Agent:
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return this host can make a network of it."""
         self._joining.define(overlay)
+        return self._defined(overlay)
+
+    def try_overlay(self, overlay: Overlay) -> reports.OverlayReport:
+        """Define an overlay for a Docker network that is being created."""
+        self._joining.try_out(overlay)
+        return self._defined(overlay)
+
+    def _defined(self, overlay: Overlay) -> reports.OverlayReport:
+        """Report a new overlay; the firewall, which lists them all, follows at once."""
+        self._kernel_loop.wake()
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses."""
         self._joining.remove(name)
         self._joining_loop.wake()
+        self._kernel_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
-        """Answer who has which address."""
+        """Answer who has which address, as Docker has it now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
+
+    def reserve(self, wish: Wish) -> reports.ReservationReport:
+        """Keep addresses back, knowing who has which as Docker has it now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
+        made = self._reserving.reserve(wish)
+        self._docker_loop.wake()
+        return self._reservation_reports([made])[0]
+
+    def release(self, wish: Wish) -> list[reports.ReservationReport]:
+        """Give up what was kept back."""
+        given_up = self._reserving.release(wish)
+        self._docker_loop.wake()
+        return self._reservation_reports(given_up)
+
+    def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
+        """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""
+        change_limits(self._store, self._reconciler, address, limits)
+        return reports.address_report(read_all(self._store), address)
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""
@@ -144,7 +188,7 @@ class Agent:
         return self._inspection.repair(self._reconciler, self._collector)
 
     def look(self) -> Sequence[str]:
-        """Look at Docker once: take over names, and free what is due."""
+        """Look at Docker once: take over names, free what is due; say who has not the address reserved for it."""
         records = read_all(self._store)
         try:
             version = self._docker.version()
@@ -157,7 +201,15 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return ()
+        return [*self._lost(docker), *strays(read_all(self._store))]
+
+    def _lost(self, docker: DockerView) -> list[str]:
+        """Say which networks Docker has that the store, read once more, does not know."""
+        return [f"{one.about} {one.problem}: {one.mend}" for one in unknown_networks(read_all(self._store), docker)]
+
+    def _reservation_reports(self, found: Sequence[ReservationRecord]) -> list[reports.ReservationReport]:
+        records = read_all(self._store)
+        return [reports.reservation_report(one, records) for one in found]
 
     def _follow(self) -> Sequence[str]:
         """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""
@@ -167,12 +219,18 @@ class Agent:
         self._kernel_loop.wake()
         for event in events:
             self._docker_loop.wake()
-            if event.kind == "daemon":
+            if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._kernel_loop.wake()
         self._docker_loop.wake()
         if not self._stopping.is_set():
             raise Unavailable("dockerd has ended its events: it is being stopped or restarted")
         return ()
 
+    def _listen(self) -> Sequence[str]:
+        """Mend the kernel when links tell news of what it rests on."""
+        for _ in self._kernel.link_news():
+            self._kernel_loop.wake()
+        return ()
+
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._docker_loop, self._events_loop
+        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop

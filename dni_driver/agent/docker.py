@@ -17,15 +17,17 @@ from typing import Any
 
 from dni_driver.agent.docker_wire import Container, Network, convert, to_view
 from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.deadline import holding
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, is_dni
 
 ANSWER_SECONDS = 10
-_EVENTS = {
-    "type": ["network", "container", "daemon"],
-    "event": ["create", "destroy", "connect", "disconnect", "start", "die", "rename", "reload"],
-}
+TURN_SECONDS = 30.0
+"""How long a thread waits for another that asks dockerd: for three answers, which a look takes."""
+_EVENTS = {"type": ["network", "daemon"], "event": ["create", "destroy", "connect", "disconnect", "reload"]}
+"""A container that starts or stops connects to a network or disconnects."""
+_PLUGGED = frozenset({"connect", "disconnect"})
 _BUILT_IN_IPAM = frozenset({"", "default", "null"})
 
 
@@ -37,11 +39,12 @@ class DockerDaemon:
         self._socket = path
         self._lock = threading.Lock()
         self._client: Any = None
+        self._foreign: frozenset[str] = frozenset()
         self._stream: Any = None
 
     def version(self) -> str:
         """Answer the version of the engine; raise Unavailable."""
-        with self._asking() as client:
+        with self.asking() as client:
             return convert(client.version(), dict[str, Any]).get("Version") or "unknown"
 
     def view(self, records: Records) -> DockerView:
@@ -49,14 +52,19 @@ class DockerDaemon:
 
         Networks come before containers: so an endpoint that is on neither list was on no network in between.
         """
-        with self._asking() as client:
+        with self.asking() as client:
             listed = convert(client.networks(), list[Network])
-            networks = list(_inspected(client, (one.id for one in listed if _concerns_dni(one, records))))
+            ours = [one.id for one in listed if _concerns_dni(one, records)]
+            self._foreign = frozenset(one.id for one in listed).difference(ours)
+            networks = list(_inspected(client, ours))
             containers = convert(client.containers(), list[Container]) if networks else []
         return DockerView(networks=tuple(to_view(network, containers) for network in networks))
 
     def events(self) -> Iterator[DockerEvent]:
-        """Answer the events of networks, containers and the daemon, until dockerd ends; raise Unavailable."""
+        """Answer the events of networks and the daemon, until dockerd ends; raise Unavailable.
+
+        Who comes and goes on a network that the last view left out is left out too.
+        """
         with self._explained():
             self._probe()
             client = self._connect()
@@ -79,7 +87,9 @@ class DockerDaemon:
         with self._explained():
             try:
                 for event in stream:
-                    yield DockerEvent(str(event.get("Type")), str(event.get("Action")))
+                    action, subject = str(event.get("Action")), (event.get("Actor") or {}).get("ID")
+                    if action not in _PLUGGED or subject not in self._foreign:
+                        yield DockerEvent(str(event.get("Type")), action)
             finally:
                 client.close()
 
@@ -95,9 +105,9 @@ class DockerDaemon:
             probe.connect(str(self._socket))
 
     @contextmanager
-    def _asking(self) -> Iterator[Any]:
+    def asking(self) -> Iterator[Any]:
         """Give the client to one thread at a time; drop it after a failure, as dockerd may come back another."""
-        with self._lock:
+        with holding(self._lock, TURN_SECONDS, f"dockerd at {self._socket} is being asked already: try again"):
             try:
                 with self._explained():
                     self._probe()

@@ -43,8 +43,10 @@ class Loop:
         self._step = step
         self._pace = pace
         self._problems = problems
-        self._woken = threading.Event()
-        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._hurried = False
+        self._asked = self._begun = self._done = 0
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name=f"dni-{name}", daemon=True)
 
@@ -54,12 +56,24 @@ class Loop:
 
     def wake(self) -> None:
         """Do the next step soon."""
-        self._woken.set()
+        with self._changed:
+            self._asked += 1
+            self._changed.notify_all()
+
+    def catch_up(self, seconds: float) -> None:
+        """Do now what it was woken for, and return when that is done, or after some seconds."""
+        with self._changed:
+            asked = self._asked
+            self._hurried = self._hurried or asked > self._begun
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._done >= asked, seconds)
 
     def stop(self) -> None:
         """Do no further step."""
-        self._stopping.set()
-        self._woken.set()
+        with self._changed:
+            self._stopping = True
+            self._asked += 1
+            self._changed.notify_all()
 
     def join(self, seconds: float) -> None:
         """Wait for the end of the step at hand."""
@@ -67,14 +81,25 @@ class Loop:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._woken.clear()
+        while self._begin():
             started = time.monotonic()
             self._do()
-            took = time.monotonic() - started
-            self._stopping.wait(self._rest(took))
-            if self._woken.wait(self._pause(took)):
-                self._stopping.wait(self._pace.settle)
+            self._wait(time.monotonic() - started)
+
+    def _begin(self) -> bool:
+        with self._changed:
+            self._begun = self._asked
+            self._hurried = False
+            return not self._stopping
+
+    def _wait(self, took: float) -> None:
+        """Wait until the next step is due: by the clock, or a little after news."""
+        with self._changed:
+            self._done = self._begun
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._hurried or self._stopping, self._rest(took))
+            if self._changed.wait_for(lambda: self._asked > self._begun, self._pause(took)):
+                self._changed.wait_for(lambda: self._hurried or self._stopping, self._pace.settle)
 
     def _do(self) -> None:
         try:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, KernelView
@@ -22,11 +23,20 @@ class Kernel(Protocol):
     def agent_address(self) -> IPv4Address:
         """Answer the address this host is best known by; 127.0.0.1 where it has no other."""
 
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
+
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel as wanted; answer in words what was changed."""
 
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what the kernel has of ours."""
+
+    def link_news(self) -> Iterator[None]:
+        """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
+
+    def hush(self) -> None:
+        """End the news of links; from any thread."""
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete the links of endpoints in the background."""
@@ -39,7 +49,7 @@ class Kernel(Protocol):
 
 
 class DockerEvent(msgspec.Struct, frozen=True):
-    """Something that happened in dockerd: `network connect`, `container start`, `daemon reload`."""
+    """Something that happened in dockerd: `network connect`, `daemon reload`."""
 
     kind: str
     action: str
@@ -55,7 +65,7 @@ class Docker(Protocol):
         """Answer the networks that use dni, or that the records know."""
 
     def events(self) -> Iterator[DockerEvent]:
-        """Answer the events of networks, containers and the daemon, as they happen, until dockerd ends."""
+        """Answer the events of our networks and the daemon, as they happen, until dockerd ends."""
 
     def close(self) -> None:
         """End whatever waits for dockerd."""

@@ -34,14 +34,26 @@ def take(path: Path, program: str, patience: float, driver: str = PLAIN) -> int:
     gives_up = time.monotonic() + patience
     while not _locked(lock):
         if time.monotonic() >= gives_up:
-            holder = os.pread(lock, _LONGEST, 0).decode(errors="replace").strip()
+            by = _noted(lock)
             os.close(lock)
-            raise Unavailable(f"{program} runs here already ({holder}): stop that first")
+            raise Unavailable(f"{program} runs here already ({by}): stop that first")
         time.sleep(_POLL_SECONDS)
     os.truncate(lock, 0)
     own = f"pid {os.getpid()}" if driver == PLAIN else f"managed plugin {driver}"
     os.pwrite(lock, f"{own}\n".encode(), 0)
     return lock
+
+
+def holder(path: Path) -> str | None:
+    """Say who holds a lock, None where nobody does; raise PermissionError where it may not be asked."""
+    try:
+        lock = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _locked(lock) else _noted(lock)
+    finally:
+        os.close(lock)
 
 
 def await_end(path: Path, program: str, patience: float) -> None:
@@ -55,6 +67,11 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT, _MODE)
     except OSError as error:
         raise Unavailable(f"cannot use {path}: {error.strerror}") from None
+
+
+def _noted(lock: int) -> str:
+    """Answer what its holder wrote into a lock: who it is."""
+    return os.pread(lock, _LONGEST, 0).decode(errors="replace").strip()
 
 
 def _locked(lock: int) -> bool:

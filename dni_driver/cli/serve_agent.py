@@ -15,7 +15,7 @@ from dni_driver.console.app import create_app
 from dni_driver.console.server import Server
 from dni_driver.kernel import Kernel
 from dni_driver.registry import open_registry
-from dni_driver.store import Store
+from dni_driver.store.records import open_sound
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
 def _open(settings: Settings, resources: ExitStack) -> Agent:
     """Open what the agent rests on; `resources` closes it, last opened first."""
     directory = settings.store.directory
-    store = Store(directory / "dni.db")
+    store = open_sound(directory / "dni.db")
     resources.callback(store.close)
     registry = open_registry(settings.registry.url, directory)
     resources.callback(registry.close)

@@ -26,7 +26,7 @@ from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.pool_finder import AGENT_SECONDS
 from dni_driver.plugin.serving import serve
 from dni_driver.store import Store
-from dni_driver.store.records import read_all
+from dni_driver.store.records import open_sound, read_all
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -66,7 +66,7 @@ def announced(app: AbstractContextManager[WSGIApplication], notify: systemd.Noti
 def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
     """Open what the plugin rests on, mend the kernel, and give the app; close it all in the end."""
     with ExitStack() as resources:
-        store = Store(settings.store.directory / "dni.db")
+        store = open_sound(settings.store.directory / "dni.db")
         resources.callback(store.close)
         kernel = Kernel(settings.run.directory)
         resources.callback(_close, kernel)
@@ -93,9 +93,9 @@ class _Agent:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    def define(self, overlay: Overlay) -> None:
+    def try_out(self, overlay: Overlay) -> None:
         body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
-        self._console().post("/v1/overlays", body)
+        self._console().post("/v1/overlays", {**body, "trial": True})
 
     def remove(self, overlay: str) -> None:
         self._console().delete(f"/v1/overlays/{overlay}")

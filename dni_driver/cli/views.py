@@ -10,9 +10,11 @@ import msgspec
 
 from dni_driver.cli.tables import table
 from dni_driver.core.allocation import Usage
+from dni_driver.core.bandwidth import write_rate
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Family
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
+from dni_driver.core.records import AddressState
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
 
 _SHORT_ID = 12
 _ALL_IS_WELL = "All is well: records, kernel and Docker agree."
@@ -61,15 +63,23 @@ def _overlay_rows(report: OverlayReport) -> Iterator[tuple[object, ...]]:
         yield _overlay_row(report, report.subnet, report.prefix, 4, report.usage.v4)
     if report.subnet6:
         yield _overlay_row(report, report.subnet6, report.prefix6, 6, report.usage.v6)
+    if report.local_subnet:
+        yield _row(report, "this host's own", None, [report.local_subnet], report.usage.v4)
 
 
 def _overlay_row(
     report: OverlayReport, subnet: str, prefix: int | None, family: Family, usage: Usage | None
 ) -> tuple[object, ...]:
     halves = [half for half in report.docker_halves if (":" in half) == (family == 6)]  # noqa: PLR2004
+    return _row(report, subnet, f"/{prefix}", halves, usage)
+
+
+def _row(
+    report: OverlayReport, subnet: str, prefix: str | None, halves: Sequence[str], usage: Usage | None
+) -> tuple[object, ...]:
     counts = (usage.size, usage.used, usage.reserved, usage.free) if usage else (None, None, None, None)
     network = report.network.name if report.network else None
-    return report.name, subnet, f"/{prefix}", ", ".join(halves) or None, *counts, network
+    return report.name, subnet, prefix, ", ".join(halves) or None, *counts, network
 
 
 def created(report: OverlayReport) -> str:
@@ -84,17 +94,51 @@ def removed(report: Removed) -> str:
 
 
 def addresses(reports: Sequence[AddressReport]) -> str:
-    """Show addresses and who holds them."""
+    """Show addresses and who holds them, with what limits where any of them has one."""
     if not reports:
         return "No address is in use."
-    titles = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
-    return table(titles, [_address_row(report) for report in reports])
+    titles: tuple[str, ...] = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
+    rows = [_address_row(report) for report in reports]
+    if any(report.egress or report.ingress for report in reports):
+        titles = (*titles, "EGRESS", "INGRESS")
+        rows = [(*row, *_limits(report)) for row, report in zip(rows, reports, strict=True)]
+    return table(titles, rows)
+
+
+def limited(report: AddressReport) -> str:
+    """Show an address whose limits were changed."""
+    return addresses([report])
 
 
 def _address_row(report: AddressReport) -> tuple[object, ...]:
     endpoint = report.endpoint and report.endpoint[:_SHORT_ID]
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.since))
-    return report.address, report.state, report.overlay, report.container, endpoint, report.network, since
+    address = f"{report.address}-{report.last}" if report.last else report.address
+    is_both = report.reserved and report.state != AddressState.RESERVED
+    state = f"{report.state}, reserved" if is_both else report.state
+    return address, state, report.overlay, report.container, endpoint, report.network, since
+
+
+def reserved(report: ReservationReport) -> str:
+    """Show what is kept back, and how its container is started."""
+    whom = f"reserved for container {report.container}" if report.container else "held back"
+    number = f" ({report.size} addresses)" if report.size > 1 else ""
+    shown = f"{bare(report)} of overlay {report.overlay} is {whom}{number}."
+    return f"{shown}\nOn any Docker Engine: docker run {report.docker_run} …" if report.docker_run else shown
+
+
+def bare(report: ReservationReport) -> str:
+    """Show the address, or the range, alone."""
+    return report.first if report.first == report.last else f"{report.first}-{report.last}"
+
+
+def given_up(reports: Sequence[ReservationReport]) -> str:
+    """Show what is no longer reserved."""
+    return "\n".join(bare(report) for report in reports)
+
+
+def _limits(report: AddressReport) -> tuple[object, ...]:
+    return tuple(write_rate(limit) if limit else None for limit in (report.egress, report.ingress))
 
 
 def check(report: Check) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from dni_driver.console.operations import Operations
+from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
@@ -27,7 +28,8 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Network, Overlay, define
+from dni_driver.core.overlays import Address, Network, Overlay, define
+from dni_driver.core.reservations import Wish, read_wish
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +51,7 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 
 class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/overlays."""
+    """The body of POST /v1/overlays. `trial`: for a Docker network that is being created, without which it goes."""
 
     name: str
     subnet: str | None = None
@@ -57,6 +59,7 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     subnet6: str | None = None
     prefix6: int | None = None
     backend: Literal["vxlan", "direct", "auto"] = "vxlan"
+    trial: bool = False
 
     def overlay(self) -> Overlay:
         """Answer the overlay that is meant; raise Refused with the rule it breaks."""
@@ -69,6 +72,44 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if subnet is not None
         ]
         return define(self.name, given, (self.prefix, self.prefix6), self.backend)
+
+
+class NewReservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/reservations. `addresses` is one, a range or a subnet; missing: the next."""
+
+    overlay: str
+    addresses: str | None = None
+    container: str | None = None
+    family: Literal[4, 6] | None = None
+
+    def wish(self) -> Wish:
+        """Answer what is meant; raise Refused with how to write it."""
+        return read_wish(self.overlay, self.addresses, self.container, self.family)
+
+
+class NewLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/limits: rates as `10mbit` or `none`; what is left out stays as it is."""
+
+    address: str
+    egress: str | None = None
+    ingress: str | None = None
+
+    def of(self) -> Address:
+        """Answer the address that is meant; raise Refused."""
+        try:
+            return ip_address(self.address)
+        except ValueError:
+            raise Refused(
+                f"{self.address[:60]!r} is not an IP address: `dni address ls` shows those in use"
+            ) from None
+
+    def limits(self) -> dict[str, int]:
+        """Answer the limits in bits a second; raise Refused."""
+        given = {"egress": self.egress, "ingress": self.ingress}
+        limits = {key: parse_rate(key, text) for key, text in given.items() if text is not None}
+        if not limits:
+            raise Refused("nothing is to be changed: give a rate for egress, for ingress, or for both")
+        return limits
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +136,8 @@ def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
 
 def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Response]]]:
     def define_overlay() -> Any:
-        return operations.define_overlay(_body(NewOverlay).overlay())
+        new = _body(NewOverlay)
+        return (operations.try_overlay if new.trial else operations.define_overlay)(new.overlay())
 
     def remove_overlay(name: str) -> Any:
         operations.remove_overlay(name)
@@ -104,6 +146,17 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
     def addresses() -> Any:
         query = _query("overlay", "all")
         return operations.addresses(query.get("overlay"), with_free=_is_set(query, "all"))
+
+    def reserve() -> Any:
+        return operations.reserve(_body(NewReservation).wish())
+
+    def release() -> Any:
+        query = _query("overlay", "addresses", "container")
+        return operations.release(read_wish(query.get("overlay", ""), query.get("addresses"), query.get("container")))
+
+    def limit() -> Any:
+        body = _body(NewLimits)
+        return operations.limit(body.of(), body.limits())
 
     def check() -> Any:
         _body(Nothing)
@@ -119,6 +172,9 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
         ("/v1/overlays", "POST", _view(define_overlay, HTTPStatus.CREATED)),
         ("/v1/overlays/<name>", "DELETE", _view(remove_overlay)),
         ("/v1/addresses", "GET", _view(addresses)),
+        ("/v1/reservations", "POST", _view(reserve, HTTPStatus.CREATED)),
+        ("/v1/reservations", "DELETE", _view(release)),
+        ("/v1/limits", "POST", _view(limit)),
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
     ]

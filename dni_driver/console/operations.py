@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
+from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
+from dni_driver.core.reservations import Wish
 
 
 class Operations(Protocol):
@@ -22,11 +23,26 @@ class Operations(Protocol):
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
         """Define an overlay in the whole cluster, and take part in it; the same once more is no error."""
 
+    def try_overlay(self, overlay: Overlay) -> OverlayReport:
+        """Define an overlay for a Docker network that is being created: without that network it goes again."""
+
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay; raise NotFound, or InUse naming what uses it."""
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         """Answer who has which address, of one overlay (or raise NotFound) or of all."""
+
+    def reserve(self, wish: Wish) -> ReservationReport:
+        """Keep addresses back; the same wish once more is no error. Raises NotFound, Refused, InUse, Exhausted."""
+
+    def release(self, wish: Wish) -> list[ReservationReport]:
+        """Give up what was kept back, and answer it; raise NotFound where nothing is."""
+
+    def limit(self, address: Address, limits: dict[str, int]) -> AddressReport:
+        """Change the limits of the container that has an address, or raise NotFound.
+
+        `limits` are bits a second, 0 for none, under `egress`, `ingress` or both.
+        """
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""

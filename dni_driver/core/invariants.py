@@ -10,9 +10,11 @@ from itertools import pairwise
 
 import msgspec
 
-from dni_driver.core.allocation import whole_spans
+from dni_driver.core.allocation import container_span, whole_spans
+from dni_driver.core.bandwidth import write_limit
 from dni_driver.core.leaks import describe, leaks, newest
-from dni_driver.core.names import docker_bridge, host_link
+from dni_driver.core.mtu import Underlay, misfits
+from dni_driver.core.names import docker_bridge, egress_link, host_link
 from dni_driver.core.overlays import Address, Network, share_addresses
 from dni_driver.core.records import (
     HELD,
@@ -71,12 +73,14 @@ def _in_the_store(records: Records) -> Iterator[Finding]:
     yield from _misfits(records)
     yield from _misplaced(records)
     yield from _one_sided(records)
+    yield from _kept_amiss(records)
 
 
 def _overlaps(records: Records) -> Iterator[Finding]:
     """Find subnets of overlays, of plain pools and of this agent's halves that share addresses."""
     spaces = [(subnet, f"overlay {overlay.name!r}") for overlay in records.overlays for subnet in overlay.subnets()]
     spaces += [(pool.subnet, f"pool {pool.id}") for pool in records.pools if pool.subnet is not None]
+    spaces += [(local.subnet, f"local subnet {local.subnet} of {local.overlay!r}") for local in records.local_subnets]
     halves = [(held.subnet, f"agent subnet {held.subnet} of {held.overlay!r}") for held in records.agent_subnets]
     for one, other in (*_overlapping(spaces), *_overlapping(halves)):
         yield _damaged(one, f"shares addresses with {other}")
@@ -92,6 +96,7 @@ def _overlapping(named: Iterable[tuple[Network, str]]) -> Iterator[tuple[str, st
 def _unknown_owners(records: Records) -> Iterator[Finding]:
     overlays = {overlay.name for overlay in records.overlays}
     belonging = [(f"agent subnet {held.subnet}", held.overlay) for held in records.agent_subnets]
+    belonging += [(f"local subnet {local.subnet}", local.overlay) for local in records.local_subnets]
     belonging += [(f"pool {pool.id}", pool.overlay) for pool in records.pools if pool.overlay is not None]
     belonging += [(f"network {network.label}", network.overlay) for network in records.networks]
     for about, overlay in belonging:
@@ -162,14 +167,47 @@ def _one_sided(records: Records) -> Iterator[Finding]:
         yield _damaged(f"address {address}", f"of pool {pool} is bound to endpoint {endpoint[:12]}, which has it not")
 
 
+def _kept_amiss(records: Records) -> Iterator[Finding]:
+    """Find reservations that share addresses or a container, and such as no container of this agent can have."""
+    for one, other in pairwise(records.reservations):
+        if one.overlay == other.overlay and other.first in one:
+            yield _damaged(f"reservation {one}", f"shares addresses with {other}")
+    named = Counter((one.overlay, one.family, one.container) for one in records.reservations if one.container)
+    for (overlay, _, container), count in named.items():
+        if count > 1:
+            yield _damaged(f"container {container}", f"has {count} addresses of overlay {overlay!r} reserved")
+    for one in records.reservations:
+        halves = records.halves(one.overlay, one.family)
+        if not any(one.first in span and one.last in span for span in map(container_span, halves)):
+            yield Finding(
+                about=f"reservation {one}",
+                problem=f"lies outside this agent's Docker halves of overlay {one.overlay!r}",
+                mend=f"dni address release {one.overlay} {one}",
+            )
+
+
 def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: float) -> Iterator[Finding]:
     young = {docker_bridge(network.overlay) for network in records.networks if not is_settled(network.since, now)}
-    young |= {host_link(endpoint.id) for endpoint in records.endpoints if not is_settled(endpoint.since, now)}
+    for endpoint in records.endpoints:
+        if not is_settled(endpoint.since, now):
+            young |= {host_link(endpoint.id), egress_link(endpoint.id)}
     for about, problem in (*_bridges(kernel, wanted), *_links(records, kernel, wanted)):
         if about not in young:
             yield Finding(about=about, problem=problem, mend=REPAIR)
     for problem in kernel.firewall:
         yield Finding(about="firewall", problem=problem, mend=REPAIR)
+    if kernel.underlay is not None:
+        yield from _too_large(records, kernel.underlay)
+
+
+def _too_large(records: Records, underlay: Underlay) -> Iterator[Finding]:
+    """Find networks whose MTU the underlay no longer carries."""
+    for network, arithmetic in misfits(records, underlay):
+        yield Finding(
+            about=f"network {network.label}",
+            problem=arithmetic,
+            mend=f"raise the MTU of {underlay.link}, or create the network again with a smaller -o mtu",
+        )
 
 
 def _bridges(kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:
@@ -200,8 +238,8 @@ def _links(records: Records, kernel: KernelView, wanted: Wanted) -> Iterator[tup
         view = there.get(link.host)
         for problem in _link_faults(link, view) if view else ["is missing"]:
             yield link.host, f"{problem} (link of endpoint {link.endpoint[:12]})"
-    known = {host_link(endpoint.id) for endpoint in records.endpoints}
-    for name in sorted(there.keys() - known):
+    known = {name(endpoint.id) for endpoint in records.endpoints for name in (host_link, egress_link)}
+    for name in sorted({*there, *kernel.ifbs} - known):
         yield name, "is a link of dni that no endpoint has"
 
 
@@ -212,39 +250,64 @@ def _link_faults(link: Link, view: LinkView) -> Iterator[str]:
         yield "is down"
     if view.mtu != link.mtu:
         yield f"has MTU {view.mtu} instead of {link.mtu}"
+    if view.limits.egress != link.limits.egress:
+        yield _off_limit("egress", view.limits.egress, link.limits.egress)
+    if view.limits.ingress != link.limits.ingress:
+        yield _off_limit("ingress", view.limits.ingress, link.limits.ingress)
+
+
+def _off_limit(direction: str, there: int | None, wanted: int | None) -> str:
+    return f"is held to {direction}={write_limit(there)} instead of {direction}={write_limit(wanted)}"
 
 
 def _beside_docker(records: Records, docker: DockerView, now: float) -> Iterator[Finding]:
     for about, problem in sorted(describe(leak) for leak in leaks(records, docker) if is_settled(newest(leak), now)):
         yield Finding(about=about, problem=problem, mend=REPAIR)
     known = {network.id for network in records.networks}
-    endpoints = {endpoint.id: endpoint for endpoint in records.endpoints}
+    endpoints = {endpoint.id: _shown(endpoint, records) for endpoint in records.endpoints}
     held = {record.address for record in records.addresses if record.state in HELD}
+    yield from unknown_networks(records, docker)
     for network in docker.networks:
         if network.id in known or is_dni(network.driver):
-            yield from _unknown_network(network, known)
             yield from _strange_endpoints(network, endpoints)
         else:
             yield from _misused_overlay(network, records)
             yield from _strange_addresses(network, held)
 
 
-def _unknown_network(network: DockerNetwork, known: Container[str]) -> Iterator[Finding]:
-    if network.id not in known:
-        yield Finding(
-            about=f"network {network.name}",
-            problem="is in Docker, but dni has no record of it",
-            mend=f"docker network rm {network.name}, then create it again",
-        )
+def unknown_networks(records: Records, docker: DockerView) -> Iterator[Finding]:
+    """Find networks of Docker's on dni that no record tells of: the store is another one, or was lost."""
+    known = {network.id for network in records.networks}
+    for network in docker.networks:
+        if is_dni(network.driver) and network.id not in known:
+            yield Finding(
+                about=f"network {network.name}",
+                problem="is in Docker, but dni has no record of it",
+                mend=f"docker network rm {network.name}, then create it again; where the store was lost, stop dni "
+                f"and put back a copy of it",
+            )
 
 
-def _strange_endpoints(network: DockerNetwork, records: Mapping[str, EndpointRecord]) -> Iterator[Finding]:
+def _shown(endpoint: EndpointRecord, records: Records) -> list[Address]:
+    """Answer the addresses that Docker shows of an endpoint: all but those that it gave back already.
+
+    From 29 on it gives an IPv6 address back where the container has IPv6 switched off.
+    """
+    leaving = {
+        record.address
+        for record in records.addresses
+        if record.endpoint == endpoint.id and record.state is AddressState.LEAVING
+    }
+    return [interface.ip for interface in endpoint.interfaces() if interface.ip not in leaving]
+
+
+def _strange_endpoints(network: DockerNetwork, known: Mapping[str, list[Address]]) -> Iterator[Finding]:
     for endpoint in network.endpoints:
-        record = records.get(endpoint.id)
-        if record is None:
+        addresses = known.get(endpoint.id)
+        if addresses is None:
             yield _strange(endpoint, f"is on network {network.name} in Docker, but dni has no record of its endpoint")
-        elif endpoint.addresses and set(endpoint.addresses) != {interface.ip for interface in record.interfaces()}:
-            ours = ", ".join(str(interface.ip) for interface in record.interfaces())
+        elif endpoint.addresses and set(endpoint.addresses) != set(addresses):
+            ours = ", ".join(map(str, addresses))
             yield _strange(endpoint, f"has {_listed(endpoint)} on network {network.name}, but dni recorded {ours}")
 
 

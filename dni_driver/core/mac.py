@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import string
+from ipaddress import IPv6Address
+from zlib import crc32
 
 import netaddr
 
@@ -11,13 +13,26 @@ from dni_driver.core.errors import Refused
 from dni_driver.core.overlays import Address
 
 _LOCAL_UNICAST = 0x0242
+_KEPT_BITS = 32
 _MULTICAST_BIT = 1 << 40
 _DIGITS = 12
+_LINK_LOCAL = IPv6Address("fe80::").packed[:8]
 
 
 def mac_for(address: Address) -> str:
-    """Answer a locally administered unicast MAC: `02:42` and the low 32 bits of the address."""
-    return _text(netaddr.EUI((_LOCAL_UNICAST << 32) | (int(address) & 0xFFFFFFFF), version=48))
+    """Answer a locally administered unicast MAC: `02:42` and the low 32 bits of the address.
+
+    What an IPv6 address has above them is folded in: one bridge can carry addresses that differ there alone.
+    """
+    above, low = divmod(int(address), 1 << _KEPT_BITS)
+    folded = low ^ crc32(above.to_bytes(12)) if above else low
+    return _text(netaddr.EUI((_LOCAL_UNICAST << _KEPT_BITS) | folded, version=48))
+
+
+def link_local(mac: str) -> IPv6Address:
+    """Answer the link-local address that a kernel gives to a link with this MAC (RFC 4291 appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(_LINK_LOCAL + bytes([octets[0] ^ 0x02]) + octets[1:3] + b"\xff\xfe" + octets[3:])
 
 
 def parse_mac(text: str) -> str:

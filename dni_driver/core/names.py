@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from dni_driver.core.errors import BadName
+from dni_driver.core.errors import BadName, Refused
 
 RESERVED = frozenset({"host", "bridge", "default", "none"})
 """Docker's own network names, and DC/OS's `RESERVED_NETWORKS`."""
@@ -14,6 +14,7 @@ LONGEST = 13
 """Linux allows 15 characters for a device; `m-` and `d-` take two."""
 
 _SHAPE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_CONTAINER_SHAPE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LINK_DIGITS = 11
 
 
@@ -39,6 +40,16 @@ def check_overlay_name(name: str) -> str:
     return name
 
 
+def check_container_name(name: str) -> str:
+    """Answer `name` if Docker lets a container be called so; raise Refused with Docker's rule otherwise."""
+    if not _CONTAINER_SHAPE.fullmatch(name):
+        raise Refused(
+            f"{name[:60]!r} is no container name: use letters, digits, '_', '.' and '-', two characters at the "
+            f"least, beginning with a letter or digit"
+        )
+    return name
+
+
 def docker_bridge(overlay: str) -> str:
     """Name the bridge that carries an overlay's Docker half."""
     return f"d-{overlay}"
@@ -58,6 +69,20 @@ def host_link(endpoint: str) -> str:
     return HOST_LINK_PREFIX + endpoint[:_LINK_DIGITS]
 
 
+def endpoint_digits(host_end: str) -> str:
+    """Answer the digits of an endpoint id that the host end of its link has in its name."""
+    return host_end.removeprefix(HOST_LINK_PREFIX)
+
+
 def container_link(endpoint: str) -> str:
     """Name the container end, until libnetwork moves it into the sandbox and renames it."""
     return "dnc" + endpoint[:_LINK_DIGITS]
+
+
+EGRESS_LINK_PREFIX = "dne"
+"""What the name of every device begins with that holds back what a container sends."""
+
+
+def egress_link(endpoint: str) -> str:
+    """Name the device (an ifb) by which what an endpoint sends is held back, where it has a limit."""
+    return EGRESS_LINK_PREFIX + endpoint[:_LINK_DIGITS]

@@ -10,10 +10,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import msgspec
 
 from dni_driver.core.endpoint_options import EndpointOptions
+from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
 
 Interface = IPv4Interface | IPv6Interface
+
+Held = AgentSubnet | LocalSubnet
+"""What an agent has of an overlay: each has a Docker half."""
+
+CREATION_SECONDS = 120.0
+"""A pool asked for longer ago, and still without a network, belongs to a creation that was cut off."""
 
 
 class AddressState(StrEnum):
@@ -51,6 +58,14 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     trial: bool = False
 
+    def is_wanted(self, now: float) -> bool:
+        """Tell whether somebody has just asked for it; `now` in seconds since 1970, as `since` is."""
+        return self.uses > 0 and self.is_recent(now)
+
+    def is_recent(self, now: float) -> bool:
+        """Tell whether a creation that asked for it can still be under way."""
+        return abs(now - self.since) < CREATION_SECONDS
+
 
 class AddressRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One address of a pool. `since` is when it came into its state, in seconds since 1970."""
@@ -81,6 +96,11 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Answer the name where it is known, else the short id: for messages."""
         return self.name or self.id[:12]
 
+    @property
+    def without_ipam(self) -> bool:
+        """Tell whether dockerd asks no IPAM driver for its addresses: `--ipam-driver null`."""
+        return self.options.overlay is not None
+
     def gateways(self) -> list[Interface]:
         """Answer the gateways Docker was told of."""
         return [gateway for gateway in (self.gateway, self.gateway6) if gateway is not None]
@@ -108,8 +128,34 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
         return [address for address in (self.address, self.address6) if address is not None]
 
 
+class ReservationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses of an overlay, `first` to `last`, that a person keeps back from all who do not ask for them.
+
+    `container` is the name of the one that the address, a single one then, is for.
+    """
+
+    overlay: str
+    first: IPv4Address | IPv6Address
+    last: IPv4Address | IPv6Address
+    container: str | None = None
+    since: float = 0.0
+
+    @property
+    def family(self) -> Family:
+        """Answer 4 or 6."""
+        return family_of(self.first)
+
+    def __contains__(self, address: object) -> bool:
+        """Tell whether an address is one of them."""
+        return isinstance(address, type(self.first)) and int(self.first) <= int(address) <= int(self.last)
+
+    def __str__(self) -> str:
+        """Write it as a person does: `9.0.0.140`, or `9.0.0.200-9.0.0.220`."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
 class Records(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the store holds at one moment (one read transaction)."""
+    """Everything the store holds at one moment (one read transaction); `agent` is the agent IP, once it is known."""
 
     overlays: list[Overlay]
     agent_subnets: list[AgentSubnet]
@@ -117,15 +163,18 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[AddressRecord]
     networks: list[NetworkRecord]
     endpoints: list[EndpointRecord]
+    reservations: list[ReservationRecord] = []
+    local_subnets: list[LocalSubnet] = []
+    agent: IPv4Address | None = None
 
     def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""
-        return docker_halves(self.agent_subnets, overlay, family)
+        return docker_halves([*self.agent_subnets, *self.local_subnets], overlay, family)
 
 
-def docker_halves(agent_subnets: Iterable[AgentSubnet], overlay: str, family: Family | None = None) -> list[Network]:
-    """Answer the Docker halves among some agent subnets, in their order."""
-    return [held.docker_half for held in agent_subnets if held.overlay == overlay and family in (None, held.family)]
+def docker_halves(held: Iterable[Held], overlay: str, family: Family | None = None) -> list[Network]:
+    """Answer the Docker halves of an overlay among what an agent holds, in that order."""
+    return [one.docker_half for one in held if one.overlay == overlay and family in (None, one.family)]
 
 
 def gateway_for(address: Address, network: NetworkRecord, halves: Iterable[Network]) -> Address | None:
@@ -161,9 +210,9 @@ def plain_pool_id(subnet: Network) -> str:
     return f"plain/{subnet}"
 
 
-def overlay_of_half(subnet: Network, agent_subnets: Iterable[AgentSubnet]) -> str | None:
+def overlay_of_half(subnet: Network, held: Iterable[Held]) -> str | None:
     """Answer which overlay has this Docker half on this agent."""
     return next(
-        (held.overlay for held in agent_subnets if held.family == family_of(subnet) and held.docker_half == subnet),
+        (one.overlay for one in held if one.family == family_of(subnet) and one.docker_half == subnet),
         None,
     )

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
 from dni_driver.core.errors import NotFound, Refused
 from dni_driver.core.overlays import (
-    AgentSubnet,
     Family,
     Network,
     Overlay,
@@ -19,7 +18,7 @@ from dni_driver.core.overlays import (
     family_of,
     share_addresses,
 )
-from dni_driver.core.records import docker_halves, overlay_of_half
+from dni_driver.core.records import Held, PoolRecord, docker_halves, overlay_of_half
 
 OPTIONS = ("overlay", "prefix", "prefix6", "backend")
 BACKENDS = ("vxlan", "direct", "auto")
@@ -34,6 +33,18 @@ class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
     family: Family = 4
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to choose from: the overlays, what this agent holds of them, and the name of the default one.
+
+    `on_trial` are those that were defined for a network whose creation is under way.
+    """
+
+    overlays: Sequence[Overlay]
+    held: Sequence[Held]
+    default: str
+    on_trial: Collection[str] = ()
+
+
 class OverlayChosen(msgspec.Struct, frozen=True):
     """An overlay that exists."""
 
@@ -41,7 +52,7 @@ class OverlayChosen(msgspec.Struct, frozen=True):
 
 
 class OverlayDefined(msgspec.Struct, frozen=True):
-    """An overlay to be defined in the whole cluster first."""
+    """An overlay to be defined in the whole cluster first, or to be given the family that it lacks there."""
 
     overlay: Overlay
 
@@ -55,12 +66,7 @@ class PlainChosen(msgspec.Struct, frozen=True):
 Choice = OverlayChosen | OverlayDefined | PlainChosen
 
 
-def choose_pool(
-    request: PoolRequest,
-    overlays: Sequence[Overlay],
-    agent_subnets: Sequence[AgentSubnet],
-    default_overlay: str,
-) -> Choice:
+def choose_pool(request: PoolRequest, known: Known) -> Choice:
     """Find the overlay by `overlay=NAME`, else by `--subnet`, else the default; else a plain pool.
 
     Raises Refused (NotFound, InUse, BadName) with what to type instead.
@@ -70,10 +76,24 @@ def choose_pool(
         raise Refused("--ip-range needs --subnet: name the overlay's subnet too")
     name = request.options.get("overlay")
     if name is not None:
-        return _by_name(name, request, overlays, agent_subnets)
+        return _by_name(name, request, known)
     if request.pool is not None:
-        return _by_subnet(request.pool, request, overlays, agent_subnets)
-    return OverlayChosen(_known(default_overlay, overlays))
+        return _by_subnet(request.pool, request, known)
+    overlay = _find(known.default, known.overlays)
+    _check_family(overlay, request)
+    return OverlayChosen(overlay)
+
+
+def under_way(pools: Iterable[PoolRecord], taken: Collection[str], now: float) -> str | None:
+    """Answer the overlay whose IPv4 half a network asked for that is being created; its IPv6 half comes next.
+
+    `taken` are the overlays that have their network. Of several creations at a time the last is meant: what this
+    gets wrong is refused when the network itself is created.
+    """
+    wanted = [pool for pool in pools if pool.overlay is not None and pool.is_wanted(now)]
+    complete = {pool.overlay for pool in wanted if pool.family == 6}  # noqa: PLR2004
+    begun = [pool for pool in wanted if pool.overlay not in complete and pool.overlay not in taken]
+    return max(begun, key=lambda pool: pool.since).overlay if begun else None
 
 
 def _check_options(options: Mapping[str, str]) -> None:
@@ -86,35 +106,44 @@ def _check_options(options: Mapping[str, str]) -> None:
         raise Refused(f"--ipam-opt {next(iter(options))} describes a new overlay: add --ipam-opt overlay=NAME")
 
 
-def _known(name: str, overlays: Sequence[Overlay]) -> Overlay:
+def _check_family(overlay: Overlay, request: PoolRequest) -> None:
+    """Raise Refused where an overlay does not speak what is asked for; IPv4 without a subnet can be had beside it."""
+    if overlay.space(request.family) is None and (request.family == 6 or request.pool is not None):  # noqa: PLR2004
+        wrong = f"--subnet {request.pool}" if request.pool else "--ipv6"
+        raise Refused(
+            f"overlay {overlay.name!r} has no IPv{request.family} subnet, and cannot be given one: leave {wrong} "
+            f"out, or define an overlay that has both (`dni overlay create NAME --subnet CIDR --subnet6 CIDR`)"
+        )
+
+
+def _find(name: str, overlays: Sequence[Overlay]) -> Overlay:
     for overlay in overlays:
         if overlay.name == name:
             return overlay
     names = ", ".join(sorted(overlay.name for overlay in overlays)) or "none"
     raise NotFound(
         f"there is no overlay {name!r} (known: {names}); to define it, add --subnet, such as "
-        f"--subnet 10.64.0.0/16 --ipam-opt overlay={name}"
+        f"--subnet 10.64.0.0/16 --ipam-opt overlay={name}, or use `dni overlay create {name}`, also for one that "
+        f"speaks IPv6 alone"
     )
 
 
-def _by_name(
-    name: str, request: PoolRequest, overlays: Sequence[Overlay], agent_subnets: Sequence[AgentSubnet]
-) -> Choice:
-    if name in {overlay.name for overlay in overlays}:
-        overlay = _known(name, overlays)
-        _check_subnet(overlay, request, agent_subnets)
-        _check_definition(overlay, request.options)
-        return OverlayChosen(overlay)
-    if request.pool is None:
-        _known(name, overlays)
-    return OverlayDefined(_new_overlay(name, request, overlays))
+def _by_name(name: str, request: PoolRequest, known: Known) -> Choice:
+    if request.pool is not None and name not in {overlay.name for overlay in known.overlays}:
+        return OverlayDefined(_new_overlay(name, request, known.overlays))
+    overlay = _find(name, known.overlays)
+    if request.pool is not None and name in known.on_trial and overlay.space(request.family) is None:
+        return OverlayDefined(_widened(overlay, request.pool, request, known.overlays))
+    halves = docker_halves(known.held, name, request.family)
+    if request.pool not in halves:
+        _check_family(overlay, request)
+        _check_subnet(overlay, request, halves)
+    _check_definition(overlay, request.options)
+    return OverlayChosen(overlay)
 
 
-def _check_subnet(overlay: Overlay, request: PoolRequest, agent_subnets: Sequence[AgentSubnet]) -> None:
-    if request.pool is None:
-        return
-    halves = docker_halves(agent_subnets, overlay.name, request.family)
-    if request.pool in overlay.subnets() or request.pool in halves:
+def _check_subnet(overlay: Overlay, request: PoolRequest, halves: Sequence[Network]) -> None:
+    if request.pool is None or request.pool in overlay.subnets():
         return
     own = " or ".join(str(subnet) for subnet in (*overlay.subnets(), *halves))
     raise Refused(f"overlay {overlay.name!r} exists with other subnets than {request.pool}: use --subnet {own}")
@@ -146,6 +175,18 @@ def _new_overlay(name: str, request: PoolRequest, overlays: Sequence[Overlay]) -
     return overlay
 
 
+def _widened(overlay: Overlay, pool: Network, request: PoolRequest, overlays: Sequence[Overlay]) -> Overlay:
+    """Answer an overlay with the family that it lacks: dockerd asks for one `--subnet` after the other."""
+    prefixes = (
+        overlay.prefix or _number(request.options, "prefix"),
+        overlay.prefix6 or _number(request.options, "prefix6"),
+    )
+    wide = define(overlay.name, [*overlay.subnets(), pool], prefixes, overlay.backend)
+    check_no_overlap(wide, [other for other in overlays if other.name != overlay.name])
+    _check_range_in_subnet(request)
+    return wide
+
+
 def _number(options: Mapping[str, str], key: str) -> int | None:
     text = options.get(key)
     if text is None:
@@ -155,17 +196,15 @@ def _number(options: Mapping[str, str], key: str) -> int | None:
     return int(text)
 
 
-def _by_subnet(
-    pool: Network, request: PoolRequest, overlays: Sequence[Overlay], agent_subnets: Sequence[AgentSubnet]
-) -> Choice:
-    half_owner = overlay_of_half(pool, agent_subnets)
-    for overlay in overlays:
+def _by_subnet(pool: Network, request: PoolRequest, known: Known) -> Choice:
+    half_owner = overlay_of_half(pool, known.held)
+    for overlay in known.overlays:
         if overlay.name == half_owner or pool in overlay.subnets():
             return OverlayChosen(overlay)
-    for overlay in overlays:
+    for overlay in known.overlays:
         for subnet in overlay.subnets():
             if share_addresses(subnet, pool):
-                halves = docker_halves(agent_subnets, overlay.name, family_of(pool))
+                halves = docker_halves(known.held, overlay.name, family_of(pool))
                 usable = " or ".join(str(network) for network in (subnet, *halves))
                 raise Refused(
                     f"subnet {pool} lies across overlay {overlay.name!r} ({subnet}): use --subnet {usable} "

@@ -7,6 +7,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 import msgspec
 
+from dni_driver.core.bandwidth import Limits
+from dni_driver.core.mtu import Underlay
+
 
 def is_dni(driver: str) -> bool:
     """Tell whether a Docker driver is dni: `dni`, or the managed plugin `dni:TAG` of any repository."""
@@ -23,23 +26,31 @@ class BridgeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A host end of a container link as the kernel has it; `bridge` is None where it hangs in the air."""
+    """A host end of a container link as the kernel has it; `bridge` is None where it hangs in the air.
+
+    `limits` are those that work, in bits a second.
+    """
 
     name: str
     up: bool
     mtu: int
     bridge: str | None
+    limits: Limits = Limits()
 
 
 class KernelView(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel holds of ours: bridges `d-*` that carry our alias, links `dni*`, and the firewall.
 
-    `firewall` lists what is missing or different there, in words; empty when it is as it should be.
+    `ifbs` are the names of the devices `dne*` that hold some links back. `firewall` lists what is missing or
+    different there, in words; empty when it is as it should be. `underlay` is the link that carries the agent IP,
+    None where there is none.
     """
 
     bridges: tuple[BridgeView, ...] = ()
     links: tuple[LinkView, ...] = ()
+    ifbs: tuple[str, ...] = ()
     firewall: tuple[str, ...] = ()
+    underlay: Underlay | None = None
 
 
 class DockerEndpoint(msgspec.Struct, frozen=True, kw_only=True):

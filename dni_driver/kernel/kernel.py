@@ -3,29 +3,36 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import structlog
 
 from dni_driver.core.errors import KernelError
-from dni_driver.core.names import host_link
+from dni_driver.core.mtu import Underlay
+from dni_driver.core.names import egress_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, sysctl
+from dni_driver.kernel import bridges, guard, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
 from dni_driver.kernel.firewall import Firewall
+from dni_driver.kernel.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
-from dni_driver.kernel.lookout import Lookout
+from dni_driver.kernel.lookout import LINKS, TRAFFIC_CONTROL, Lookout
+from dni_driver.kernel.news import News
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
 
 _log = structlog.get_logger()
+
+_SILENT_CHANGES = 60.0
+"""Seconds that a look at the links is good for: some settings of a link that is down change without a word."""
 
 
 @contextmanager
@@ -50,25 +57,32 @@ class Kernel:
         except OSError as error:
             raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
-        self._reaper = Reaper()
-        self._lookout = Lookout(clock)
+        self._reaper = Reaper(_bury)
+        self._lookout = Lookout(snapshot.read, LINKS, clock, _SILENT_CHANGES)
+        self._traffic = Lookout(shaping.read, TRAFFIC_CONTROL, clock, math.inf)
+        self._news = News()
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
-        self._refused: list[str] = []
+        self._guard = Guard(run_dir)
+        self._refused: list[tuple[str | None, str]] = []
 
-    def attach(self, link: Link) -> None:
-        """Make a container's veth pair and hang its host end on the bridge; repeating it does no harm.
+    def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
+        """Make a container's veth pair, its host end on the bridge, held to its limits; repeating it does no harm.
 
-        Raises BridgeMissing (a KernelError) where the bridge is gone: reconcile, then try again.
+        `beside` are the other links of its sandbox. Raises KernelError where something is gone, the bridge for one
+        (BridgeMissing): reconcile, then try again.
         """
         self._reaper.await_death(link.host)
-        for setting in sysctl.ensure_forwarding(address.version for address in link.addresses):
-            _log.info("forwarding switched on", setting=setting)
+        for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
+            _log.info("kernel changed", change=change)
+        self._guard.admit([link, *beside])
         links.attach(link)
+        if link.limits:
+            shaping.apply(link)
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
-        self._reaper.doom(host_link(endpoint) for endpoint in endpoints)
+        self._reaper.doom(name(endpoint) for endpoint in endpoints for name in (host_link, egress_link))
 
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
@@ -78,29 +92,44 @@ class Kernel:
         """Delete what waits to be deleted, end the thread that does it, and listen to the kernel no longer."""
         self._reaper.close()
         self._lookout.close()
+        self._traffic.close()
+
+    def link_news(self) -> Iterator[None]:
+        """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
+        with _in_words():
+            yield from self._news
+
+    def hush(self) -> None:
+        """End the news of links; from any thread."""
+        self._news.end()
 
     @_in_words()
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records; answer in words what was changed.
 
-        The links are read before the records: so a link seen without a record has really lost it. Raises one
-        KernelError that lists all that could not be mended, when the rest has been.
+        The links are read before the records: so a link seen without a record has really lost it. Raises NotMended
+        with all that could not be mended, when the rest has been.
         """
         with locked(self._lock):
             ledger = Ledger(known=self._refused)
-            seen = self._lookout.look()
+            seen, senders = self._lookout.look(), self._guard.look()
             wanted = read_wanted()
-            now = links.sweep(seen, ledger)
+            self._guard.settle(wanted, senders, read_wanted, ledger)
+            swept = now = links.sweep(seen, ledger)
             links.delete_dead(wanted.links, now, ledger)
             bridges.delete_unwanted(wanted.bridges, now, ledger)
             if bridges.make(wanted.bridges, now, ledger):
                 now = self._lookout.look()
             bridges.mend(wanted.bridges, now, ledger)
-            links.mend(wanted.links, now, ledger)
+            links.mend(wanted.links, now, sandboxes.resize, ledger)
+            shaping.mend(wanted.links, now, self._traffic.look(), ledger)
+            shaping.delete_idle(wanted.links, swept, ledger)
             _keep_forwarding(wanted.links, now, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
             self._firewall.settle(wanted, now.names, ledger)
             self._refused = ledger.failures
+            if ledger.changes:
+                self._lookout.forget()
         ledger.settle()
         return ledger.changes
 
@@ -108,8 +137,8 @@ class Kernel:
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
-            seen = self._lookout.look()
-            firewall = self._firewall.differences(wanted, seen.names)
+            seen, shapes = self._lookout.look(), self._traffic.look()
+            firewall = self._firewall.differences(wanted, seen.names) + self._guard.differences(wanted)
         names = {index: name for name, index in seen.names.items()}
         return KernelView(
             bridges=tuple(
@@ -117,16 +146,33 @@ class Kernel:
                 for link in bridges.ours(seen)
             ),
             links=tuple(
-                LinkView(name=link.name, up=link.up, mtu=link.mtu, bridge=names.get(link.master))
+                LinkView(
+                    name=link.name,
+                    up=link.up,
+                    mtu=link.mtu,
+                    bridge=names.get(link.master),
+                    limits=shaping.held(link, seen, shapes),
+                )
                 for link in seen.host_ends.values()
             ),
+            ifbs=tuple(seen.ifbs),
             firewall=tuple(firewall),
+            underlay=_underlay(wanted),
         )
 
     @_in_words()
     def overlapping_routes(self, network: Network) -> list[str]:
         """Answer in words the on-link routes and name servers that overlap a network: `9.0.0.0/8 on eth0`."""
         return routes.overlapping(network)
+
+    @_in_words()
+    def leads_into(self, network: Network) -> bool:
+        """Tell whether any route but the default one leads into a network."""
+        return routes.leads_into(network)
+
+    def ipv6_fault(self) -> str | None:
+        """Say why this host speaks no IPv6, and what changes that; None where it does."""
+        return sysctl.ipv6_fault()
 
     @_in_words()
     def answers(self, address: Address) -> bool:
@@ -138,20 +184,39 @@ class Kernel:
         """Answer what libnetwork called a link's container end; None while it is not in its sandbox."""
         return sandboxes.ifname(link)
 
+    def gone(self, wanted: Iterable[Link]) -> list[Link]:
+        """Answer the links that are not there, and whose sandboxes are not: their containers ended unseen.
+
+        Waits up to 2 s for links whose sandboxes are gone: the kernel takes its time to follow.
+        """
+        return sandboxes.gone(wanted)
+
     @_in_words()
     def agent_address(self) -> IPv4Address:
         """Answer the address this host is best known by."""
         return routes.agent_address()
 
     @_in_words()
-    def underlay_mtu(self, agent: IPv4Address) -> int:
-        """Answer the MTU in bytes of the link that carries the agent IP."""
-        return routes.underlay_mtu(agent)
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
+        return routes.underlay(agent)
+
+
+def _bury(hosts: Collection[str]) -> None:
+    """Delete links by their host ends, then what they might send as; raise OSError."""
+    links.delete(hosts)
+    guard.withdraw(hosts)
+
+
+def _underlay(wanted: Wanted) -> Underlay | None:
+    with suppress(KernelError):
+        return routes.underlay(wanted.agent) if wanted.agent else None
+    return None
 
 
 def _keep_forwarding(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
     """Have this host forward while it has containers; not before: dockerd sets FORWARD to DROP if it comes first."""
     plugged = (link for link in wanted if link.host in seen.names)
     with ledger.about("forwarding"):
-        for setting in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
-            ledger.did(f"{setting} switched on")
+        for change in sysctl.ensure_forwarding(address.version for link in plugged for address in link.addresses):
+            ledger.did(change)

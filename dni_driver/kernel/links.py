@@ -41,7 +41,7 @@ def attach(link: Link) -> None:
     try:
         with conversation() as kernel:
             if _made(kernel, link, bridge):
-                _set_up(kernel, link.host, **_HAIRPIN)
+                set_up(kernel, link.host, **_HAIRPIN)
             else:
                 finish(kernel, link, bridge)
     except OSError as error:
@@ -71,9 +71,9 @@ def _pair(link: Link, peer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_up(kernel: IPRoute, host: str, **settings: str | int) -> None:
-    """Set a host end up; the kernel's IPv6 addresses cannot be declined where it speaks no IPv6 anyway."""
-    wanted = {"ifname": host, "flags": IFF_UP, "change": IFF_UP, **settings}
+def set_up(kernel: IPRoute, name: str, **settings: str | int) -> None:
+    """Set a link up; the kernel's IPv6 addresses cannot be declined where it speaks no IPv6 anyway."""
+    wanted = {"ifname": name, "flags": IFF_UP, "change": IFF_UP, **settings}
     try:
         kernel.link("set", af_spec=_NO_ADDRESSES, **wanted)
     except NetlinkError:
@@ -86,7 +86,7 @@ def finish(kernel: IPRoute, link: Link, bridge: int) -> None:
     if host is None or host.kind != "veth":
         raise KernelError(f"link {link.host} is taken by a device that is no veth: `ip link del {link.host}`")
     kernel.link("set", index=host.index, mtu=link.mtu, group=0, master=bridge)
-    _set_up(kernel, link.host, **_HAIRPIN)
+    set_up(kernel, link.host, **_HAIRPIN)
     if host.peer_namespace is None and find(kernel, ifname=link.container):
         kernel.link("set", ifname=link.container, mtu=link.mtu, address=link.mac)
 
@@ -99,7 +99,7 @@ def renew(link: Link, name: str, sandbox: int, furnish: Callable[[], None]) -> N
     bridge = _bridge_index(link.bridge)
     with conversation() as kernel:
         kernel.link("add", group=UNFINISHED, **_pair(link, {"ifname": name, "net_ns_fd": sandbox}))
-        _set_up(kernel, link.host)
+        set_up(kernel, link.host)
         furnish()
         finish(kernel, link, bridge)
 
@@ -132,8 +132,8 @@ def sweep(seen: Snapshot, ledger: Ledger) -> Snapshot:
         if not any(swept):
             return seen
     left = seen.left()
-    if gone := [name for name in (*seen.host_ends, *seen.bridges) if name not in left.names]:
-        ledger.tidied(f"deleted dead links: {_listed(gone)}")
+    if gone := [name for name in (*seen.host_ends, *seen.ifbs, *seen.bridges) if name not in left.names]:
+        ledger.tidied(f"deleted dead links: {listed(gone)}")
     return left
 
 
@@ -142,25 +142,31 @@ def delete_dead(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
     hosts = {link.host for link in wanted}
     dead = [name for name in seen.host_ends if name not in hosts]
     if dead:
-        with ledger.about(f"dead links {_listed(dead)}"):
+        with ledger.about(f"dead links {listed(dead)}"):
             delete(dead)
-            ledger.tidied(f"deleted dead links: {_listed(dead)}")
+            ledger.tidied(f"deleted dead links: {listed(dead)}")
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Name links in a message, but not hundreds of them."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def mend(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
-    """Put the host ends that are there back on their bridges, up, with hairpin and the right MTU."""
+def mend(wanted: Iterable[Link], seen: Snapshot, resize: Callable[[Link], None], ledger: Ledger) -> None:
+    """Put the host ends that are there back on their bridges, up, with hairpin and the right MTU.
+
+    `resize` gives the container end that MTU. It comes first: the host end, which is seen, tells that both are done.
+    """
     for link in wanted:
         host, bridge = seen.host_ends.get(link.host), seen.names.get(link.bridge)
         if host is None or bridge is None:
             continue
         wrong = list(_faults(link, host, bridge))
         if wrong:
-            with ledger.about(f"link {link.host}"), conversation() as kernel:
+            with ledger.about(f"link {link.host}", link.bridge), conversation() as kernel:
+                if host.mtu != link.mtu:
+                    resize(link)
                 finish(kernel, link, bridge)
                 ledger.did(f"mended link {link.host} on {link.bridge}: {', '.join(wrong)}")
 

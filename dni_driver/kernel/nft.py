@@ -32,17 +32,20 @@ def ruleset(wanted: Wanted) -> str:
 
 
 def _sets(wanted: Wanted) -> list[str]:
-    hidden = [subnet for policy in wanted.policies if _is_hidden(policy) for subnet in policy.subnets]
     bridges = [bridge for policy in wanted.policies for bridge in policy.bridges]
     found = [_set("bridges", "ifname", "", _quoted(bridges))]
     for family in FAMILIES:
         found += _subnets(f"overlays{family}", family, [*wanted.overlay_subnets, *_of_policies(wanted.policies)])
-        found += _subnets(f"hidden{family}", family, hidden)
+        found += _subnets(f"hidden{family}", family, _hidden(wanted.policies))
     return found
 
 
-def _is_hidden(policy: Policy) -> bool:
-    return policy.masquerade and not policy.internal
+def _hidden(policies: Iterable[Policy]) -> list[Network]:
+    """Answer what is masqueraded when it leaves for elsewhere: to local subnets there is no way back from there."""
+    ways_out = [policy for policy in policies if not policy.internal]
+    return [
+        subnet for policy in ways_out for subnet in (*(policy.subnets if policy.masquerade else ()), *policy.local)
+    ]
 
 
 def _of_policies(policies: Iterable[Policy]) -> list[Network]:
@@ -121,7 +124,7 @@ def _kin(link: str, address: dict[int, str], verdict: str, policy: Policy) -> li
 
 
 def _postrouting(policies: Sequence[Policy]) -> str:
-    hidden = _of_policies(policy for policy in policies if _is_hidden(policy))
+    hidden = _hidden(policies)
     rules = [
         f"{_SADDR[family]} @hidden{family} {_DADDR[family]} != @overlays{family} oifname != @bridges masquerade"
         for family in FAMILIES

@@ -13,14 +13,17 @@ import msgspec
 from pyroute2.netlink.rtnl import rt_proto, rt_scope, rt_type
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, Network
 from dni_driver.kernel import addresses
 from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
-from dni_driver.kernel.snapshot import find, names
+from dni_driver.kernel.snapshot import LinkDetails, find, names
 
 _MAIN = 254
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _STUB = "127.0.0.53"
+_NARROWEST_DEFAULT = {socket.AF_INET: 8, socket.AF_INET6: 16}
+"""Bits; a VPN that takes all traffic has two routes of one bit each."""
 _NOT_AN_UPLINK = ("lo", "d-", "m-", "docker", "br-", "vtep1024", "veth", "dni")
 
 
@@ -59,6 +62,21 @@ def _on_link_route(message: Message) -> tuple[Network, int] | None:
 
 def _is_ordinary(message: Message) -> bool:
     return bool(message["type"] == rt_type["unicast"] and message.get("table") == _MAIN)
+
+
+def leads_into(network: Network) -> bool:
+    """Tell whether a route leads into a network, in whichever table; one to half the world counts as default."""
+    with conversation() as kernel:
+        routed: list[Network] = dump(kernel.route, _routed, family=addresses.FAMILIES[network.version])
+    return any(other.overlaps(network) for other in routed if other.version == network.version)
+
+
+def _routed(message: Message) -> Network | None:
+    """Read where a route leads to; None for addresses of this host and for the wide world."""
+    if message["type"] != rt_type["unicast"] or message["dst_len"] < _NARROWEST_DEFAULT[message["family"]]:
+        return None
+    found: Network = ip_network((message.get("dst"), message["dst_len"]))
+    return found
 
 
 def _name_servers(paths: Sequence[Path]) -> list[Address]:
@@ -120,14 +138,19 @@ def _default(message: Message) -> Default:
     )
 
 
-def underlay_mtu(agent: IPv4Address) -> int:
-    """Answer the MTU in bytes of the link that carries an agent IP; raise KernelError where none does."""
-    with conversation() as kernel:
-        carrier = next((index for index, interface in addresses.read(kernel) if interface.ip == agent), None)
-        link = None if carrier is None else find(kernel, index=carrier)
+def underlay(agent: IPv4Address) -> Underlay:
+    """Answer the link that carries an agent IP; raise KernelError where none does."""
+    link = carrier(agent)
     if link is None:
         raise KernelError(f"no link of this host carries the agent IP {agent}: see `ip -4 address`")
-    return link.mtu
+    return Underlay(link=link.name, mtu=link.mtu)
+
+
+def carrier(agent: IPv4Address) -> LinkDetails | None:
+    """Answer the link that carries an agent IP; None where none does."""
+    with conversation() as kernel:
+        index = next((index for index, interface in addresses.read(kernel) if interface.ip == agent), None)
+        return None if index is None else find(kernel, index=index)
 
 
 def advertised_uplinks() -> set[str]:

@@ -19,12 +19,13 @@ import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 
-from dni_driver.core.names import HOST_LINK_PREFIX, docker_bridge
+from dni_driver.core.names import EGRESS_LINK_PREFIX, HOST_LINK_PREFIX, docker_bridge
 from dni_driver.core.records import Interface
 from dni_driver.kernel import addresses
 from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
 
 _HOST_END = re.compile(rf"{HOST_LINK_PREFIX}[0-9a-f]{{11}}")
+_IFB = re.compile(rf"{EGRESS_LINK_PREFIX}[0-9a-f]{{11}}")
 _BRIDGE_PREFIX = docker_bridge("")
 _WITHOUT_STATISTICS = 8
 
@@ -47,14 +48,16 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
 class LinkDetails(LinkState, frozen=True, kw_only=True):
     """All that is ever asked of a link.
 
-    `stp` and `forward_delay` are a bridge's, 0 elsewhere; `peer` is the index of a veth's other end, and
-    `peer_namespace` the number this namespace has for the one that end is in, None where it is in this one.
+    `stp`, `forward_delay` and `groups` (the link-local ones it forwards to, as bits) are a bridge's, 0 elsewhere;
+    `peer` is the index of a veth's other end, and `peer_namespace` the number this namespace has for the one that
+    end is in, None where it is in this one.
     """
 
     kind: str
     alias: str
     stp: int
     forward_delay: int
+    groups: int
     peer: int
     peer_namespace: int | None
 
@@ -62,12 +65,13 @@ class LinkDetails(LinkState, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The names of all links with their indexes, and our links by name.
 
-    `host_ends` are the ends of container links on this host, `bridges` all links called like a bridge of ours, and
-    `carried` the addresses of those bridges, with their masks, by index.
+    `host_ends` are the ends of container links on this host, `ifbs` what holds some of them back, `bridges` all links
+    called like a bridge of ours, and `carried` the addresses of those bridges, with their masks, by index.
     """
 
     names: dict[str, int]
     host_ends: dict[str, LinkState]
+    ifbs: dict[str, LinkDetails]
     bridges: dict[str, LinkDetails]
     carried: dict[int, list[Interface]]
 
@@ -77,6 +81,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return Snapshot(
             names=known,
             host_ends={name: link for name, link in self.host_ends.items() if name in known},
+            ifbs={name: link for name, link in self.ifbs.items() if name in known},
             bridges={name: link for name, link in self.bridges.items() if name in known},
             carried=self.carried,
         )
@@ -88,12 +93,14 @@ def read() -> Snapshot:
     with conversation() as kernel:
         bridges = _details(kernel, (name for name in known if name.startswith(_BRIDGE_PREFIX)))
         host_ends = _host_ends(kernel, known)
+        ifbs = _details(kernel, (name for name in known if _IFB.fullmatch(name)))
         carried: dict[int, list[Interface]] = {link.index: [] for link in bridges}
         for index, address in addresses.read(kernel, carried):
             carried[index].append(address)
     return Snapshot(
         names=known,
         host_ends={link.name: link for link in host_ends},
+        ifbs={link.name: link for link in ifbs if link.kind == "ifb"},
         bridges={link.name: link for link in bridges},
         carried=carried,
     )
@@ -149,6 +156,7 @@ def _link(message: Message) -> LinkDetails:
         alias=message.get("ifalias", ""),
         stp=message.get(("linkinfo", "data", "br_stp_state"), 0),
         forward_delay=message.get(("linkinfo", "data", "br_forward_delay"), 0),
+        groups=message.get(("linkinfo", "data", "br_group_fwd_mask"), 0),
         peer=message.get("link", 0),
         peer_namespace=message.get("link_netnsid"),
         **_state(message),

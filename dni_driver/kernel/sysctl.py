@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import structlog
 
 from dni_driver.core.errors import KernelError
 from dni_driver.kernel import routes
 
 _ROOT = Path("/proc/sys/net")
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
-_ACCEPT_ALWAYS = "2"
-
-_log = structlog.get_logger()
+_IPV6_OFF = "ipv6/conf/all/disable_ipv6"
+_HEARD_BY_HOSTS, _HEARD_BY_ROUTERS = "1", "2"
+"""Of accept_ra; at 0, whoever manages the link listens in the kernel's place."""
 
 
 def read(key: str) -> str | None:
@@ -44,21 +42,34 @@ def ensure(key: str, value: str) -> bool:
 
 
 def ensure_forwarding(families: Iterable[int]) -> list[str]:
-    """Have this host forward packets of these families (4, 6); answer the settings that were switched on."""
-    off = [key for family in sorted(set(families)) if read(key := _FORWARDING[family]) == "0"]
-    for key in off:
-        if key == _FORWARDING[6]:
-            _go_on_listening(routes.advertised_uplinks())
-        write(key, "1")
-    return [_dotted(key) for key in off]
+    """Have this host forward packets of these families (4, 6); answer in words what was changed."""
+    changes: list[str] = []
+    for key in (_FORWARDING[family] for family in sorted(set(families))):
+        if read(key) == "0":
+            if key == _FORWARDING[6]:
+                changes += _go_on_listening(routes.advertised_uplinks())
+            write(key, "1")
+            changes.append(f"{_dotted(key)} switched on")
+    return changes
+
+
+def ipv6_fault() -> str | None:
+    """Say why this host speaks no IPv6, and what changes that; None where it does."""
+    off = read(_IPV6_OFF)
+    if off is None:
+        return "its kernel was loaded without it: `modprobe ipv6`, or boot without ipv6.disable=1"
+    name = _dotted(_IPV6_OFF)
+    return f"{name} is {off}: `sysctl -w {name}=0`" if off != "0" else None
 
 
 def _dotted(key: str) -> str:
     return f"net.{key.replace('/', '.')}"
 
 
-def _go_on_listening(uplinks: Iterable[str]) -> None:
+def _go_on_listening(uplinks: Iterable[str]) -> Iterator[str]:
     """Have links that learned their default route from router advertisements keep it: forwarding would end that."""
     for uplink in uplinks:
-        if ensure(f"ipv6/conf/{uplink}/accept_ra", _ACCEPT_ALWAYS):
-            _log.info("router advertisements still heard", link=uplink)
+        key = f"ipv6/conf/{uplink}/accept_ra"
+        if read(key) == _HEARD_BY_HOSTS:
+            write(key, _HEARD_BY_ROUTERS)
+            yield f"{_dotted(key)} set to {_HEARD_BY_ROUTERS}: {uplink} goes on hearing its router"

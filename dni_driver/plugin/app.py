@@ -54,7 +54,7 @@ def create_app(network: NetworkDriver, ipam: IpamDriver, driver: str = PLAIN) ->
 def methods(network: NetworkDriver, ipam: IpamDriver) -> Mapping[str, Answer]:
     """Answer every method by its name on the wire."""
     return {
-        "Plugin.Activate": _bodiless(_activate),
+        "Plugin.Activate": _bodiless(lambda: _activate(network)),
         "NetworkDriver.GetCapabilities": _bodiless(network.get_capabilities),
         "NetworkDriver.AllocateNetwork": _typed(wire.AllocateNetworkRequest, network.allocate_network),
         "NetworkDriver.FreeNetwork": _typed(wire.NetworkRequest, network.free_network),
@@ -83,7 +83,9 @@ def methods(network: NetworkDriver, ipam: IpamDriver) -> Mapping[str, Answer]:
     }
 
 
-def _activate() -> wire.ActivateResponse:
+def _activate(network: NetworkDriver) -> wire.ActivateResponse:
+    """Answer what this plugin is; dockerd asks once in its life."""
+    network.forget_the_dead()
     return wire.ActivateResponse(implements=["NetworkDriver", "IpamDriver"])
 
 

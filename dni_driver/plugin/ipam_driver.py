@@ -10,15 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from dni_driver.core.allocation import check_explicit, exhausted, spans
+from dni_driver.core.allocation import check_explicit
 from dni_driver.core.errors import DniError, MalformedRequest, Refused
-from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
-from dni_driver.core.records import (
-    AddressState,
-    PoolRecord,
-    docker_halves,
-    with_mask,
-)
+from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
+from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves, with_mask
 from dni_driver.core.selection import (
     OverlayDefined,
     PlainChosen,
@@ -26,6 +21,7 @@ from dni_driver.core.selection import (
     check_range,
 )
 from dni_driver.plugin import wire
+from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
 from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
 
@@ -45,7 +41,8 @@ class IpamDriver:
         """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
         self._store = store
         self._clock = clock
-        self._finder = PoolFinder(store, routes, cluster, default_overlay, sleep)
+        self._default_overlay = default_overlay
+        self._finder = PoolFinder(store, routes, cluster, default_overlay, clock, sleep)
 
     def get_capabilities(self) -> wire.IpamCapabilities:
         """Answer that neither MACs nor replays are wanted: the store remembers (docs/decisions/0004)."""
@@ -81,17 +78,17 @@ class IpamDriver:
     def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressResponse:
         """Record an address, then answer it with the mask of its half."""
         asked = wire.read_address(request.address, "address") if request.address else None
-        is_gateway = (request.options or {}).get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE
+        options = request.options or {}
         now = self._clock()
         with self._store.write() as tx:
             pool = pools.find(tx, request.pool_id)
-            halves = _halves(tx, pool)
-            if is_gateway:
+            halves = halves_of(tx, pool)
+            if options.get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE:
                 address = _reserve_gateway(tx, pool, halves, asked, now)
-            elif asked is not None:
-                address = _claim_explicit(tx, pool, halves, asked, now)
             else:
-                address = _claim_next(tx, pool, halves, now)
+                if asked is None:
+                    self._check_network(tx, pool)
+                address = claim(tx, pool, asked, options.get(wire.ENDPOINT_NAME), now)
         half = next(half for half in halves if address in half)
         return wire.RequestAddressResponse(address=str(with_mask(address, half)), data={})
 
@@ -104,16 +101,24 @@ class IpamDriver:
                 addresses.release(tx, request.pool_id, address, now)
         return wire.Response()
 
+    def _check_network(self, tx: Transaction, pool: PoolRecord) -> None:
+        """Refuse to give an overlay's addresses to a network of another driver."""
+        if pool.overlay is None or networks.of_overlay(tx, pool.overlay) is not None:
+            return
+        named = "" if pool.overlay == self._default_overlay else f"--ipam-opt overlay={pool.overlay} "
+        raise Refused(
+            f"overlay {pool.overlay!r} has no dni network on this host, and its addresses are for that: create it "
+            f"with `docker network create -d dni --ipam-driver dni {named}{pool.overlay}`; for another driver use "
+            f"--ipam-driver dni with a --subnet that no overlay has"
+        )
+
     def _try_out(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
         """Use an overlay that was defined for this very network, and goes again where the network fails."""
         try:
-            pool, half = self._use_overlay(overlay, wanted)
-            with self._store.write() as tx:
-                pools.try_out(tx, pool.id)
+            return self._use_overlay(overlay, wanted)
         except DniError:
             self._finder.take_back(overlay.name)
             raise
-        return pool, half
 
     def _use_plain(self, chosen: PlainChosen, wanted: PoolRequest) -> PoolRecord:
         with self._store.write() as tx:
@@ -148,10 +153,10 @@ def _vacant_half(tx: Transaction, overlay: Overlay, wanted: PoolRequest) -> Netw
     if other is not None:
         raise networks.taken(other)
     overlays.find(tx, overlay.name)
-    return _primary_half(overlay, wanted, overlays.agent_subnets(tx, overlay.name))
+    return _primary_half(overlay, wanted, overlays.held(tx, overlay.name))
 
 
-def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSubnet]) -> Network:
+def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[Held]) -> Network:
     """Answer the half named or ranged over, else the first leased."""
     halves = docker_halves(held, overlay.name, wanted.family)
     check_range(wanted.ip_range, overlay.name, halves)
@@ -159,12 +164,6 @@ def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[AgentSub
         if half == wanted.pool or (wanted.ip_range is not None and wanted.ip_range.network_address in half):
             return half
     return halves[0]
-
-
-def _halves(tx: Transaction, pool: PoolRecord) -> list[Network]:
-    if pool.overlay is None:
-        return [pool.subnet] if pool.subnet is not None else []
-    return docker_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
 
 
 def _reserve_gateway(
@@ -179,30 +178,6 @@ def _reserve_gateway(
     record = addresses.find(tx, pool.id, address)
     if record is None or record.state is not AddressState.RESERVED:
         addresses.hold(tx, pool.id, address, AddressState.RESERVED, now)
-    return address
-
-
-def _claim_explicit(
-    tx: Transaction, pool: PoolRecord, halves: Sequence[Network], address: Address, now: float
-) -> Address:
-    check_explicit(address, pool, halves)
-    addresses.hold(tx, pool.id, address, AddressState.CLAIMED, now)
-    return address
-
-
-def _claim_next(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], now: float) -> Address:
-    if pool.overlay is not None and networks.of_overlay(tx, pool.overlay) is None:
-        raise Refused(
-            f"overlay {pool.overlay!r} has no dni network on this host, and its addresses are for that: create "
-            f"it with `docker network create -d dni --ipam-driver dni {pool.overlay}`; for another driver use "
-            f"--ipam-driver dni with a --subnet that no overlay has"
-        )
-    usable = spans(pool, halves)
-    address = addresses.next_free(tx, pool.id, usable)
-    if address is None:
-        agent = overlays.agent_ip(tx)
-        raise exhausted(pool, str(agent), addresses.usage(tx, pool.id, usable))
-    addresses.hold(tx, pool.id, address, AddressState.CLAIMED, now)
     return address
 
 
@@ -224,8 +199,9 @@ def _forget_plain(tx: Transaction, pool: str) -> None:
 
 
 def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
-    """Clear a pool that nobody uses; answer its overlay where that goes with it."""
-    pool = next((pool for pool in pools.every(tx) if pool.id == pool_id), None)
+    """Clear a pool that nobody uses; answer its overlay where that is on trial, and its other pool unused too."""
+    known = pools.every(tx)
+    pool = next((pool for pool in known if pool.id == pool_id), None)
     if pool is None:
         return None
     if pool.overlay is None:
@@ -233,4 +209,5 @@ def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
         return None
     if networks.of_overlay(tx, pool.overlay) is None:
         addresses.free_pool(tx, pool_id, now)
-    return pool.overlay if pool.trial else None
+    both = [one for one in known if one.overlay == pool.overlay]
+    return pool.overlay if any(one.trial for one in both) and not any(one.uses for one in both) else None

@@ -8,11 +8,11 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from dni_driver.core.endpoint_options import parse_endpoint_options
-from dni_driver.core.errors import MalformedRequest, Refused
+from dni_driver.core.errors import InUse, MalformedRequest, Refused
 from dni_driver.core.mac import mac_for, parse_mac
 from dni_driver.core.options import NetworkOptions, parse_options
-from dni_driver.core.overlays import Address, AgentSubnet, Family, family_of
-from dni_driver.core.records import EndpointRecord, Interface, PoolRecord, overlay_of_half
+from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay, family_of
+from dni_driver.core.records import EndpointRecord, Held, Interface, NetworkRecord, PoolRecord, overlay_of_half
 from dni_driver.plugin import wire
 
 CREATE = "docker network create -d dni --ipam-driver dni"
@@ -35,16 +35,7 @@ def told_pools(request: wire.CreateNetworkRequest) -> list[wire.IPAMData]:
     return [*(request.ipv4_data or []), *(request.ipv6_data or [])]
 
 
-def check_ipv6(request: wire.CreateNetworkRequest) -> None:
-    """Refuse `--ipv6` without an IPv6 pool: engines before 27 ask for none where no IPv6 --subnet is given."""
-    if (request.options or {}).get(wire.ENABLE_IPV6) is True and not request.ipv6_data:
-        raise Refused(
-            "--ipv6 needs the overlay's IPv6 subnet too: add --subnet SUBNET6 (`dni overlay ls` shows it), or leave "
-            "--ipv6 out"
-        )
-
-
-def overlay_meant(told: Sequence[wire.IPAMData], held: Sequence[AgentSubnet], in_use: Iterable[PoolRecord]) -> str:
+def overlay_meant(told: Sequence[wire.IPAMData], held: Sequence[Held], in_use: Iterable[PoolRecord]) -> str:
     """Answer the overlay whose Docker halves the pools of a new network are.
 
     Raises Refused with the command that would work: for another IPAM driver's pools, for plain pools, for
@@ -56,16 +47,32 @@ def overlay_meant(told: Sequence[wire.IPAMData], held: Sequence[AgentSubnet], in
     plain = {str(pool.subnet) for pool in in_use if pool.uses and pool.subnet}
     found = [_overlay_of(data.pool, held, asked, plain) for data in told]
     if len(set(found)) > 1:
-        raise Refused(f"one network is on one overlay, not on {' and '.join(sorted(set(found)))}: give one --subnet")
+        raise Refused(
+            f"one network is on one overlay, not on {' and '.join(sorted(set(found)))}: say which, with "
+            f"--ipam-opt overlay=NAME"
+        )
     families = [wire.read_network(data.pool, "pool").version for data in told]
     if len(set(families)) < len(families):
         raise Refused("give one --subnet of a family: an overlay's Docker half is one pool")
     return found[0]
 
 
-def _overlay_of(
-    text: str, held: Sequence[AgentSubnet], asked: set[tuple[str | None, Family]], plain: set[str]
-) -> str:
+def check_families(told: Sequence[wire.IPAMData], overlay: Overlay, asked: Iterable[PoolRecord], now: float) -> None:
+    """Raise Refused for IPv4 alone where an overlay is IPv6 only, InUse where another network asks for it too."""
+    families = {wire.read_network(data.pool, "pool").version for data in told}
+    if not any(overlay.space(family) for family in FAMILIES if family in families):
+        raise Refused(
+            f"overlay {overlay.name!r} is IPv6 only: add --ipv6, and from Docker 28 on --ipv4=false if you want no "
+            f"IPv4 at all"
+        )
+    if any(pool.overlay == overlay.name and pool.is_wanted(now) and pool.family not in families for pool in asked):
+        raise InUse(
+            f"another Docker network is being created on overlay {overlay.name!r}: if it is not yours, name your "
+            f"overlay with --ipam-opt overlay=NAME, else try again in two minutes"
+        )
+
+
+def _overlay_of(text: str, held: Sequence[Held], asked: set[tuple[str | None, Family]], plain: set[str]) -> str:
     subnet = wire.read_network(text, "pool")
     overlay = overlay_of_half(subnet, held)
     if overlay is not None and (overlay, family_of(subnet)) in asked:
@@ -74,9 +81,13 @@ def _overlay_of(
         raise Refused(
             f"subnet {subnet} belongs to no overlay, and -d dni needs one: to define it, use "
             f"`{CREATE} --subnet {subnet} --ipam-opt overlay=NAME NAME`; without --subnet the network is on the "
-            f"default overlay"
+            f"default overlay; Compose, which passes no --ipam-opt on, needs `dni overlay create NAME --subnet "
+            f"{subnet}` first"
         )
-    raise Refused(f"-d dni needs --ipam-driver dni too: use `{CREATE} NAME` ({subnet} is not from dni's IPAM driver)")
+    raise Refused(
+        f"-d dni needs --ipam-driver dni too: use `{CREATE} NAME` (in a Compose file `ipam: {{driver: dni}}`); "
+        f"{subnet} is not from dni's IPAM driver"
+    )
 
 
 def gateways(told: Iterable[wire.IPAMData]) -> tuple[IPv4Interface | None, IPv6Interface | None]:
@@ -97,7 +108,10 @@ def endpoint(request: wire.CreateEndpointRequest, given: wire.EndpointInterface,
     """Read a new endpoint; its MAC follows from its address where dockerd brings none."""
     texts = [text for text in (given.address, given.address_ipv6) if text]
     if not texts:
-        raise Refused(f"an endpoint on dni needs an address from its IPAM driver: use `{CREATE} NAME`")
+        raise Refused(
+            f"an endpoint on dni needs an address from its IPAM driver: use `{CREATE} NAME`; where the network is "
+            f"IPv6 only, leave IPv6 switched on in the container"
+        )
     interfaces = [wire.read_interface(text, "address") for text in texts]
     address, address6 = by_family(interfaces)
     mac = parse_mac(given.mac_address) if given.mac_address else mac_for(interfaces[0].ip)
@@ -110,6 +124,30 @@ def endpoint(request: wire.CreateEndpointRequest, given: wire.EndpointInterface,
         since=now,
         options=parse_endpoint_options(request.options or {}),
     )
+
+
+def check_asked(endpoint: EndpointRecord, network: NetworkRecord) -> None:
+    """Refuse an address asked for by driver-opt that is not the one IPAM gave: dockerd lets nobody change that."""
+    given = {interface.version: interface.ip for interface in endpoint.interfaces()}
+    for asked in endpoint.options.asked():
+        if given.get(asked.version) != asked:
+            key, flag = ("address", "--ip") if asked.version == 4 else ("address6", "--ip6")  # noqa: PLR2004
+            raise Refused(
+                f"dni.{key}={asked} comes too late on this network: Docker asks for addresses first, and had "
+                f"{given.get(asked.version, 'none')}; say {flag} {asked} (for networks created with --subnet), or "
+                f"use a network created with `docker network create -d dni --ipam-driver null "
+                f"-o overlay={network.overlay} NAME`"
+            )
+
+
+def added(given: wire.EndpointInterface, endpoint: EndpointRecord) -> wire.NewInterface | None:
+    """Answer what an endpoint has that dockerd did not bring: a field that it brought must not come back."""
+    new = wire.NewInterface(
+        address=str(endpoint.address or "") if not given.address else "",
+        address_ipv6=str(endpoint.address6 or "") if not given.address_ipv6 else "",
+        mac_address="" if given.mac_address else endpoint.mac,
+    )
+    return new if new != wire.NewInterface() else None
 
 
 def by_family(interfaces: Iterable[Interface]) -> tuple[IPv4Interface | None, IPv6Interface | None]:

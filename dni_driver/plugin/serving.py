@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import select
 import signal
 import socket
 import threading
@@ -21,9 +23,11 @@ import msgspec
 import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.sync import SyncWorker
 
+from dni_driver.core.deadline import holding
 from dni_driver.core.errors import DniError, Unavailable
+from dni_driver.plugin.crew import Crew
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -35,6 +39,11 @@ GRACEFUL_SECONDS = 25
 """How long an ending worker works on the calls it has; a handler's deadline is 20 s."""
 
 _STUCK_SECONDS = 2
+_SILENT_SECONDS = 20.0
+"""How long a caller may take to say the next byte; dockerd says all at once."""
+
+OPENING_SECONDS = 20.0
+"""How long a call waits for another that opens the app, which mends the kernel first: as long as for a handler."""
 
 OpenApp = Callable[[], "AbstractContextManager[WSGIApplication]"]
 """Opens what the app rests on, gives the app, and closes it all at the end of the worker."""
@@ -88,7 +97,7 @@ class _Deferred:
 
     def open(self) -> WSGIApplication:
         """Open the app where it is not open yet; raise DniError."""
-        with self._opening:
+        with holding(self._opening, OPENING_SECONDS, "dni is still starting on this host: try again in a moment"):
             if self._opened is None:
                 self._opened = self._open()
             return self._opened
@@ -143,12 +152,28 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         return self._app
 
 
-class _Worker(ThreadWorker):  # type: ignore[misc]
-    """A worker that ends in time also where its parent is no longer there to see to it."""
+class _Worker(SyncWorker):  # type: ignore[misc]
+    """A worker whose threads take turns, and that ends in time also where its parent is no longer there to see to it.
+
+    gunicorn's own threads hand each connection over twice: that costs as much as everything else about a call.
+    """
+
+    def run(self) -> None:
+        (listener,) = self.sockets
+        crew = Crew(listener, lambda connection: self._answer(listener, connection), self.cfg.threads)
+        crew.start()
+        while self.alive:
+            select.select([self.PIPE[0]], [], [])
+            os.read(self.PIPE[0], 1)
+        crew.stop(GRACEFUL_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         signal.alarm(GRACEFUL_SECONDS + _STUCK_SECONDS)
         super().handle_exit(sig, frame)
+
+    def _answer(self, listener: socket.socket, connection: socket.socket) -> None:
+        connection.settimeout(_SILENT_SECONDS)
+        self.handle(listener, connection, "")
 
 
 class _Logger(Logger):  # type: ignore[misc]

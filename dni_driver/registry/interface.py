@@ -35,6 +35,13 @@ class Registry(Protocol):
         Raises InUse where the name stands for something else, or another overlay has some of the addresses.
         """
 
+    def widen(self, overlay: Overlay) -> None:
+        """Give an overlay the family that it lacks; once more is no error.
+
+        Raises NotFound for an unknown overlay, InUse where it is defined otherwise, or another overlay has some of
+        the addresses.
+        """
+
     def remove(self, name: str) -> None:
         """Forget an overlay and every lease on it; raise NotFound.
 
@@ -74,21 +81,36 @@ def is_defined(overlay: Overlay, known: Iterable[Overlay]) -> bool:
         check_no_overlap(overlay, others.values())
         return False
     if not agree(same, overlay):
-        raise InUse(
-            f"overlay {overlay.name!r} exists already, with {describe(same)}: choose another name, or remove it "
-            f"first (`dni overlay rm {overlay.name}`)"
-        )
+        raise _otherwise(same)
     return True
+
+
+def check_widening(overlay: Overlay, known: Iterable[Overlay]) -> None:
+    """Raise NotFound or InUse unless an overlay is one that is known, with a family more, or none."""
+    others = {other.name: other for other in known}
+    same = others.pop(overlay.name, None)
+    if same is None:
+        raise unknown(overlay.name)
+    if not includes(overlay, same) or same.backend != overlay.backend:
+        raise _otherwise(same)
+    check_no_overlap(overlay, others.values())
+
+
+def _otherwise(same: Overlay) -> InUse:
+    return InUse(
+        f"overlay {same.name!r} exists already, with {describe(same)}: choose another name, or remove it "
+        f"first (`dni overlay rm {same.name}`)"
+    )
 
 
 def agree(one: Overlay, other: Overlay) -> bool:
     """Tell whether two definitions mean the same."""
-    return share_spaces(one, other) and one.backend == other.backend
+    return includes(one, other) and includes(other, one) and one.backend == other.backend
 
 
-def share_spaces(one: Overlay, other: Overlay) -> bool:
-    """Tell whether two definitions have the same subnets, cut up in the same way."""
-    return all(one.space(family) == other.space(family) for family in FAMILIES)
+def includes(wide: Overlay, narrow: Overlay) -> bool:
+    """Tell whether a definition has all the subnets of another, cut up in the same way."""
+    return all(narrow.space(family) in (None, wide.space(family)) for family in FAMILIES)
 
 
 def describe(overlay: Overlay) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import InUse, Refused, StoreError
 from dni_driver.core.overlays import AgentSubnet, Family, Overlay, lowest_free
-from dni_driver.registry.interface import Lease, is_defined, unknown
+from dni_driver.registry.interface import Lease, check_widening, is_defined, unknown
 
 LOCK_SECONDS = 5.0
 MODE = 0o600
@@ -33,6 +33,7 @@ CREATE TABLE lease (
     subnet   TEXT NOT NULL UNIQUE,
     agent_ip TEXT NOT NULL
 ) STRICT"""
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _SCHEMA = (_OVERLAY_TABLE, _LEASE_TABLE, f"PRAGMA user_version = {_VERSION}")
 
 
@@ -59,6 +60,16 @@ class LocalRegistry:
         with self._transaction() as tx:
             if not is_defined(overlay, _overlays(tx)):
                 tx.execute("INSERT INTO overlay VALUES (?, ?, ?, ?, ?, ?)", _row(overlay))
+
+    def widen(self, overlay: Overlay) -> None:
+        """Give an overlay the family that it lacks (Registry.widen)."""
+        with self._transaction() as tx:
+            check_widening(overlay, _overlays(tx))
+            _, *definition = _row(overlay)
+            tx.execute(
+                "UPDATE overlay SET subnet = ?, prefix = ?, subnet6 = ?, prefix6 = ?, backend = ? WHERE name = ?",
+                (*definition, overlay.name),
+            )
 
     def remove(self, name: str) -> None:
         """Forget an overlay and its leases (Registry.remove)."""
@@ -134,7 +145,13 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"the registry {path} cannot be used: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split())
+        if (getattr(error, "sqlite_errorname", None) or "").startswith(_DAMAGE):
+            raise StoreError(
+                f"the registry {path} is damaged ({text}): stop dni and move it away (mv {path}* ELSEWHERE); what "
+                f"this host takes part in is put back into a new one"
+            ) from error
+        raise StoreError(f"the registry {path} cannot be used: {text}") from error
 
 
 def _overlays(tx: sqlite3.Connection) -> list[Overlay]:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 
 import msgspec
 
 from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import InUse, NotFound
+from dni_driver.core.overlays import Address
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store.database import Transaction
 
@@ -27,7 +29,7 @@ def add(tx: Transaction, endpoint: EndpointRecord) -> None:
             endpoint.sandbox,
             endpoint.ifname,
             endpoint.since,
-            msgspec.json.encode(endpoint.options).decode(),
+            msgspec.json.encode(endpoint.options, enc_hook=str).decode(),
         ),
     )
     if not _same(find(tx, endpoint.id), endpoint):
@@ -42,10 +44,24 @@ def _same(one: EndpointRecord, other: EndpointRecord) -> bool:
 
 def find(tx: Transaction, endpoint: str) -> EndpointRecord:
     """Answer one endpoint; raise NotFound."""
-    row = tx.execute("SELECT * FROM endpoint WHERE id = ?", (endpoint,)).fetchone()
-    if row is None:
+    known = lookup(tx, endpoint)
+    if known is None:
         raise NotFound(f"endpoint {endpoint[:12]} is not recorded by dni: start its container again")
-    return _endpoint(row)
+    return known
+
+
+def lookup(tx: Transaction, endpoint: str) -> EndpointRecord | None:
+    """Answer one endpoint, None where it is not recorded."""
+    row = tx.execute("SELECT * FROM endpoint WHERE id = ?", (endpoint,)).fetchone()
+    return _endpoint(row) if row else None
+
+
+def holder(tx: Transaction, address: Address) -> EndpointRecord:
+    """Answer the endpoint that has an address; raise NotFound."""
+    for endpoint in every(tx):
+        if any(interface.ip == address for interface in endpoint.interfaces()):
+            return endpoint
+    raise NotFound(f"no container on dni has address {address}: `dni address ls` shows who has which")
 
 
 def every(tx: Transaction) -> list[EndpointRecord]:
@@ -56,6 +72,12 @@ def every(tx: Transaction) -> list[EndpointRecord]:
 def of_network(tx: Transaction, network: str) -> list[EndpointRecord]:
     """Answer the endpoints of a network, by id."""
     rows = tx.execute("SELECT * FROM endpoint WHERE network = ? ORDER BY id", (network,))
+    return [_endpoint(row) for row in rows]
+
+
+def in_sandbox(tx: Transaction, sandbox: str) -> list[EndpointRecord]:
+    """Answer the endpoints that are in a sandbox, by id."""
+    rows = tx.execute("SELECT * FROM endpoint WHERE sandbox = ? ORDER BY id", (sandbox,))
     return [_endpoint(row) for row in rows]
 
 
@@ -74,6 +96,12 @@ def set_ifname(tx: Transaction, endpoint: str, ifname: str) -> None:
     tx.execute("UPDATE endpoint SET ifname = ? WHERE id = ?", (ifname, endpoint))
 
 
+def set_options(tx: Transaction, endpoint: str, options: EndpointOptions) -> None:
+    """Record other options of an endpoint."""
+    text = msgspec.json.encode(options).decode()
+    tx.execute("UPDATE endpoint SET options = ? WHERE id = ?", (text, endpoint))
+
+
 def remove(tx: Transaction, endpoint: str) -> None:
     """Forget an endpoint; its addresses are unbound already."""
     tx.execute("DELETE FROM endpoint WHERE id = ?", (endpoint,))
@@ -89,5 +117,10 @@ def _endpoint(row: sqlite3.Row) -> EndpointRecord:
         sandbox=row["sandbox"],
         ifname=row["ifname"],
         since=row["since"],
-        options=msgspec.json.decode(row["options"], type=EndpointOptions),
+        options=msgspec.json.decode(row["options"], type=EndpointOptions, dec_hook=_parsed),
     )
+
+
+def _parsed(kind: Callable[[str], object], text: str) -> object:
+    """Make an address again of its text, which is how it is kept."""
+    return kind(text)

@@ -39,7 +39,8 @@ def taken(other: NetworkRecord) -> InUse:
     return InUse(
         f"overlay {other.overlay!r} already has the Docker network {other.label!r} on this host, and an "
         f"overlay has one: use that, remove it first (docker network rm {other.label}), or name another overlay with "
-        f"--ipam-opt overlay=NAME; if Docker no longer has it, `dni repair` clears it away"
+        f"--ipam-opt overlay=NAME (in a Compose file: `external: true`, or another overlay's subnet); if Docker no "
+        f"longer has it, `dni repair` clears it away"
     )
 
 
@@ -77,6 +78,11 @@ def remove(tx: Transaction, network: str) -> None:
 def set_name(tx: Transaction, network: str, name: str) -> None:
     """Record what Docker calls a network."""
     tx.execute("UPDATE network SET name = ? WHERE id = ?", (name, network))
+
+
+def set_mtu(tx: Transaction, network: str, mtu: int) -> None:
+    """Record how large a network's packets are from now on, in bytes."""
+    tx.execute("UPDATE network SET mtu = ? WHERE id = ?", (mtu, network))
 
 
 def _network(row: sqlite3.Row) -> NetworkRecord:

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
 from dni_driver.core.errors import NotFound
 from dni_driver.core.overlays import AgentSubnet, Overlay
+from dni_driver.core.records import Held
+from dni_driver.store import local_subnets
 from dni_driver.store.database import Transaction
 
 
@@ -49,6 +51,7 @@ def remove(tx: Transaction, name: str) -> None:
     )
     tx.execute("DELETE FROM pool WHERE overlay = ?", (name,))
     tx.execute("DELETE FROM agent_subnet WHERE overlay = ?", (name,))
+    tx.execute("DELETE FROM local_subnet WHERE overlay = ?", (name,))
     tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
 
 
@@ -67,6 +70,11 @@ def agent_subnets(tx: Transaction, overlay: str | None = None) -> list[AgentSubn
         (overlay, overlay),
     )
     return [AgentSubnet(overlay=row["overlay"], subnet=ip_network(row["subnet"])) for row in rows]
+
+
+def held(tx: Transaction, overlay: str | None = None) -> list[Held]:
+    """Answer all that containers here can have addresses of: agent subnets, then local ones."""
+    return [*agent_subnets(tx, overlay), *local_subnets.every(tx, overlay)]
 
 
 def set_agent_ip(tx: Transaction, address: IPv4Address) -> None:

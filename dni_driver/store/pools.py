@@ -9,11 +9,8 @@ from ipaddress import ip_network
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Family, Network, Overlay, family_of, share_addresses
 from dni_driver.core.records import PoolRecord, plain_pool_id, pool_id
-from dni_driver.store import overlays
+from dni_driver.store import local_subnets, overlays
 from dni_driver.store.database import Transaction
-
-CREATION_SECONDS = 120.0
-"""A pool asked for longer ago, and still without a network, belongs to a creation that was cut off."""
 
 
 def use_overlay(tx: Transaction, overlay: str, family: Family, ip_range: Network | None, now: float) -> PoolRecord:
@@ -29,13 +26,15 @@ def use_plain(tx: Transaction, subnet: Network, ip_range: Network | None, now: f
     for overlay in overlays.every(tx):
         if any(share_addresses(subnet, theirs) for theirs in overlay.subnets()):
             raise InUse(f"subnet {subnet} overlaps overlay {overlay.name!r}: choose another subnet")
+    local_subnets.make_way(tx, subnet)
     wanted = PoolRecord(id=plain_pool_id(subnet), family=family_of(subnet), subnet=subnet, ip_range=ip_range)
     return _use(tx, wanted, now)
 
 
 def check_apart(tx: Transaction, overlay: Overlay) -> None:
-    """Raise InUse where an overlay would share addresses with a plain pool."""
+    """Raise InUse where an overlay would share addresses with a plain pool, or a local subnet that is used."""
     for subnet in overlay.subnets():
+        local_subnets.check_apart(tx, subnet)
         for pool in every(tx):
             if pool.subnet is not None and share_addresses(pool.subnet, subnet):
                 raise InUse(
@@ -45,8 +44,8 @@ def check_apart(tx: Transaction, overlay: Overlay) -> None:
 
 
 def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
-    known = _find(tx, wanted.id)
-    if known and known.uses and known.ip_range != wanted.ip_range and _fresh(known, now):
+    known = lookup(tx, wanted.id)
+    if known and known.uses and known.ip_range != wanted.ip_range and (known.overlay is None or known.is_wanted(now)):
         raise InUse(
             f"pool {wanted.id} is in use with --ip-range {known.ip_range or 'unset'}, not "
             f"{wanted.ip_range or 'unset'}: remove that network first, or use the same range"
@@ -67,20 +66,30 @@ def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
     return find(tx, wanted.id)
 
 
-def _fresh(pool: PoolRecord, now: float) -> bool:
-    return pool.overlay is None or abs(now - pool.since) < CREATION_SECONDS
-
-
 def drop_use(tx: Transaction, pool: str) -> int:
     """Count one use less, answer how many are left; an unknown pool has none."""
     tx.execute("UPDATE pool SET uses = uses - 1 WHERE id = ? AND uses > 0", (pool,))
-    known = _find(tx, pool)
+    known = lookup(tx, pool)
     return known.uses if known else 0
 
 
-def try_out(tx: Transaction, pool: str) -> None:
-    """Record that a pool's overlay was defined for the network that is being created."""
-    tx.execute("UPDATE pool SET trial = 1 WHERE id = ?", (pool,))
+def on_trial(tx: Transaction, overlay: str) -> bool:
+    """Tell whether an overlay was defined for a network that is not created yet."""
+    return any(pool.overlay == overlay and pool.trial for pool in every(tx))
+
+
+def try_out(tx: Transaction, overlay: Overlay, now: float) -> None:
+    """Record that an overlay, which has no pools yet, was defined for a network that is being created."""
+    for family in (family_of(subnet) for subnet in overlay.subnets()):
+        tx.execute(
+            "INSERT INTO pool (id, family, overlay, uses, since, trial) VALUES (?, ?, ?, 0, ?, 1)",
+            (pool_id(overlay.name, family), family, overlay.name, now),
+        )
+
+
+def tried_out(tx: Transaction, now: float) -> list[str]:
+    """Answer the overlays on trial for which no creation of a network can still be under way."""
+    return sorted({pool.overlay for pool in every(tx) if pool.trial and pool.overlay and not pool.is_recent(now)})
 
 
 def settle(tx: Transaction, overlay: str) -> None:
@@ -106,7 +115,7 @@ def forget_plain(tx: Transaction, pool: str) -> None:
 
 def find(tx: Transaction, pool: str) -> PoolRecord:
     """Answer one pool; raise NotFound."""
-    known = _find(tx, pool)
+    known = lookup(tx, pool)
     if known is None:
         raise NotFound(
             f"pool {pool!r} is not recorded by dni: remove its network (docker network rm) and create it again"
@@ -119,7 +128,8 @@ def every(tx: Transaction) -> list[PoolRecord]:
     return [_pool(row) for row in tx.execute("SELECT * FROM pool ORDER BY id")]
 
 
-def _find(tx: Transaction, pool: str) -> PoolRecord | None:
+def lookup(tx: Transaction, pool: str) -> PoolRecord | None:
+    """Answer one pool, None where it is not recorded."""
     row = tx.execute("SELECT * FROM pool WHERE id = ?", (pool,)).fetchone()
     return _pool(row) if row else None
 

@@ -125,17 +125,17 @@ class Engine:
         return told
 
     def _wanted(self, subnets: Sequence[str], *, ipv4: bool, ipv6: bool) -> Iterable[tuple[int, str]]:
-        """Answer the pools to ask for: without a subnet any, which IPv6 knows from 27.0 on."""
+        """Answer the pools to ask for: without a subnet, any of that family."""
         fours = [(4, subnet) for subnet in subnets if family_of(subnet) == 4]
         sixes = [(6, subnet) for subnet in subnets if family_of(subnet) == 6]
         if ipv4:
             yield from fours or [(4, "")]
         if ipv6:
-            yield from sixes or ([(6, "")] if self.version >= 27 else [])
+            yield from sixes or [(6, "")]
 
     def _pool(self, ipam: str, asked: dict[str, Any], gateway: str, aux: Mapping[str, str] | None) -> Pool:
         if ipam != "dni":
-            return pool_of_dockers_own(ipam, asked["Pool"])
+            return pool_of_dockers_own(ipam, asked["Pool"], 6 if asked["V6"] else 4)
         pool = self._another_pool(asked)
         try:
             if gateway or not pool.gateway:
@@ -181,9 +181,18 @@ class Engine:
 
     # -- containers
 
-    def run(self, name: str, *networks: str, ip: str = "", mac: str = "", ports: Sequence[int] = ()) -> Container:
+    def run(
+        self,
+        name: str,
+        *networks: str,
+        ip: str = "",
+        ip6: str = "",
+        mac: str = "",
+        driver_opts: Mapping[str, str] | None = None,
+        ports: Sequence[int] = (),
+    ) -> Container:
         """Do what `docker run -d` does: on failure the container is there, and stopped."""
-        wishes = {network: {"ip": ip, "mac": mac} for network in networks}
+        wishes = {network: {"ip": ip, "ip6": ip6, "mac": mac, **(driver_opts or {})} for network in networks}
         self.containers[name] = Container(name, wishes, list(ports))
         self.start(name)
         return self.containers[name]
@@ -216,10 +225,10 @@ class Engine:
         self.stop(name)
         del self.containers[name]
 
-    def connect(self, name: str, network: str, *, ip: str = "", mac: str = "") -> None:
+    def connect(self, name: str, network: str, *, ip: str = "", ip6: str = "", mac: str = "") -> None:
         """Do what `docker network connect` does: for a stopped container nothing is sent."""
         container = self.containers[name]
-        container.wishes[network] = {"ip": ip, "mac": mac}
+        container.wishes[network] = {"ip": ip, "ip6": ip6, "mac": mac}
         if container.sandbox:
             self._ask_about(container)
             try:
@@ -243,9 +252,9 @@ class Engine:
     def _plug(self, container: Container, network_name: str) -> None:
         network, wish = self.networks[network_name], container.wishes[network_name]
         endpoint = Endpoint(secrets.token_hex(32), network, {})
-        self._assign(endpoint, container, wish["ip"])
+        self._assign(endpoint, container, {4: wish["ip"], 6: wish["ip6"]})
         try:
-            self._create_endpoint(endpoint, container, wish["mac"])
+            self._create_endpoint(endpoint, container, wish)
         except PluginError:
             self._release_addresses(endpoint)
             raise
@@ -260,24 +269,26 @@ class Engine:
         self._choose_way_out(container)
         self._ask_about(container)
 
-    def _assign(self, endpoint: Endpoint, container: Container, wanted: str) -> None:
+    def _assign(self, endpoint: Endpoint, container: Container, wanted: Mapping[int, str]) -> None:
+        if endpoint.network.ipam == "null":
+            return
         options = {"com.docker.network.endpoint.name": container.name} if self.version >= 29 else None
-        for family in (4, 6):
+        for family, asked in wanted.items():
             of_family = [pool for pool in endpoint.network.pools if pool.subnet.version == family]
-            asked = wanted if family == family_of(wanted) else ""
             usable = [pool for pool in of_family if not asked or ip_address(asked) in pool.subnet]
             if of_family and not usable:
                 raise EngineError(f"Invalid address {asked}: It does not belong to any of this network's subnets")
             if usable:
                 endpoint.addresses[family] = self._address(usable[0], asked, options)
 
-    def _create_endpoint(self, endpoint: Endpoint, container: Container, mac: str) -> None:
+    def _create_endpoint(self, endpoint: Endpoint, container: Container, wish: Mapping[str, str]) -> None:
         four, six = (str(endpoint.addresses.get(family, "")) for family in (4, 6))
-        interface = {"Address": four, "AddressIPv6": six, "MacAddress": mac}
-        arguments = {**ids(endpoint), "Interface": interface, "Options": endpoint_options(container, mac)}
+        interface = {"Address": four, "AddressIPv6": six, "MacAddress": wish["mac"]}
+        arguments = {**ids(endpoint), "Interface": interface, "Options": endpoint_options(container, wish)}
         answer = self._plugin.call("NetworkDriver.CreateEndpoint", arguments)
         try:
             endpoint.mac = answers.mac(answer, interface)
+            endpoint.addresses |= answers.added(answer, interface)
         except AssertionError:
             self._only_log("NetworkDriver.DeleteEndpoint", ids(endpoint))
             raise
@@ -286,6 +297,9 @@ class Engine:
         arguments = {**ids(endpoint), "SandboxKey": container.sandbox, "Options": ports(container)}
         answer = self._plugin.call("NetworkDriver.Join", arguments)
         endpoint.gateways = answers.gateways(answer, endpoint.addresses)
+        endpoint.routes = answers.routes(answer)
+        if self.version < 28 and 4 not in endpoint.gateways:
+            endpoint.gateways.clear()
         endpoint.link = answer["InterfaceName"]["SrcName"]
         if not endpoint.gateways:
             assert answer["DisableGatewayService"], "docker_gwbridge would be plugged in"
@@ -321,6 +335,8 @@ class Engine:
         self._release_addresses(endpoint)
 
     def _release_addresses(self, endpoint: Endpoint) -> None:
+        if endpoint.network.ipam == "null":
+            return
         for family, address in endpoint.addresses.items():
             pool = next(pool for pool in endpoint.network.pools if pool.subnet.version == family)
             self._release(pool.id, str(address.ip))

@@ -5,6 +5,7 @@ foreign       lines `DEVICE SUBNET`: what other devices of the host are on
 broken        its text is the error of every change, as long as it is there
 broken-once   its text is the error of one change
 seconds       how long every change takes
+no-ipv6       its text says why the host speaks no IPv6
 state         what there is: a line for each bridge with its addresses and for each link; written by the kernel
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -32,11 +33,11 @@ class FolderKernel(FakeKernel):
         self._lock = threading.Lock()
         self._shown = ""
 
-    def attach(self, link: Link) -> None:
+    def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Make a link."""
         self._obey()
         with self._lock:
-            super().attach(link)
+            super().attach(link, beside)
             self._show()
 
     def detach(self, endpoints: Iterable[str]) -> None:
@@ -58,6 +59,10 @@ class FolderKernel(FakeKernel):
         lines = (line.split() for line in self._told("foreign").splitlines())
         self.foreign = {device: ip_network(subnet, strict=False) for device, subnet in lines}
         return super().overlapping_routes(network)
+
+    def ipv6_fault(self) -> str | None:
+        """Answer what the test has said."""
+        return self._told("no-ipv6") or None
 
     def _obey(self) -> None:
         time.sleep(float(self._told("seconds") or 0))

@@ -25,8 +25,19 @@ PATIENCE = 10.0
 """Seconds until a test gives up waiting."""
 
 _REPOSITORY = Path(__file__).parents[2]
-_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent")
-_TABLES = ("address", "endpoint", "network", "cursor", "pool", "agent_subnet", "overlay", "meta")
+_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "fuse")
+_TABLES = (
+    "reservation",
+    "address",
+    "endpoint",
+    "network",
+    "cursor",
+    "pool",
+    "agent_subnet",
+    "local_subnet",
+    "overlay",
+    "meta",
+)
 """In the order in which they can be emptied."""
 
 Rows = Mapping[str, list[tuple[Any, ...]]]
@@ -197,3 +208,13 @@ def eventually(holds: Callable[[], bool], words: str, details: Callable[[], str]
     while not holds():
         assert time.monotonic() < ends, f"{words}: {details()}"
         time.sleep(0.02)
+
+
+@contextmanager
+def nothing_left(plugin: Plugin, engine: Engine) -> Iterator[None]:
+    """Hold what is in use, and the host's devices, against how they were before; the engine logged no error."""
+    before = plugin.held(), plugin.bridges()
+    yield
+    assert (plugin.held(), plugin.bridges()) == before
+    eventually(lambda: not plugin.links(), "links are left", lambda: str(plugin.links()))
+    assert engine.logged == []

@@ -32,16 +32,18 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.reports import (
     AddressReport,
     DockerReport,
     NetworkReport,
     OverlayReport,
     Repair,
+    ReservationReport,
     Status,
     UsageReport,
 )
+from dni_driver.core.reservations import Wish, read_wish
 from tests.scratch import fast_directory
 
 FINDING = Finding(about="d-dcos", problem="is missing", mend="dni repair")
@@ -70,6 +72,9 @@ WEB = AddressReport(
     network="dcos",
     container="web",
     since=1700000000.5,
+)
+KEPT = ReservationReport(
+    overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
 )
 
 
@@ -102,6 +107,10 @@ class _Operations:
         self._note("overlays")
         return [DCOS]
 
+    def try_overlay(self, overlay: Overlay) -> OverlayReport:
+        self._note("try", overlay)
+        return DCOS
+
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
         self._note("define", overlay)
         return DCOS
@@ -112,6 +121,18 @@ class _Operations:
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
         return [WEB]
+
+    def reserve(self, wish: Wish) -> ReservationReport:
+        self._note("reserve", wish)
+        return KEPT
+
+    def release(self, wish: Wish) -> list[ReservationReport]:
+        self._note("release", wish)
+        return [KEPT]
+
+    def limit(self, address: Address, limits: dict[str, int]) -> AddressReport:
+        self._note("limit", str(address), limits)
+        return WEB
 
     def check(self) -> list[Finding]:
         self._note("check")
@@ -193,6 +214,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
             "v4": {"size": 125, "used": 2, "reserved": 1, "free": 122},
             "v6": {"size": 2**71 - 2, "used": 0, "reserved": 0, "free": 2**71 - 2},
         },
+        "local_subnet": None,
     }
 
 
@@ -207,6 +229,11 @@ def test_a_new_overlay_is_defined_from_its_body(console: Console, operations: _O
         80,
         "auto",
     )
+
+
+def test_an_overlay_for_a_network_being_created_is_tried_out(console: Console, operations: _Operations) -> None:
+    console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "trial": True})
+    assert [asked for asked, _ in operations.asked] == ["try"]
 
 
 def test_what_leaves_the_agent_names_the_driver_as_users_type_it() -> None:
@@ -272,6 +299,82 @@ def test_addresses_are_chosen_by_the_query(
     assert address["address"] == "9.0.0.130"
     assert address["since"] == 1700000000.5
     assert operations.asked == [asked]
+
+
+def test_limits_are_changed_from_the_body(console: Console, operations: _Operations) -> None:
+    body = {"address": "9.0.0.130", "egress": "1.5gbit", "ingress": "none"}
+    assert console.post("/v1/limits", body)["address"] == "9.0.0.130"
+    console.post("/v1/limits", {"address": "9.0.0.130", "ingress": "10mbit"})
+    assert operations.asked == [
+        ("limit", "9.0.0.130", {"egress": 1_500_000_000, "ingress": 0}),
+        ("limit", "9.0.0.130", {"ingress": 10_000_000}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"address": "web", "egress": "10mbit"}, "'web' is not an IP address"),
+        ({"address": "9.0.0.130", "egress": "much"}, "option egress='much' is not a rate"),
+        ({"address": "9.0.0.130"}, "nothing is to be changed"),
+        ({"egress": "10mbit"}, "missing required field `address`"),
+    ],
+)
+def test_a_body_that_makes_no_limits_is_refused_in_words(
+    console: Console, operations: _Operations, body: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(Refused, match=text):
+        console.post("/v1/limits", body)
+    assert operations.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "wish"),
+    [
+        ({"overlay": "dcos", "addresses": "9.0.0.140", "container": "web"}, read_wish("dcos", "9.0.0.140", "web")),
+        ({"overlay": "dcos", "container": "web", "family": 6}, read_wish("dcos", container="web", family=6)),
+        ({"overlay": "dcos", "addresses": "9.0.0.192/28"}, read_wish("dcos", "9.0.0.192-9.0.0.207")),
+    ],
+)
+def test_a_reservation_is_made_from_its_body(
+    console: Console, operations: _Operations, body: dict[str, Any], wish: Wish
+) -> None:
+    assert console.post("/v1/reservations", body)["first"] == "9.0.0.140"
+    assert operations.asked == [("reserve", wish)]
+
+
+@pytest.mark.parametrize(
+    ("query", "wish"),
+    [
+        ("overlay=dcos&addresses=9.0.0.192%2F28", read_wish("dcos", "9.0.0.192/28")),
+        ("overlay=dcos&container=web", read_wish("dcos", container="web")),
+    ],
+)
+def test_a_reservation_is_given_up_by_the_query(
+    console: Console, operations: _Operations, query: str, wish: Wish
+) -> None:
+    (given_up,) = console.delete(f"/v1/reservations?{query}")
+    assert given_up["container"] == "web"
+    assert operations.asked == [("release", wish)]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"overlay": "dcos"}, "nothing is named: give an address"),
+        ({"overlay": "dcos", "addresses": "web"}, "'web' is not understood"),
+        ({"overlay": "dcos", "container": "-"}, "is no container name"),
+        ({"overlay": "dcos", "container": "web", "family": 5}, "Invalid enum value 5"),
+        ({"addresses": "9.0.0.140"}, "missing required field `overlay`"),
+        ({"overlay": "dcos", "name": "web"}, "allowed: overlay, addresses, container, family"),
+    ],
+)
+def test_a_body_that_makes_no_reservation_is_refused_in_words(
+    console: Console, operations: _Operations, body: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(Refused, match=text):
+        console.post("/v1/reservations", body)
+    assert operations.asked == []
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,12 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from dni_driver.core.overlays import define
 from tests.contract.dockerd import HOST_SINCE_23_0_7, PluginError
 from tests.contract.engine import Engine
 from tests.contract.objects import Container
-from tests.contract.plugin import Plugin, eventually
+from tests.contract.plugin import Plugin, nothing_left
 from tests.fakes import DUAL, lease
 
-SIX = define("six", [ip_network("fd01:c::/64")])
 HALF, HALF6 = ip_network("10.64.0.128/25"), ip_network("fd01:b::8000:0:0/81")
 
 
@@ -39,19 +37,8 @@ def lease_dual(plugin: Plugin) -> None:
 
 
 def create_dual(engine: Engine) -> None:
-    """Create the Docker network of the dual-stack overlay; 20.10 asks for IPv6 only where a subnet is named."""
-    subnets = ["10.64.0.0/16", "fd01:b::/64"] if engine.version < 27 else []
-    engine.create("dual", ipam_options={"overlay": "dual"}, subnets=subnets, ipv6=True)
-
-
-@contextmanager
-def nothing_left(plugin: Plugin, engine: Engine) -> Iterator[None]:
-    """Hold what is in use, and the host's devices, against how they were before; the engine logged no error."""
-    before = plugin.held(), plugin.bridges()
-    yield
-    assert (plugin.held(), plugin.bridges()) == before
-    eventually(lambda: not plugin.links(), "links are left", lambda: str(plugin.links()))
-    assert engine.logged == []
+    """Create the Docker network of the dual-stack overlay."""
+    engine.create("dual", ipam_options={"overlay": "dual"}, ipv6=True)
 
 
 def test_a_network_and_its_containers_come_and_go(plugin: Plugin, engine: Engine) -> None:
@@ -81,19 +68,6 @@ def test_a_container_on_a_dual_stack_overlay_has_an_address_of_each_family(plugi
         engine.restart("a")
         engine.delete("a")
         engine.remove("dual")
-
-
-def test_a_network_without_ipv4_works_where_the_engine_knows_such(plugin: Plugin) -> None:
-    lease(plugin.store, SIX, "fd01:c::/80")
-    for version in (28, 29):
-        engine = plugin.engine(version)
-        with nothing_left(plugin, engine):
-            engine.create("six", ipam_options={"overlay": "six"}, ipv4=False, ipv6=True)
-            endpoint = engine.run("a", "six").endpoints["six"]
-            assert endpoint.gateways == {6: "fd01:c::8000:0:1"}
-            assert list(endpoint.addresses) == [6]
-            engine.delete("a")
-            engine.remove("six")
 
 
 def test_a_restarted_container_gets_another_address_and_leaves_none_behind(plugin: Plugin, engine: Engine) -> None:

@@ -18,7 +18,7 @@ from tests.lab.node import REPOSITORY
 CACHE = REPOSITORY / ".cache" / "lab"
 SUITES = {"20.10": "bookworm", "26.1": "trixie", "28.5": "forky"}
 """Which Debian suite carries which engine."""
-_MIRROR = "http://deb.debian.org/debian"
+MIRROR = "http://deb.debian.org/debian"
 _PACKAGES = ("docker.io", "iptables", "nftables", "iproute2")
 _SCRIPT = "/usr/share/debootstrap/scripts/sid"  # also right for suites younger than debootstrap
 
@@ -90,7 +90,7 @@ def _debootstrap(suite: str, root: Path) -> None:
     argv = [
         *("unshare", "--mount", "--propagation", "private", "--"),  # what it mounts ends with it
         *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}"),
-        *(suite, str(root), _MIRROR, _SCRIPT),
+        *(suite, str(root), MIRROR, _SCRIPT),
     ]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:

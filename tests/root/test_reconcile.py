@@ -86,6 +86,18 @@ def test_when_all_agrees_nothing_is_written(dcos: Host) -> None:
         ("nft delete table inet dni", "nft table inet dni is missing"),
         ("nft flush chain inet dni to-dcos", "nft table inet dni was changed by another program"),
         ("nft insert rule inet dni forward accept", "nft table inet dni was changed by another program"),
+        ("nft delete table bridge dni", "nft table bridge dni is missing"),
+        ("nft insert rule bridge dni prerouting accept", "nft table bridge dni was changed by another program"),
+        ("nft add set bridge dni more '{{ type ifname; }}'", "nft table bridge dni was changed by another program"),
+        ("nft add table bridge dni '{{ flags dormant; }}'", "nft table bridge dni was changed by another program"),
+        ("nft flush set bridge dni macs", "link {host} may not send as all that is its own"),
+        ("nft flush set bridge dni targets", "link {host} may not send as all that is its own"),
+        ("nft add element bridge dni free '{{ {host} }}'", "link {host} may send as more than its own"),
+        (
+            "nft add element bridge dni ipv4 '{{ {host} . 02:42:09:00:00:82 . 9.0.0.9 }}'",
+            "link {host} may send as more than its own",
+        ),
+        ("ip link set d-dcos type bridge group_fwd_mask 0", "frames to link-local groups treated as others"),
         ("iptables -F", "chain DNI-FORWARD"),
         ("iptables -F DNI-FORWARD", "chain DNI-FORWARD has other rules"),
         ("iptables -I DNI-FORWARD -j DROP", "chain DNI-FORWARD has other rules"),
@@ -234,7 +246,7 @@ def test_while_the_kernel_tells_nothing_new_no_link_is_read(dcos: Host, monkeypa
     dcos.container(DCOS)
     dcos.reconcile()
     dcos.reconcile()
-    monkeypatch.setattr(snapshot, "read", lambda: pytest.fail("it was read"))
+    monkeypatch.setattr(snapshot, "names", lambda: pytest.fail("it was read"))
     assert dcos.reconcile() == []
 
 
@@ -251,8 +263,8 @@ def test_after_a_minute_without_news_the_links_are_read_again(host: Host, monkey
     kernel = Kernel(host.run_dir, lambda: now)
     host.run(kernel.reconcile, lambda: host.wanted)
     host.run(kernel.reconcile, lambda: host.wanted)
-    read = Mock(side_effect=snapshot.read)
-    monkeypatch.setattr(snapshot, "read", read)
+    read = Mock(side_effect=snapshot.names)
+    monkeypatch.setattr(snapshot, "names", read)
     host.run(kernel.reconcile, lambda: host.wanted)
     assert read.call_count == 0
     now = 61.0
@@ -331,4 +343,5 @@ def test_observe_tells_how_the_firewall_differs(dcos: Host) -> None:
         "nft table inet dni is missing",
         "iptables: chain DNI-FORWARD is missing",
         "ip6tables: chain DNI-FORWARD is missing",
+        "nft table bridge dni is missing",
     )

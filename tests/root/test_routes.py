@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.mtu import Underlay
 from dni_driver.kernel import routes
-from tests.root.ground import Namespace
-from tests.root.town import DCOS, Host, link
+from tests.root.town import DCOS, Host
 
 pytestmark = pytest.mark.root
 
@@ -31,7 +31,7 @@ def add_link(host: Host, name: str, *addresses: str) -> None:
 
 def test_a_host_without_any_link_is_known_by_loopback(host: Host) -> None:
     assert agent(host) == "127.0.0.1"
-    assert host.run(host.kernel.underlay_mtu, IPv4Address("127.0.0.1")) == 65536
+    assert host.run(host.kernel.underlay, IPv4Address("127.0.0.1")) == Underlay(link="lo", mtu=65536)
 
 
 def test_without_a_default_route_the_first_global_address_counts_but_no_containers(host: Host) -> None:
@@ -61,9 +61,9 @@ def test_the_uplink_may_be_called_like_a_bridge_of_dockers(host: Host) -> None:
 def test_the_underlays_mtu_is_that_of_the_agents_link(host: Host) -> None:
     add_link(host, "eth0", "192.0.2.7/24")
     host.sh("ip link set eth0 mtu 9001")
-    assert host.run(host.kernel.underlay_mtu, IPv4Address("192.0.2.7")) == 9001
+    assert host.run(host.kernel.underlay, IPv4Address("192.0.2.7")) == Underlay(link="eth0", mtu=9001)
     with pytest.raises(KernelError, match=r"no link of this host carries the agent IP 192\.0\.2\.8"):
-        host.run(host.kernel.underlay_mtu, IPv4Address("192.0.2.8"))
+        host.run(host.kernel.underlay, IPv4Address("192.0.2.8"))
 
 
 def test_on_link_routes_that_overlap_are_told(host: Host) -> None:
@@ -102,16 +102,20 @@ def test_behind_a_stub_the_servers_it_asks_count(host: Host, tmp_path: Path) -> 
     assert overlapping(host, "9.0.0.0/8", stub, real) == []
 
 
-def test_an_uplink_that_listens_to_router_advertisements_goes_on_listening(host: Host, outside: Namespace) -> None:
-    """IPv6 forwarding would make it deaf, and the host would lose its default route."""
-    assert outside
-    host.sysctl("ipv6/conf/eth0/accept_ra", 1)
-    host.sh("ip -6 route flush default", "ip -6 route add default via fd00:5::2 dev eth0 proto ra")
-    add_link(host, "eth1", "fd99::1/64")
-    host.sysctl("ipv6/conf/eth1/accept_ra", 1)
-    host.want(DCOS)
-    host.reconcile()
-    host.run(host.kernel.attach, link(DCOS))
-    assert host.setting("ipv6/conf/all/forwarding") == "1"
-    assert host.setting("ipv6/conf/eth0/accept_ra") == "2"
-    assert host.setting("ipv6/conf/eth1/accept_ra") == "1"
+@pytest.mark.parametrize(
+    ("network", "leads"),
+    [
+        ("198.18.16.0/20", True),
+        ("198.18.32.0/20", True),
+        ("198.18.48.0/20", True),
+        ("198.18.64.0/20", False),
+        ("198.18.80.0/20", False),
+    ],
+    ids=["on link", "by a router", "in another table", "by half the world's", "address of this host"],
+)
+def test_a_route_that_leads_into_a_network_is_seen_in_whichever_table(host: Host, network: str, leads: bool) -> None:  # noqa: FBT001
+    add_link(host, "eth0", "198.18.16.5/24")
+    host.sh("ip addr add 198.18.80.1/32 dev lo", "ip route add default via 198.18.16.1")
+    host.sh("ip route add 128.0.0.0/1 via 198.18.16.1", "ip route add 198.18.32.0/19 via 198.18.16.1")
+    host.sh("ip route add 198.18.48.0/24 via 198.18.16.1 table 52")
+    assert host.run(host.kernel.leads_into, ip_network(network)) is leads

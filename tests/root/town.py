@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_interface, ip_network
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
 import msgspec
 
+from dni_driver.core.bandwidth import Limits
 from dni_driver.core.mac import mac_for
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.wanted import Bridge, Link, Policy, Wanted
@@ -19,6 +20,7 @@ from tests.root.ground import Namespace
 from tests.root.packets import Server
 
 MTU = 1450
+NO_LIMITS = Limits()
 
 
 class Overlay(msgspec.Struct, frozen=True):
@@ -30,7 +32,7 @@ class Overlay(msgspec.Struct, frozen=True):
 
 def overlay(
     name: str, *gateways: str, subnets: tuple[str, ...], masquerade: bool = True, isolated: bool = True,
-    internal: bool = False,
+    internal: bool = False, local: tuple[str, ...] = (),
 ) -> Overlay:  # fmt: skip
     """Describe an overlay by what its bridge carries."""
     bridge = Bridge(name=docker_bridge(name), addresses=tuple(map(ip_interface, gateways)), mtu=MTU)
@@ -41,6 +43,7 @@ def overlay(
         masquerade=masquerade,
         isolated=isolated,
         internal=internal,
+        local=tuple(map(IPv4Network, local)),
     )
     return Overlay(bridge, policy)
 
@@ -48,10 +51,15 @@ def overlay(
 DCOS = overlay("dcos", "9.0.0.129/25", "fd01:b::8000:0:1/81", subnets=("9.0.0.0/8", "fd01:b::/64"))
 DEV = overlay("dev", "10.64.0.129/25", "fd01:d::8000:0:1/81", subnets=("10.64.0.0/16", "fd01:d::/64"))
 OPEN = overlay("open", "10.65.0.129/25", subnets=("10.65.0.0/16",), isolated=False, masquerade=False)
+SIX = overlay("six", "198.18.0.1/20", "fd06::8000:0:1/81", subnets=("fd06::/64",), local=("198.18.0.0/20",))
+"""Of IPv6 alone; the IPv4 is this host's."""
 SHUT = overlay("shut", "10.66.0.129/25", subnets=("10.66.0.0/16",), internal=True)
 
 
-def link(place: Overlay, number: int = 0, sandbox: Namespace | None = None, ifname: str | None = "eth0") -> Link:
+def link(
+    place: Overlay, number: int = 0, sandbox: Namespace | None = None, ifname: str | None = "eth0",
+    limits: Limits = NO_LIMITS,
+) -> Link:  # fmt: skip
     """Describe the link of an overlay's container by its number."""
     endpoint = uuid4().hex * 2
     addresses = tuple(_address(gateway, number) for gateway in place.bridge.addresses)
@@ -64,6 +72,7 @@ def link(place: Overlay, number: int = 0, sandbox: Namespace | None = None, ifna
         mac=mac_for(addresses[0].ip),
         addresses=addresses,
         gateways=tuple(str(gateway.ip) for gateway in place.bridge.addresses),
+        limits=limits,
         sandbox=sandbox.path if sandbox else None,
         ifname=ifname if sandbox else None,
     )
@@ -76,10 +85,10 @@ def _address(gateway: IPv4Interface | IPv6Interface, number: int) -> IPv4Interfa
 class Container:
     """A sandbox on an overlay with a server inside, plugged as libnetwork does it after Join."""
 
-    def __init__(self, host: Host, place: Overlay, number: int = 0) -> None:
+    def __init__(self, host: Host, place: Overlay, number: int = 0, limits: Limits = NO_LIMITS) -> None:
         """Attach it, plug it, and have it serve."""
         self.sandbox = Namespace()
-        self.link = link(place, number, self.sandbox)
+        self.link = link(place, number, self.sandbox, limits=limits)
         host.run(host.kernel.attach, self.link)
         plug(host, self.link, self.sandbox)
         self._server = Server(self.sandbox)
@@ -141,14 +150,15 @@ class Host(Namespace):
             links=links,
             policies=tuple(place.policy for place in places),
             overlay_subnets=tuple(subnet for place in places for subnet in place.policy.subnets),
+            guarded=bool(places),
         )
 
     def reconcile(self) -> list[str]:
         """Make the kernel agree with what is recorded."""
         return self.run(self.kernel.reconcile, lambda: self.wanted)
 
-    def container(self, place: Overlay, number: int = 0) -> Container:
+    def container(self, place: Overlay, number: int = 0, limits: Limits = NO_LIMITS) -> Container:
         """Start a container and record its link."""
-        container = self._containers.enter_context(Container(self, place, number))
+        container = self._containers.enter_context(Container(self, place, number, limits))
         self.wanted = msgspec.structs.replace(self.wanted, links=(*self.wanted.links, container.link))
         return container

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from dni_driver.core import local_subnets
+from tests.simulation.plans import LOCAL
+
 REPORT = pytest.StashKey[list[str]]()
 
 
@@ -25,3 +28,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print the report."""
     for line in config.stash.get(REPORT, []):
         terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def _small_local_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have them so small that they can be filled."""
+    monkeypatch.setattr(local_subnets, "SPACE", LOCAL)
+    monkeypatch.setattr(local_subnets, "PREFIX", 29)

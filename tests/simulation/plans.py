@@ -22,6 +22,12 @@ DUAL = Overlay(
 )
 """Room for 5 containers by IPv4 (10.64.0.10 to .14), 6 by IPv6."""
 
+SIX = Overlay(name="six", subnet6=IPv6Network("fd06::/64"), prefix6=124)
+"""Room for 6 containers; whoever asks for IPv4 gets a local subnet with room for 5 (LOCAL)."""
+
+LOCAL = IPv4Network("198.18.0.0/27")
+"""What local subnets are made of, four of /29."""
+
 _dcos_hosts = st.integers(8, 15).map(lambda last: f"9.0.0.{last}")
 _plain_hosts = st.integers(0, 7).map(lambda last: f"172.30.0.{last}")
 _nothing = st.just("")
@@ -47,7 +53,13 @@ _plain = st.builds(
 )
 
 _dual = (("overlay", "dual"),)
+_alone = Plan(ipam="null", options=(("overlay", "dcos"),))
 _tiny = Plan(subnets=(Subnet("10.80.0.0/16"),), ipam_options=(("overlay", "tiny"), ("prefix", "29")))
+_six = (("overlay", "six"),)
+_twin = Plan(
+    subnets=(Subnet("10.97.0.0/16"), Subnet("fd97::/64", family=6)),
+    ipam_options=(("overlay", "twin"), ("prefix", "28"), ("prefix6", "124")),
+)
 _dev = Plan(subnets=(Subnet("10.96.0.0/16"),), ipam_options=(("overlay", "dev"), ("prefix", "28")))
 
 _usual = st.sampled_from(
@@ -57,7 +69,15 @@ _usual = st.sampled_from(
         Plan(options=(("mtu", "1400"), ("isolated", "false"))),
         Plan(ipam_options=_dual),
         Plan(ipam_options=_dual, subnets=(Subnet(), Subnet(family=6))),
+        _alone,
+        _alone,
+        Plan(ipam="null", options=_dual, subnets=(Subnet(), Subnet(family=6))),
+        Plan(ipam="null", options=_six, subnets=(Subnet(family=6),)),
+        Plan(ipam_options=_six, subnets=(Subnet(), Subnet(family=6))),
+        Plan(ipam_options=_six, subnets=(Subnet(family=6),)),
+        Plan(subnets=(Subnet("10.64.0.0/16"), Subnet(family=6))),
         _tiny,
+        _twin,
         _dev,
     ]
 )
@@ -69,7 +89,12 @@ _mistakes = st.sampled_from(
         Plan(subnets=(Subnet("172.30.0.0/29"),)),
         Plan(subnets=(Subnet("9.0.0.0/9"),)),
         Plan(subnets=(Subnet(), Subnet(family=6))),
+        Plan(ipam_options=_six),
+        Plan(subnets=(Subnet("10.98.0.0/16"), Subnet("fd06::/64", family=6)), ipam_options=(("overlay", "far"),)),
         Plan(driver="bridge"),
+        Plan(ipam="null"),
+        Plan(ipam="null", options=(("overlay", "nobody"),)),
+        Plan(ipam="null", options=_six),
     ]
 )
 

@@ -17,6 +17,7 @@ from dni_driver.agent.reconciler import Reconciler
 from dni_driver.core.errors import DniError, KernelError, Unavailable
 from dni_driver.core.overlays import Family, Overlay
 from dni_driver.core.records import Records
+from dni_driver.core.reservations import Wish
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted
 from dni_driver.plugin.app import create_app
@@ -190,8 +191,12 @@ class AgentProcess:
         self._store.close()
 
     def define(self, overlay: Overlay) -> None:
-        """Define an overlay, as the plugin asks it to (POST /v1/overlays)."""
+        """Define an overlay, as a person asks it to (POST /v1/overlays)."""
         self._surviving(lambda: self.agent.define_overlay(overlay))
+
+    def try_out(self, overlay: Overlay) -> None:
+        """Define an overlay for a network that is being created, as the plugin asks it to."""
+        self._surviving(lambda: self.agent.try_overlay(overlay))
 
     def remove(self, overlay: str) -> None:
         """Remove an overlay, as the plugin asks it to (DELETE /v1/overlays/NAME)."""
@@ -215,6 +220,14 @@ class AgentProcess:
     def repair(self) -> None:
         """Do as `dni repair` asks."""
         self._surviving(self.agent.repair)
+
+    def reserve(self, wish: Wish) -> None:
+        """Do as `dni address reserve` asks."""
+        self._surviving(lambda: self.agent.reserve(wish))
+
+    def release(self, wish: Wish) -> None:
+        """Do as `dni address release` asks."""
+        self._surviving(lambda: self.agent.release(wish))
 
     def lease_more(self, name: str, family: Family) -> None:
         """Lease one more agent subnet, and put its gateway on the bridge."""

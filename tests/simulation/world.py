@@ -21,11 +21,11 @@ from tests.scratch import fast_directory
 from tests.simulation.api import view
 from tests.simulation.dockerd import Dockerd
 from tests.simulation.model import Call, CallFailed, Container, Network, Steps
-from tests.simulation.plans import DUAL
+from tests.simulation.plans import DUAL, SIX
 from tests.simulation.process import AgentProcess, Died, DockerApi, PluginProcess, Unreachable
 from tests.simulation.witness import Witness
 
-BODILESS = {"IpamDriver.GetDefaultAddressSpaces"}
+BODILESS = {"Plugin.Activate", "IpamDriver.GetDefaultAddressSpaces"}
 LONGER_THAN_ANY_GRACE = 1000.0
 
 
@@ -33,7 +33,7 @@ class World:
     """Everything on one host. Calls of dockerd pass through here to the plugin."""
 
     def __init__(self, engine: int) -> None:
-        """Begin with an engine of some version, and two overlays."""
+        """Begin with an engine of some version, and three overlays."""
         self._directory = fast_directory()
         path = Path(self._directory.name) / "dni.db"
         self.clock, self.monotonic = FakeClock(), FakeClock(0.0)
@@ -43,6 +43,7 @@ class World:
         self._api = DockerApi(lambda: view(self.dockerd))
         self.agent = AgentProcess(path, self.kernel, self._api, time)
         self.agent.define(DUAL)
+        self.agent.define(SIX)
         self.plugin = PluginProcess(path, self.kernel, time, self.agent)
         self.plugin_down_for = 0
         self.live_restore = False

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dni_driver.agent import docker
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.errors import Unavailable
@@ -203,10 +204,23 @@ def test_events_are_told_as_they_happen_until_the_engine_ends(api: DockerApi, da
     events = daemon.events()
     assert next(events) == DockerEvent("network", "connect")
     assert next(events) == DockerEvent("daemon", "reload")
-    assert api.filters["type"] == ["network", "container", "daemon"]
+    assert api.filters["type"] == ["network", "daemon"]
     assert "connect" in api.filters["event"]
     api.ends.set()
     assert list(events) == []
+
+
+def test_who_comes_and_goes_on_other_networks_is_no_news(api: DockerApi, daemon: DockerDaemon) -> None:
+    api.networks = [network("bridge", BR0, "bridge", "default"), network("dcos", DCOS, "dni", "dni")]
+    daemon.view(NOTHING)
+    api.events = [
+        {"Type": "network", "Action": "connect", "Actor": {"ID": BR0}},
+        {"Type": "network", "Action": "disconnect", "Actor": {"ID": BR0}},
+        {"Type": "network", "Action": "destroy", "Actor": {"ID": BR0}},
+        {"Type": "network", "Action": "disconnect", "Actor": {"ID": DCOS}},
+    ]
+    api.ends.set()
+    assert list(daemon.events()) == [DockerEvent("network", "destroy"), DockerEvent("network", "disconnect")]
 
 
 def test_waiting_for_events_ends_when_the_agent_does(api: DockerApi, daemon: DockerDaemon) -> None:
@@ -231,6 +245,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from dni_driver.agent.agent import Agent
+from dni_driver.agent import docker
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.core.errors import Unavailable
 with suppress(Unavailable):
@@ -242,3 +257,11 @@ print("docker" in sys.modules, "requests" in sys.modules)
 def test_docker_py_is_not_loaded_where_no_dockerd_runs() -> None:
     said = subprocess.run([sys.executable, "-c", WITHOUT_DOCKERD], check=True, capture_output=True, text=True)
     assert said.stdout.split() == ["False", "False"]
+
+
+def test_a_thread_that_waits_too_long_for_another_to_ask_is_told(
+    daemon: DockerDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker, "TURN_SECONDS", 0.01)
+    with daemon._lock, pytest.raises(Unavailable, match="is being asked already"):  # noqa: SLF001
+        daemon.version()

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
 
+from dni_driver.agent import joining as joining_module
 from dni_driver.agent.joining import Identity, Joining
-from dni_driver.core.errors import InUse, NotFound, Refused, StoreError, Unavailable
+from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
+from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
-from dni_driver.core.records import AddressState
+from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Lease, Registry, open_registry
-from dni_driver.store import Store, networks, overlays, pools
+from dni_driver.store import Store, local_subnets, networks, overlays, pools
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, claim, create_network
@@ -50,9 +53,14 @@ Start = Callable[..., Joining]
 def start(store: Store, registry: Registry) -> Start:
     """Answer how an agent starts, with the address it is found to have."""
 
-    def start(found: IPv4Address = AGENT, default: Overlay = DCOS, configured: IPv4Address | None = None) -> Joining:
+    def start(
+        found: IPv4Address = AGENT,
+        default: Overlay = DCOS,
+        configured: IPv4Address | None = None,
+        clock: Callable[[], float] = FakeClock(),  # noqa: B008 - nobody lets it pass
+    ) -> Joining:
         identity = Identity(store, lambda: found, configured)
-        return Joining(store, registry, identity, default, FakeClock())
+        return Joining(store, registry, identity, default, clock)
 
     return start
 
@@ -222,6 +230,18 @@ def test_what_containers_use_is_put_back_into_a_registry_that_lost_it(
     assert held(store) == ["dcos 9.0.0.0/24", "dev 10.64.0.0/24"]
 
 
+def test_an_empty_registry_gets_back_also_what_nothing_uses(start: Start, store: Store, directory: Path) -> None:
+    """It was lost: an overlay that somebody removed leaves the others there."""
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    for file in directory.glob("registry.db*"):
+        file.unlink()
+    empty = open_registry("local", directory)
+    assert Joining(store, empty, Identity(store, lambda: AGENT, None), DCOS, FakeClock()).join() == []
+    assert (empty.overlays(), held(store)) == ([DCOS, DEV], ["dcos 9.0.0.0/24", "dev 10.64.0.0/24"])
+
+
 def test_an_overlay_removed_elsewhere_is_forgotten_where_nothing_uses_it(
     start: Start, store: Store, registry: Registry
 ) -> None:
@@ -330,12 +350,64 @@ def test_an_overlay_defined_elsewhere_on_a_plain_pool_of_this_host_is_a_problem(
 def test_an_overlay_defined_once_more_is_no_trial_any_longer(start: Start, store: Store) -> None:
     """A person wants it now, whatever becomes of the network it was first defined for."""
     joining = start()
-    joining.define(DEV)
-    with store.write() as tx:
-        pools.try_out(tx, pools.use_overlay(tx, "dev", 4, None, 1).id)
+    joining.try_out(DEV)
     joining.define(DEV)
     with store.read() as tx:
         assert [pool.trial for pool in pools.every(tx)] == [False]
+
+
+def trials(store: Store) -> list[str | None]:
+    with store.read() as tx:
+        return [pool.overlay for pool in pools.every(tx) if pool.trial]
+
+
+def test_an_overlay_whose_network_never_came_goes_again(start: Start, store: Store, registry: Registry) -> None:
+    """Dockerd's call gave up on the agent, which finished all the same."""
+    clock = FakeClock()
+    joining = start(clock=clock)
+    joining.try_out(DEV)
+    joining.join()
+    assert (known(store), trials(store)) == ([DCOS, DEV], ["dev"])
+    clock.pass_by(CREATION_SECONDS)
+    assert joining.join() == []
+    assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
+
+
+def test_an_overlay_whose_network_was_created_stays_although_nobody_settled_it(start: Start, store: Store) -> None:
+    """The plugin died between the network's record and that."""
+    clock = FakeClock()
+    joining = start(clock=clock)
+    joining.join()
+    joining.try_out(DEV)
+    with store.write() as tx:
+        networks.add(tx, NetworkRecord(id=NETWORK, overlay="dev", options=NetworkOptions(), mtu=1450))
+    clock.pass_by(CREATION_SECONDS)
+    joining.join()
+    assert (known(store), trials(store)) == ([DCOS, DEV], [])
+
+
+def test_a_trial_that_the_registry_refuses_leaves_nothing_behind(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    with pytest.raises(InUse):
+        joining.try_out(define("dev", [ip_network("9.9.0.0/16")]))
+    assert (known(store), registry.overlays(), trials(store)) == ([DCOS], [DCOS], [])
+
+
+def test_an_overlay_that_the_registry_has_already_is_no_trial(start: Start, store: Store, registry: Registry) -> None:
+    """Another host wants it, whatever becomes of a network here."""
+    registry.define(DEV)
+    start().try_out(DEV)
+    assert (known(store), trials(store)) == ([DEV], [])
+
+
+def test_one_who_waits_too_long_for_the_registry_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining_module, "TURN_SECONDS", 0.01)
+    joining = start()
+    with joining._turn, pytest.raises(DeadlineExceeded, match="another change of the overlays is under way"):  # noqa: SLF001
+        joining.define(DEV)
 
 
 def test_a_removed_overlay_is_gone_from_store_and_registry(start: Start, store: Store, registry: Registry) -> None:
@@ -465,3 +537,78 @@ def test_an_agent_killed_at_any_call_to_the_registry_joins_whole_the_next_time(
     assert registry.leases() == [
         Lease(agent_ip=AGENT, held=AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")))
     ]
+
+
+WIDE = define("dev", [*DEV.subnets(), ip_network("fd64::/64")])
+
+
+def test_an_overlay_on_trial_gets_its_second_family_and_stays_on_trial(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.try_out(DEV)
+    joining.try_out(WIDE)
+    assert registry.overlays() == known(store) == [DCOS, WIDE]
+    assert held(store)[1:] == ["dev 10.64.0.0/24", "dev fd64::/80"]
+    with store.read() as tx:
+        assert pools.on_trial(tx, "dev")
+
+
+def test_one_that_is_there_to_stay_gets_none(start: Start, store: Store, registry: Registry) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    with pytest.raises(InUse, match="'dev' exists already"):
+        joining.try_out(WIDE)
+    assert registry.overlays() == known(store) == [DCOS, DEV]
+
+
+def test_a_user_who_defines_what_is_on_trial_keeps_it(start: Start, store: Store) -> None:
+    joining = start()
+    joining.join()
+    joining.try_out(DEV)
+    joining.define(DEV)
+    with store.read() as tx:
+        assert not pools.on_trial(tx, "dev")
+
+
+def test_a_second_family_that_a_crash_kept_out_of_the_store_is_found_again(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.try_out(DEV)
+    registry.widen(WIDE)
+    assert start().join() == []
+    assert known(store) == [DCOS, WIDE]
+    assert held(store)[1:] == ["dev 10.64.0.0/24", "dev fd64::/80"]
+
+
+def test_an_overlay_of_the_cluster_takes_the_place_of_an_unused_local_subnet(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    six = define("six", [ip_network("fd06::/64")])
+    joining = start()
+    joining.join()
+    joining.define(six)
+    with store.write() as tx:
+        local_subnets.put(tx, LocalSubnet(overlay="six", subnet=IPv4Network("198.18.0.0/20")))
+    registry.define(define("wide", [ip_network("198.18.0.0/16")]))
+    assert start().join() == []
+    with store.read() as tx:
+        assert local_subnets.every(tx) == []
+
+
+def test_a_used_local_subnet_keeps_this_host_out_of_an_overlay_and_that_is_told(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(define("six", [ip_network("fd06::/64")]))
+    with store.write() as tx:
+        local_subnets.put(tx, LocalSubnet(overlay="six", subnet=IPv4Network("198.18.0.0/20")))
+        pools.use_overlay(tx, "six", 4, None, FakeClock()())
+    registry.define(define("wide", [ip_network("198.18.0.0/16")]))
+    (problem,) = start().join()
+    assert "overlay 'wide': subnet 198.18.0.0/16 overlaps 198.18.0.0/20, which overlay 'six' has" in problem

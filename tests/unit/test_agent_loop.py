@@ -105,6 +105,24 @@ def test_news_that_come_in_together_are_one_step() -> None:
         assert step.count == 2
 
 
+def test_who_cannot_wait_has_the_news_taken_in_at_once() -> None:
+    step = Counted(well)
+    with Run(step, Pace(every=LONG, settle=LONG, rest=1e9)) as run:
+        assert step.reached(1)
+        run.loop.wake()
+        run.loop.catch_up(PATIENCE)
+        assert step.count == 2
+
+
+def test_where_there_are_no_news_nobody_waits_for_any() -> None:
+    step = Counted(well)
+    with Run(step, Pace(every=LONG)) as run:
+        assert step.reached(1)
+        run.loop.catch_up(PATIENCE)
+        run.loop.catch_up(PATIENCE)
+        assert step.count == 1
+
+
 def test_news_during_a_step_are_not_lost() -> None:
     inside, go_on = threading.Event(), threading.Event()
 

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Interface, ip_address, ip_interface, ip_network
 
 import msgspec
 import pytest
 
+from dni_driver.core.bandwidth import Limits
+from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.invariants import Finding, findings
-from dni_driver.core.names import host_link
+from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.mtu import Underlay
+from dni_driver.core.names import egress_link, host_link
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
-from dni_driver.core.records import AddressState, PoolRecord, Records
+from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
 from dni_driver.core.wanted import wanted
 from tests.unit.scene import (
@@ -121,6 +126,40 @@ def test_a_store_that_contradicts_itself_is_told(broken: Records, problem: str) 
     assert problem in problems(check(broken))
 
 
+def kept(first: str, last: str = "", container: str | None = None) -> ReservationRecord:
+    ends = ip_address(first), ip_address(last or first)
+    return ReservationRecord(overlay="dcos", first=ends[0], last=ends[1], container=container, since=LONG_AGO)
+
+
+def test_reservations_in_good_order_are_no_finding() -> None:
+    whole = [kept("9.0.0.130", container="web"), kept("9.0.0.140"), kept("9.0.0.200", "9.0.0.254")]
+    assert check(records(reservations=whole)) == []
+
+
+@pytest.mark.parametrize(
+    ("reservations", "problem"),
+    [
+        (
+            [kept("9.0.0.140", "9.0.0.150"), kept("9.0.0.150")],
+            "reservation 9.0.0.140-9.0.0.150 shares addresses with 9.0.0.150",
+        ),
+        (
+            [kept("9.0.0.140", container="web"), kept("9.0.0.141", container="web")],
+            "container web has 2 addresses of overlay 'dcos' reserved",
+        ),
+        ([kept("9.0.7.140")], "reservation 9.0.7.140 lies outside this agent's Docker halves of overlay 'dcos'"),
+        ([kept("9.0.0.129")], "reservation 9.0.0.129 lies outside this agent's Docker halves of overlay 'dcos'"),
+    ],
+)
+def test_a_reservation_that_cannot_be_is_told(reservations: list[ReservationRecord], problem: str) -> None:
+    assert problems(check(records(reservations=reservations))) == [problem]
+
+
+def test_what_lies_outside_the_halves_is_mended_by_giving_it_up() -> None:
+    (found,) = check(records(reservations=[kept("9.0.7.140", "9.0.7.150")]))
+    assert found.mend == "dni address release dcos 9.0.7.140-9.0.7.150"
+
+
 def test_an_address_swapped_between_two_endpoints_is_found_on_both_sides() -> None:
     swapped = [endpoint(WEB, "9.0.0.131"), endpoint(DB, "9.0.0.130")]
     assert len(check(records(endpoints=swapped))) == 4
@@ -151,6 +190,11 @@ def test_an_address_swapped_between_two_endpoints_is_found_on_both_sides() -> No
             kernel(links=(link(WEB), msgspec.structs.replace(link(DB), up=False, mtu=9000))),
             f"{host_link(DB)} is down (link of endpoint 222222222222)",
         ),
+        (
+            kernel(links=(link(WEB), msgspec.structs.replace(link(DB), limits=Limits(egress=10_000_000)))),
+            f"{host_link(DB)} is held to egress=10mbit instead of egress=none (link of endpoint 222222222222)",
+        ),
+        (kernel(ifbs=("dne99999999999",)), "dne99999999999 is a link of dni that no endpoint has"),
         (kernel(firewall=("table inet dni is missing",)), "firewall table inet dni is missing"),
     ],
 )
@@ -158,6 +202,32 @@ def test_a_kernel_that_differs_from_the_store_is_told(seen: KernelView, problem:
     found = check(records(), seen)
     assert problem in problems(found)
     assert {finding.mend for finding in found} == {"dni repair"}
+
+
+def test_a_limit_that_does_not_hold_is_told() -> None:
+    limited = msgspec.structs.replace(endpoint(DB, "9.0.0.131"), options=EndpointOptions(ingress=20_000_000))
+    there = records(endpoints=[endpoint(WEB, "9.0.0.130"), limited])
+    held = msgspec.structs.replace(link(DB), limits=Limits(ingress=20_000_000))
+    assert check(there, kernel(links=(link(WEB), held))) == []
+    assert problems(check(there, kernel())) == [
+        f"{host_link(DB)} is held to ingress=none instead of ingress=20mbit (link of endpoint 222222222222)"
+    ]
+
+
+def test_what_holds_a_known_endpoint_back_is_no_stranger() -> None:
+    assert check(records(), kernel(ifbs=(egress_link(WEB),))) == []
+
+
+def test_a_network_too_large_for_the_underlay_is_told_with_both_ways_out() -> None:
+    given = records(networks=[msgspec.structs.replace(network(), options=NetworkOptions(mtu=1450))])
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1500))) == []
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1400))) == [
+        Finding(
+            about="network dcos",
+            problem="mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350",
+            mend="raise the MTU of eth0, or create the network again with a smaller -o mtu",
+        )
+    ]
 
 
 def test_what_was_recorded_just_now_may_be_missing_in_the_kernel() -> None:
@@ -257,7 +327,8 @@ def test_a_record_dated_in_the_future_is_not_held_against_docker() -> None:
             Finding(
                 about="network dev",
                 problem="is in Docker, but dni has no record of it",
-                mend="docker network rm dev, then create it again",
+                mend="docker network rm dev, then create it again; where the store was lost, stop dni and put back a "
+                "copy of it",
             ),
         ),
         (
@@ -292,3 +363,35 @@ def test_what_only_docker_knows_is_told_with_the_command_that_mends_it(seen: Doc
 def test_an_endpoint_whose_addresses_docker_does_not_tell_is_not_suspect() -> None:
     seen = docker(dcos(docker_endpoint(WEB, "web"), DB_IN_DOCKER), br0(PLAIN_IN_DOCKER))
     assert check(records(), None, seen) == []
+
+
+LOCAL = IPv4Network("198.18.0.0/20")
+
+
+def test_a_local_subnet_belongs_to_an_overlay_and_shares_no_address() -> None:
+    apart = records(local_subnets=[LocalSubnet(overlay="dcos", subnet=LOCAL)])
+    assert check(apart) == []
+    stray = records(local_subnets=[LocalSubnet(overlay="gone", subnet=LOCAL)])
+    assert problems(check(stray)) == [f"local subnet {LOCAL} belongs to overlay 'gone', which is not known"]
+    twice = [LocalSubnet(overlay="dcos", subnet=IPv4Network(subnet)) for subnet in (LOCAL, "9.7.0.0/20")]
+    (problem,) = problems(check(records(local_subnets=twice)))
+    assert problem == "overlay 'dcos' shares addresses with local subnet 9.7.0.0/20 of 'dcos'"
+
+
+def dual(state: AddressState) -> Records:
+    """Answer a host where `db` has an IPv6 address too, in this state."""
+    both = msgspec.structs.replace(endpoint(DB, "9.0.0.131"), address6=IPv6Interface("fd01:b::8000:0:2/81"))
+    six = address("fd01:b::8000:0:2", state, pool="dcos/v6", endpoint=DB, network=DCOS)
+    return records(
+        overlays=[define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])],
+        agent_subnets=[*records().agent_subnets, AgentSubnet(overlay="dcos", subnet=ip_network("fd01:b::/80"))],
+        pools=[*records().pools, PoolRecord(id="dcos/v6", family=6, overlay="dcos", uses=1, since=LONG_AGO)],
+        addresses=[*records().addresses, six],
+        endpoints=[endpoint(WEB, "9.0.0.130"), both],
+    )
+
+
+def test_an_address_that_docker_gave_back_while_the_container_runs_is_not_missed() -> None:
+    assert check(dual(AddressState.LEAVING), docker=docker()) == []
+    (problem,) = problems(check(dual(AddressState.BOUND), docker=docker()))
+    assert problem == ("container db has 9.0.0.131 on network dcos, but dni recorded 9.0.0.131, fd01:b::8000:0:2")

@@ -15,7 +15,6 @@ from dni_driver.core.mac import mac_for, parse_mac
 
 def test_a_mac_follows_from_the_ip_address() -> None:
     assert mac_for(ip_address("9.0.0.130")) == "02:42:09:00:00:82"
-    assert mac_for(ip_address("fd01:b::2:8000:0:2")) == "02:42:00:00:00:02"
 
 
 @given(st.ip_addresses())
@@ -27,6 +26,18 @@ def test_the_mac_is_locally_administered_unicast(address: IPv4Address | IPv6Addr
 
 @given(st.ip_addresses(v=4), st.ip_addresses(v=4))
 def test_two_ipv4_addresses_never_have_one_mac(one: IPv4Address, other: IPv4Address) -> None:
+    assert (mac_for(one) == mac_for(other)) == (one == other)
+
+
+def test_ipv6_addresses_that_differ_at_either_end_have_macs_of_their_own() -> None:
+    addresses = ("fd01:b::8000:0:2", "fd01:b::8000:0:3", "fd01:b::8001:0:2", "fd01:b::2:8000:0:2", "::2")
+    macs = {mac_for(ip_address(address)) for address in addresses}
+    assert len(macs) == len(addresses)
+
+
+@given(st.ip_addresses(v=6), st.integers(0, (1 << 32) - 1))
+def test_two_ipv6_addresses_of_one_half_never_have_one_mac(one: IPv6Address, low: int) -> None:
+    other = IPv6Address(int(one) >> 32 << 32 | low)
     assert (mac_for(one) == mac_for(other)) == (one == other)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 import pytest
 
@@ -13,8 +13,9 @@ from dni_driver.kernel import nft
 
 
 def policy(
-    overlay: str, *subnets: str, masquerade: bool = True, isolated: bool = True, internal: bool = False
-) -> Policy:
+    overlay: str, *subnets: str, masquerade: bool = True, isolated: bool = True, internal: bool = False,
+    local: tuple[str, ...] = (),
+) -> Policy:  # fmt: skip
     return Policy(
         overlay=overlay,
         bridges=(f"d-{overlay}", f"m-{overlay}"),
@@ -22,6 +23,7 @@ def policy(
         masquerade=masquerade,
         isolated=isolated,
         internal=internal,
+        local=tuple(map(IPv4Network, local)),
     )
 
 
@@ -113,3 +115,21 @@ def test_exits_are_judged_before_entrances() -> None:
 def test_any_overlay_name_makes_a_chain_name(name: str) -> None:
     text = rendered(policy(name, "10.0.0.0/8"))
     assert f"chain to-{name} {{" in text
+
+
+LOCAL = ("198.18.0.0/20",)
+
+
+@pytest.mark.parametrize("masquerade", [True, False])
+def test_a_local_subnet_is_masqueraded_always_and_comes_from_no_other_agent(masquerade: bool) -> None:  # noqa: FBT001
+    text = rendered(policy("six", "fd06::/64", masquerade=masquerade, local=LOCAL), policy("dcos", "9.0.0.0/8"))
+    assert (
+        "set hidden4 { type ipv4_addr; flags interval; auto-merge; elements = { 198.18.0.0/20, 9.0.0.0/8 }; }" in text
+    )
+    assert ("set hidden6" in text) == masquerade
+    assert 'iifname "vtep1024" ip6 saddr { fd06::/64 } accept' in text
+    assert "198.18.0.0/20 } accept" not in text
+
+
+def test_a_local_subnet_of_an_internal_network_goes_nowhere() -> None:
+    assert "masquerade" not in rendered(policy("six", "fd06::/64", internal=True, local=LOCAL))

@@ -10,9 +10,8 @@ import pytest
 
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import define
-from dni_driver.core.records import AddressState, PoolRecord
+from dni_driver.core.records import CREATION_SECONDS, AddressState, PoolRecord
 from dni_driver.store import Store, Transaction, addresses, pools
-from dni_driver.store.pools import CREATION_SECONDS
 
 NOW = 1_700_000_000.0
 SUBNET = ip_network("172.30.0.0/24")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from dni_driver.core.errors import MalformedRequest, Refused
+from dni_driver.core.errors import InUse, MalformedRequest, Refused
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import AgentSubnet, Overlay
 from dni_driver.core.records import EndpointRecord, PoolRecord
 from dni_driver.plugin import reading, wire
+from tests.fakes import DCOS, DUAL, SIX
 
 HELD = [
     AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")),
@@ -48,8 +49,34 @@ def test_a_network_without_pools_is_refused_with_the_command_that_works() -> Non
 
 
 def test_two_overlays_are_not_one_network() -> None:
-    with pytest.raises(Refused, match="not on dcos and dual: give one --subnet"):
+    with pytest.raises(Refused, match="not on dcos and dual: say which, with --ipam-opt"):
         meant("9.0.0.128/25", "10.64.0.128/25")
+
+
+NOW = 1_700_000_000.0
+
+
+def check_families(*pools: str, overlay: Overlay = DUAL, asked: tuple[PoolRecord, ...] = ()) -> None:
+    reading.check_families(told(*pools), overlay, asked, NOW)
+
+
+def test_an_ipv6_only_overlay_has_no_network_of_ipv4_alone() -> None:
+    check_families("198.18.0.0/20", "fd06::8000:0:0/81", overlay=SIX)
+    check_families("fd06::8000:0:0/81", overlay=SIX)
+    with pytest.raises(Refused, match="'six' is IPv6 only: add --ipv6"):
+        check_families("198.18.0.0/20", overlay=SIX)
+
+
+def test_an_overlay_whose_other_half_somebody_else_has_just_asked_for_is_not_taken_from_them() -> None:
+    """A blank IPv6 request was taken for that of another network, which had asked for IPv4 of this overlay."""
+    four = PoolRecord(id="dual/v4", family=4, overlay="dual", uses=1, since=NOW - 1)
+    six = PoolRecord(id="dual/v6", family=6, overlay="dual", uses=1, since=NOW)
+    check_families("10.64.0.128/25", "fd01:b::8000:0:0/81", asked=(four, six))
+    with pytest.raises(InUse, match="another Docker network is being created on overlay 'dual'"):
+        check_families("fd01:b::8000:0:0/81", asked=(four, six))
+    long_ago = PoolRecord(id="dual/v4", family=4, overlay="dual", uses=1, since=NOW - 1000)
+    check_families("fd01:b::8000:0:0/81", asked=(long_ago, six))
+    check_families("9.0.0.128/25", overlay=DCOS, asked=(four, six))
 
 
 def test_two_halves_are_not_one_pool() -> None:

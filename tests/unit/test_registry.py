@@ -214,3 +214,41 @@ def test_agents_that_lease_at_the_same_time_never_get_the_same(again: OpenRegist
     assert sorted(got, key=lambda one: int(one.subnet.network_address)) == [
         held(f"9.0.{number}.0/24") for number in range(40)
     ]
+
+
+DUAL = define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])
+
+
+def test_an_overlay_is_given_the_family_it_lacks_and_keeps_its_leases(registry: Registry) -> None:
+    registry.define(overlay())
+    mine = registry.lease("dcos", 4, ME)
+    for _ in range(2):
+        registry.widen(DUAL)
+        assert registry.overlays() == [DUAL]
+    assert registry.leases() == [Lease(agent_ip=ME, held=mine)]
+    assert registry.lease("dcos", 6, ME) == held("fd01:b::/80")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        define("dcos", [ip_network("10.0.0.0/8"), ip_network("fd01:b::/64")]),
+        define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")], (25, None)),
+        define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")], (None, None), "direct"),
+        define("dcos", [ip_network("fd01:b::/64")]),
+    ],
+)
+def test_nothing_else_about_it_can_change(registry: Registry, other: Overlay) -> None:
+    registry.define(overlay())
+    with pytest.raises(InUse, match="'dcos' exists already"):
+        registry.widen(other)
+    assert registry.overlays() == [overlay()]
+
+
+def test_what_it_is_given_must_be_nobody_elses(registry: Registry) -> None:
+    registry.define(overlay())
+    registry.define(define("six", [ip_network("fd01::/16")]))
+    with pytest.raises(InUse, match="overlaps fd01::/16 of overlay 'six'"):
+        registry.widen(DUAL)
+    with pytest.raises(NotFound, match="no overlay 'dev'"):
+        registry.widen(define("dev", [ip_network("10.0.0.0/8")]))

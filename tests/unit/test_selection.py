@@ -4,33 +4,38 @@
 from __future__ import annotations
 
 import contextlib
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dni_driver.core.errors import BadName, InUse, NotFound, Refused
-from dni_driver.core.overlays import AgentSubnet, Network, Overlay
+from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.overlays import AgentSubnet, Network, Overlay, define
+from dni_driver.core.records import CREATION_SECONDS, Held, PoolRecord
 from dni_driver.core.selection import (
     Choice,
+    Known,
     OverlayChosen,
     OverlayDefined,
     PlainChosen,
     PoolRequest,
     check_range,
     choose_pool,
+    under_way,
 )
 from tests import strategies
-from tests.fakes import DCOS, DUAL
+from tests.fakes import DCOS, DUAL, SIX
 from tests.unit.refusals import refusal
 
-HELD = [
+HELD: list[Held] = [
     AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")),
     AgentSubnet(overlay="dcos", subnet=ip_network("9.0.7.0/24")),
     AgentSubnet(overlay="dual", subnet=ip_network("10.64.3.0/24")),
     AgentSubnet(overlay="dual", subnet=ip_network("fd01:b:0:0:3::/80")),
 ]
+KNOWN = Known(overlays=[DCOS, DUAL], held=HELD, default="dcos")
 
 
 def choose(pool: str = "", ip_range: str = "", family: int = 4, default: str = "dcos", **options: str) -> Choice:
@@ -40,7 +45,7 @@ def choose(pool: str = "", ip_range: str = "", family: int = 4, default: str = "
         options=options,
         family=6 if family == 6 else 4,
     )
-    return choose_pool(request, [DCOS, DUAL], HELD, default)
+    return choose_pool(request, Known(overlays=[DCOS, DUAL], held=HELD, default=default))
 
 
 def test_without_a_word_the_default_overlay_is_meant() -> None:
@@ -178,7 +183,7 @@ def test_an_overlays_range_lies_in_a_half_of_this_agent() -> None:
 @given(strategies.subnets() | st.none(), st.dictionaries(st.sampled_from(["overlay", "prefix", "colour"]), st.text()))
 def test_every_request_is_answered_or_refused(pool: Network | None, options: dict[str, str]) -> None:
     request = PoolRequest(pool=pool, options=options, family=6 if pool and pool.version == 6 else 4)
-    assert refusal(lambda: choose_pool(request, [DCOS, DUAL], HELD, "dcos")) != ""
+    assert refusal(lambda: choose_pool(request, KNOWN)) != ""
 
 
 @given(strategies.subnets())
@@ -208,9 +213,94 @@ def test_a_known_overlay_described_otherwise_is_refused(
 ) -> None:
     request = PoolRequest(options={"overlay": overlay, **options})
     with pytest.raises(Refused, match=f"{difference}: leave --ipam-opt .* out"):
-        choose_pool(request, [DCOS, DUAL], HELD, "dcos")
+        choose_pool(request, KNOWN)
 
 
 def test_a_range_outside_a_new_overlay_is_refused_before_that_is_defined() -> None:
     with pytest.raises(Refused, match=r"--ip-range 10\.81\.0\.0/24 lies outside --subnet 10\.80\.0\.0/16"):
         choose("10.80.0.0/16", "10.81.0.0/24", overlay="dev")
+
+
+LOCAL = "198.18.16.0/20"
+DEV = define("dev", [ip_network("10.96.0.0/16")])
+NOW = 1_700_000_000.0
+
+
+def choose_six(pool: str = "", family: int = 4, **options: str) -> Choice:
+    """Choose where there is an IPv6-only overlay, with a local subnet."""
+    held = [*HELD, LocalSubnet(overlay="six", subnet=IPv4Network(LOCAL))]
+    request = PoolRequest(pool=ip_network(pool) if pool else None, options=options, family=6 if family == 6 else 4)
+    return choose_pool(request, Known(overlays=[DCOS, SIX], held=held, default="dcos"))
+
+
+def on_trial(pool: str, *others: Overlay, prefix6: str = "80") -> Choice:
+    """Choose while `dev`, which speaks IPv4, is on trial."""
+    subnet = ip_network(pool)
+    options = {"overlay": "dev", "prefix6": prefix6} if subnet.version == 6 else {"overlay": "dev"}
+    request = PoolRequest(pool=subnet, options=options, family=6 if subnet.version == 6 else 4)
+    known = Known(overlays=[DCOS, DEV, *others], held=HELD, default="dcos", on_trial=frozenset({"dev"}))
+    return choose_pool(request, known)
+
+
+def test_ipv4_can_be_had_beside_an_ipv6_only_overlay_where_no_subnet_is_named() -> None:
+    assert choose_six(overlay="six") == OverlayChosen(SIX)
+    assert choose_six(LOCAL, overlay="six") == choose_six(LOCAL) == OverlayChosen(SIX)
+    with pytest.raises(
+        Refused, match=r"'six' has no IPv4 subnet, and cannot .*: leave --subnet 172\.30\.0\.0/24 out"
+    ):
+        choose_six("172.30.0.0/24", overlay="six")
+
+
+@pytest.mark.parametrize(("pool", "wrong"), [("", "--ipv6"), ("fd64::/64", "--subnet fd64::/64")])
+def test_an_overlay_that_is_there_gets_no_ipv6_and_that_is_said_with_the_command_that_works(
+    pool: str, wrong: str
+) -> None:
+    with pytest.raises(
+        Refused, match=f"leave {wrong} out, or define .*`dni overlay create NAME --subnet CIDR --subnet6"
+    ):
+        choose(pool, family=6, overlay="dcos")
+
+
+def test_an_overlay_on_trial_gets_the_family_that_the_second_subnet_brings() -> None:
+    wide = define("dev", [*DEV.subnets(), ip_network("fd64::/64")], (24, 96))
+    assert on_trial("fd64::/64", prefix6="96") == OverlayDefined(wide)
+    assert on_trial("10.96.0.0/16") == OverlayChosen(DEV)
+
+
+@pytest.mark.parametrize(
+    ("pool", "prefix6", "words"),
+    [
+        ("fd01:b::/64", "80", "overlaps fd01:b::/64 of overlay 'dual'"),
+        ("fd64::/64", "60", "its prefix must be 64 to 125"),
+        ("fe80::/64", "80", "link-local"),
+    ],
+)
+def test_what_a_new_overlay_could_not_have_one_on_trial_does_not_get(pool: str, prefix6: str, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        on_trial(pool, DUAL, prefix6=prefix6)
+
+
+def asked(overlay: str | None, family: int = 4, since: float = NOW, uses: int = 1) -> PoolRecord:
+    return PoolRecord(
+        id=f"{overlay}/v{family}", family=6 if family == 6 else 4, overlay=overlay, uses=uses, since=since
+    )
+
+
+def test_the_overlay_asked_for_last_is_the_one_under_way() -> None:
+    assert under_way([asked("dcos", since=NOW - 2), asked("dual", since=NOW - 1)], [], NOW) == "dual"
+
+
+@pytest.mark.parametrize(
+    "pools",
+    [
+        [],
+        [asked("dual", uses=0)],
+        [asked("dual", since=NOW - CREATION_SECONDS)],
+        [asked("dual"), asked("dual", 6)],
+        [asked("dcos")],
+        [asked(None)],
+    ],
+    ids=["nothing", "given back", "long ago", "both families", "has its network", "plain"],
+)
+def test_nothing_else_is_under_way(pools: list[PoolRecord]) -> None:
+    assert under_way(pools, {"dcos"}, NOW) is None

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threads that take turns at a listening socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dni_driver.plugin.crew import Answer, Crew
+from tests.scratch import fast_directory
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with fast_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{directory}/door")
+        listener.listen(64)
+        yield listener
+
+
+def knock(listener: socket.socket) -> socket.socket:
+    """Connect, and wait for nothing."""
+    caller = socket.socket(socket.AF_UNIX)
+    caller.settimeout(PATIENCE)
+    caller.connect(listener.getsockname())
+    return caller
+
+
+def names_of_who_answers(listener: socket.socket, calls: int) -> set[bytes]:
+    """Make calls one after the other; each is answered with the name of the thread that has it."""
+    found = set()
+    for _ in range(calls):
+        with knock(listener) as caller:
+            found.add(caller.recv(100))
+    return found
+
+
+def tell_name(connection: socket.socket) -> None:
+    with connection:
+        connection.sendall(threading.current_thread().name.encode())
+
+
+class Held:
+    """Holds connections until they are let go."""
+
+    def __init__(self) -> None:
+        """Hold none yet."""
+        self.go = threading.Event()
+        self.taken = threading.Semaphore(0)
+        self.done = 0
+
+    def __call__(self, connection: socket.socket) -> None:
+        """Answer when let go."""
+        with connection:
+            self.taken.release()
+            self.go.wait(PATIENCE)
+            self.done += 1
+            connection.sendall(b"done")
+
+
+@contextmanager
+def started(listener: socket.socket, answer: Answer, most: int) -> Iterator[Crew]:
+    crew = Crew(listener, answer, most)
+    crew.start()
+    try:
+        yield crew
+    finally:
+        crew.stop(PATIENCE)
+
+
+def test_calls_one_after_the_other_need_few_threads(listener: socket.socket) -> None:
+    with started(listener, tell_name, 32):
+        assert len(names_of_who_answers(listener, 200)) < 8
+
+
+def test_calls_at_one_time_are_answered_at_one_time_up_to_the_most(listener: socket.socket) -> None:
+    held = Held()
+    with started(listener, held, 3):
+        callers = [knock(listener) for _ in range(4)]
+        assert [held.taken.acquire(timeout=PATIENCE) for _ in range(3)] == [True] * 3
+        assert not held.taken.acquire(timeout=0.1)
+        held.go.set()
+        assert [caller.recv(4) for caller in callers] == [b"done"] * 4
+    for caller in callers:
+        caller.close()
+
+
+def test_the_end_waits_for_calls_that_were_taken_and_takes_no_more(listener: socket.socket) -> None:
+    held = Held()
+    with started(listener, held, 4) as crew, knock(listener):
+        assert held.taken.acquire(timeout=PATIENCE)
+        ender = threading.Thread(target=crew.stop, args=(PATIENCE,))
+        ender.start()
+        ender.join(0.2)
+        assert ender.is_alive()
+        with knock(listener):
+            held.go.set()
+            ender.join(PATIENCE)
+            assert held.done == 1
+
+
+def test_the_end_does_not_wait_for_ever(listener: socket.socket) -> None:
+    held = Held()
+    with started(listener, held, 4) as crew, knock(listener) as caller:
+        assert held.taken.acquire(timeout=PATIENCE)
+        crew.stop(0.1)
+        assert held.done == 0
+        held.go.set()
+        assert caller.recv(4) == b"done"
