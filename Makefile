@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENGINES := 20.10 26.1 28.5
 PLUGIN ?= dni:latest
+BUILD ?= build/plugin
 export DESTDIR PREFIX SYSCONFDIR PURGE FORCE
 
 .DEFAULT_GOAL := help
@@ -59,10 +60,15 @@ lab: setup  ## Bring up two lab hosts to look around in, until Enter (root)
 bench: setup  ## Measure dni beside Docker's own networks: a table, and bench-result.json (root)
 	@$(BIN)/python -m tests.bench
 
-plugin: $(BIN)/.complete  ## Build dni as a managed plugin of the Docker Engine here, PLUGIN=dni:latest (root)
+plugin:  ## Build dni as a managed plugin of the Docker Engine here, PLUGIN=dni:latest (root)
 	@.ci/packages debootstrap debian-archive-keyring
-	@plugin/build build/plugin $(PLUGIN)
-	@docker plugin create $(PLUGIN) build/plugin
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || .ci/packages python3 python3-venv
+	@if [ -S /run/docker/plugins/dni.sock ] && [ $(PLUGIN) = dni:latest ]; then \
+		echo "dni is here as a driver on a socket; a plugin $(PLUGIN) would hide it: see docs/managed-plugin.md" >&2; \
+		exit 1; \
+	fi
+	@PYTHON=$(PYTHON) plugin/build $(BUILD) $(PLUGIN)
+	@docker plugin create $(PLUGIN) $(BUILD)
 	@echo "To start it: mkdir -p /var/lib/dni && docker plugin enable $(PLUGIN)"
 
 install:  ## Install dni on this host: the command and systemd units; PREFIX=/usr/local, DESTDIR= (root)

@@ -59,7 +59,10 @@ class Console:
         except TimeoutError:
             raise Unavailable(f"the dni agent at {self._path} took longer than {self._patience:g} s") from None
         except (OSError, http.client.HTTPException):
-            raise Unavailable(f"the dni agent does not answer at {self._path}: start it with `dni up`") from None
+            raise Unavailable(
+                f"the dni agent does not answer at {self._path}: start it with `dni up`, `systemctl start dni-agent` "
+                f"or `docker plugin enable`"
+            ) from None
         finally:
             connection.close()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -37,17 +38,19 @@ def lab() -> Iterator[Lab]:
 def plugged(lab: Lab) -> Machine:
     """A machine with the plugin, and the `dni` command to ask it with."""
     machine = lab.machines[0]
-    _build(machine)
+    _make(machine)
     _provide_command(machine)
-    machine.docker("plugin", "create", PLUGIN, f"{machine.directory}/plugin")
     machine.docker("plugin", "enable", PLUGIN)
     return machine
 
 
-def _build(machine: Machine) -> None:
-    built = machine.directory / "plugin"
-    done = subprocess.run([REPOSITORY / "plugin/build", built, PLUGIN], capture_output=True, text=True, check=False)
+def _make(machine: Machine) -> None:
+    """Build the plugin where there is a network, and create it on the machine."""
+    argv = ["make", "--directory", str(REPOSITORY), "plugin", f"BUILD={machine.directory}/plugin"]
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{machine.path('/run/docker.sock')}"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert f"docker plugin enable {PLUGIN}" in done.stdout
 
 
 def _provide_command(machine: Machine) -> None:

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What dni comes in: the files of an installation, and the managed plugin's config.json."""
+
+from __future__ import annotations
+
+import configparser
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dni_driver.cli.settings import Settings, load
+from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGING = REPOSITORY / "packaging"
+ENDPOINT = "0123456789abcdef" * 4
+LINKS = [docker_bridge("dcos"), mesos_bridge("dcos"), host_link(ENDPOINT), container_link(ENDPOINT), "vtep1024"]
+OTHERS = ["eth0", "docker0", "docker_gwbridge", "br-0123456789ab", "veth0a1b2c3", "dummy0", "wlan0"]
+
+
+@pytest.fixture(scope="module")
+def plugin() -> Any:
+    return json.loads((REPOSITORY / "plugin/config.json").read_text())
+
+
+def _networkd() -> list[str]:
+    return _ini("networkd.network")["Match"]["Name"].split()
+
+
+def _network_manager() -> list[str]:
+    matches = _ini("NetworkManager.conf")["device-dni"]["match-device"].split(",")
+    return [match.removeprefix("interface-name:") for match in matches]
+
+
+def _ini(name: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(PACKAGING / "network" / name)
+    return parser
+
+
+@pytest.mark.parametrize("patterns", [_networkd(), _network_manager()], ids=["networkd", "NetworkManager"])
+def test_other_network_software_is_told_of_every_link_of_dni_and_of_no_other(patterns: list[str]) -> None:
+    told = [link for link in (*LINKS, *OTHERS) if any(fnmatch(link, pattern) for pattern in patterns)]
+    assert told == LINKS
+
+
+def test_every_file_of_an_installation_has_a_place() -> None:
+    there = {str(path.relative_to(PACKAGING)) for path in PACKAGING.glob("*/**/*") if path.is_file()}
+    placed = [line.split('"')[1].split()[0] for line in _placing_lines()]
+    assert sorted(placed) == sorted(there)
+
+
+def _placing_lines() -> list[str]:
+    return [line for line in (PACKAGING / "places").read_text().splitlines() if line.strip().startswith("echo ")]
+
+
+def test_the_managed_plugin_is_both_drivers_behind_one_socket(plugin: Any) -> None:
+    assert plugin["interface"] == {
+        "types": ["docker.networkdriver/1.0", "docker.ipamdriver/1.0"],
+        "socket": Settings().plugin.socket.name,
+    }
+
+
+def test_the_managed_plugin_mounts_what_the_settings_name(plugin: Any) -> None:
+    mounts = {mount["destination"]: mount for mount in plugin["mounts"]}
+    settings = Settings()
+    assert Path("/run") in settings.run.directory.parents
+    assert Path("/run") in settings.docker.socket.parents
+    assert str(settings.store.directory) in mounts
+    # Sandboxes are mounted there after the plugin has started.
+    assert "rslave" in mounts["/run"]["options"]
+
+
+def test_the_managed_plugin_offers_settings_that_there_are_with_their_defaults(
+    plugin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("dni_driver.cli.settings.DEFAULT_FILE", tmp_path / "absent.toml")
+    values = {variable["name"]: variable["value"] for variable in plugin["env"]}
+    assert values.pop("DNI_PLUGIN_DRIVER") == "@name@"
+    assert load(None, values) == Settings()
+    assert all(variable["settable"] == ["value"] for variable in plugin["env"])
