@@ -67,8 +67,8 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `forwarding` is by family, None without that family; `ipv6_is_off` tells that it is there and switched off;
     `bridged_are_filtered` that frames between two ports of a bridge meet iptables; `rp_filter` is by link, and for
-    `all`; `strange_bridges` are links called like a bridge of ours that dni did not make; `offloading` are VTEPs whose
-    checksums the network card makes.
+    `all`; `strange_bridges` are links called like a bridge of ours that dni did not make; `offloading` are VTEPs
+    whose checksums the network card makes.
     """
 
     release: str
