@@ -19,19 +19,22 @@ from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.invariants import Finding, unknown_networks
 from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.records import ReservationRecord
+from dni_driver.core.reservations import Wish, strays
 from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
 
 JOINING = Pace(every=60.0)
-KERNEL = Pace(every=5.0)
+KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
@@ -80,10 +83,12 @@ class Agent:
     ) -> None:
         """Do nothing yet."""
         self._store = store
+        self._kernel = kernel
         self._docker = docker
         self._options = options
         self._identity = Identity(store, kernel.agent_address, options.agent_ip)
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
+        self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
@@ -93,6 +98,7 @@ class Agent:
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
+        self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
 
     def start(self) -> None:
@@ -106,6 +112,7 @@ class Agent:
         for loop in self._loops():
             loop.stop()
         self._docker.close()
+        self._kernel.hush()
         ends = monotonic() + _STOP_SECONDS
         for loop in self._loops():
             loop.join(max(0.0, ends - monotonic()))
@@ -154,6 +161,14 @@ class Agent:
         self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
 
+    def reserve(self, wish: Wish) -> reports.ReservationReport:
+        """Keep addresses back."""
+        return self._reservation_reports([self._reserving.reserve(wish)])[0]
+
+    def release(self, wish: Wish) -> list[reports.ReservationReport]:
+        """Give up what was kept back."""
+        return self._reservation_reports(self._reserving.release(wish))
+
     def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
         """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""
         change_limits(self._store, self._reconciler, address, limits)
@@ -168,7 +183,7 @@ class Agent:
         return self._inspection.repair(self._reconciler, self._collector)
 
     def look(self) -> Sequence[str]:
-        """Look at Docker once: take over names, and free what is due."""
+        """Look at Docker once: take over names, free what is due; say who has not the address reserved for it."""
         records = read_all(self._store)
         try:
             version = self._docker.version()
@@ -181,11 +196,15 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return self._lost(docker)
+        return [*self._lost(docker), *strays(read_all(self._store))]
 
     def _lost(self, docker: DockerView) -> list[str]:
         """Say which networks Docker has that the store, read once more, does not know."""
         return [f"{one.about} {one.problem}: {one.mend}" for one in unknown_networks(read_all(self._store), docker)]
+
+    def _reservation_reports(self, found: Sequence[ReservationRecord]) -> list[reports.ReservationReport]:
+        records = read_all(self._store)
+        return [reports.reservation_report(one, records) for one in found]
 
     def _follow(self) -> Sequence[str]:
         """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""
@@ -202,5 +221,11 @@ class Agent:
             raise Unavailable("dockerd has ended its events: it is being stopped or restarted")
         return ()
 
+    def _listen(self) -> Sequence[str]:
+        """Mend the kernel when links tell news of what it rests on."""
+        for _ in self._kernel.link_news():
+            self._kernel_loop.wake()
+        return ()
+
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._docker_loop, self._events_loop
+        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import FAMILIES
 from dni_driver.core.records import AddressState, pool_id
-from dni_driver.store import Transaction, addresses, networks, pools
+from dni_driver.store import Transaction, addresses, networks, pools, reservations
 from dni_driver.store.addresses import describe
 
 
@@ -25,5 +25,10 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
                     f"address {record.address} of overlay {overlay!r} is in use by {describe(record)}: end that "
                     f"first; if nothing has it, `dni repair` frees it"
                 )
+    for one in reservations.of_overlay(tx, overlay):
+        raise InUse(
+            f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "
+            f"{one})"
+        )
     if any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx)):
         raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")

@@ -19,7 +19,7 @@ from dni_driver import __version__
 from dni_driver.cli import views
 from dni_driver.cli.settings import DEFAULT_FILE, Settings, load
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
 
 if TYPE_CHECKING:
     from dni_driver.console.client import Console
@@ -186,7 +186,7 @@ def overlay_rm(named: _Named, name: str, *, as_json: bool) -> None:
 
 @dni.group()
 def address() -> None:
-    """Show addresses and who holds them, and limit those."""
+    """Show addresses and who holds them, keep some back, and limit their holders."""
 
 
 @address.command("ls")
@@ -201,6 +201,50 @@ def address_ls(named: _Named, *, overlay: str | None, free_too: bool, as_json: b
         query["all"] = "1"
     path = f"/v1/addresses?{urlencode(query)}" if query else "/v1/addresses"
     _show(named.console().get(path), list[AddressReport], views.addresses, as_json=as_json)
+
+
+named_addresses = click.argument("addresses", metavar="[ADDRESS|RANGE]", required=False)
+
+
+@address.command("reserve")
+@click.argument("overlay")
+@named_addresses
+@click.option(
+    "--for", "container", metavar="NAME", help="For this container alone; without ADDRESS the next free one."
+)
+@click.option("--ipv6", "family", flag_value=6, type=int, help="The next free IPv6 address, instead of an IPv4 one.")
+@click.option("--quiet", "-q", is_flag=True, help="Write the address alone, for use in another command.")
+@as_json
+@click.pass_obj
+def address_reserve(named: _Named, /, *, quiet: bool, as_json: bool, **wish: str | int | None) -> None:
+    """Keep an address, or a range, back on this host.
+
+    Nobody gets it who does not ask for it: by its container's name (Docker Engine 29), by `docker run --ip`, or by
+    driver-opt dni.address. RANGE is 9.0.0.200-9.0.0.220 or 9.0.0.192/28. It lasts until it is released; the same
+    once more changes nothing.
+    """
+    wanted = {key: value for key, value in wish.items() if value is not None}
+    view = views.bare if quiet else views.reserved
+    _show(named.console().post("/v1/reservations", wanted), ReservationReport, view, as_json=as_json)
+
+
+@address.command("release")
+@click.argument("overlay")
+@named_addresses
+@click.option("--for", "container", metavar="NAME", help="What is reserved for this container.")
+@as_json
+@click.pass_obj
+def address_release(
+    named: _Named, overlay: str, addresses: str | None, container: str | None, *, as_json: bool
+) -> None:
+    """Give up what was reserved, written as it was then.
+
+    A container that has the address keeps it until it stops.
+    """
+    wish = {"overlay": overlay, "addresses": addresses, "container": container}
+    query = urlencode({key: value for key, value in wish.items() if value is not None})
+    given_up = named.console().delete(f"/v1/reservations?{query}")
+    _show(given_up, list[ReservationReport], views.given_up, as_json=as_json)
 
 
 @address.command("limit")

@@ -26,12 +26,13 @@ _STUCK_SECONDS = 9
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; raise Unavailable where an agent runs already, StoreError, SettingsError."""
-    locks.take(settings.run.directory / "agent.lock", "`dni serve agent`", locks.PREDECESSOR_SECONDS)
+    lock, driver = settings.run.directory / "agent.lock", settings.plugin.driver
+    locks.take(lock, "`dni serve agent`", locks.PREDECESSOR_SECONDS, driver)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     with ExitStack() as resources:
         agent = _open(settings, resources)
-        server = Server(create_app(agent), settings.api.socket)
+        server = Server(create_app(agent, settings.plugin.driver), settings.api.socket)
         resources.callback(agent.stop)
         agent.start()
         systemd.notify("READY=1")

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from dni_driver.cli import lifeline, locks
+from dni_driver.cli import lifeline, locks, systemd
 from dni_driver.cli.listening import handed_over, listen
 from dni_driver.cli.settings import Settings
 from dni_driver.console.client import Console
@@ -37,14 +37,29 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings) -> None:
     """Answer dockerd until SIGTERM; raise Unavailable where a plugin runs already."""
     directory = settings.run.directory
-    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS)
+    driver = settings.plugin.driver
+    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS, driver)
+    notify = systemd.only_notifier()
     serve(
-        lambda: plugin_app(settings),
+        lambda: announced(plugin_app(settings), notify),
         None if handed_over() else listen(settings.plugin.socket),
         threads=settings.plugin.threads,
         scratch=directory,
         after_fork=lifeline.end_with,
     )
+
+
+@contextmanager
+def announced(app: AbstractContextManager[WSGIApplication], notify: systemd.Notify) -> Iterator[WSGIApplication]:
+    """Open an app, and tell the service manager that calls are answered: also where each is told why it fails."""
+    with ExitStack() as resources:
+        try:
+            opened = resources.enter_context(app)
+        except DniError as error:
+            notify(f"READY=1\nSTATUS=refuses every call: {' '.join(str(error).split())}")
+            raise
+        notify("READY=1\nSTATUS=answers dockerd")
+        yield opened
 
 
 @contextmanager
@@ -57,7 +72,7 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
         resources.callback(_close, kernel)
         _mend(kernel, store)
         ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
-        yield create_app(NetworkDriver(store, kernel), ipam)
+        yield create_app(NetworkDriver(store, kernel), ipam, settings.plugin.driver)
 
 
 def _mend(kernel: Kernel, store: Store) -> None:

@@ -48,11 +48,16 @@ def look(settings: Settings) -> PluginFacts:
         api=str(api),
         sockets=tuple(_socket(path) for path in _paths(own)),
         specs=tuple(_specs()),
-        programs=tuple(Program(_keeper(pid), pid == plugin) for pid in _plugins()),
+        programs=tuple(Program(_keeper(pid), _is_known(pid, plugin)) for pid in _plugins()),
         plugin_runs=plugin is not None,
         agent_runs=locks.holder(directory / "agent.lock") is not None,
         api_mode=api.stat().st_mode & 0o777 if api.exists() else None,
     )
+
+
+def _is_known(pid: int, holder: str | None) -> bool:
+    """Tell whether a program is the one that holds the lock; a managed plugin's pid counts inside of it only."""
+    return holder is not None and (holder == f"pid {pid}" or not holder.startswith("pid "))
 
 
 def _paths(own: Path) -> list[Path]:

@@ -13,7 +13,8 @@ from dni_driver.core.allocation import Usage
 from dni_driver.core.bandwidth import write_rate
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Family
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
+from dni_driver.core.records import AddressState
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
 
 _SHORT_ID = 12
 _ALL_IS_WELL = "All is well: records, kernel and Docker agree."
@@ -84,11 +85,7 @@ def _row(
 def created(report: OverlayReport) -> str:
     """Show a new overlay, and the command that makes its Docker network where there is none yet."""
     shown = overlays([report])
-    if report.network:
-        return shown
-    ipv6 = "--ipv6 " if report.subnet6 else ""
-    command = f"docker network create -d dni --ipam-driver dni {ipv6}--ipam-opt overlay={report.name} {report.name}"
-    return f"{shown}\n\nIts Docker network on this host: {command}"
+    return f"{shown}\n\nIts Docker network on this host: {report.create}" if report.create else shown
 
 
 def removed(report: Removed) -> str:
@@ -116,7 +113,28 @@ def limited(report: AddressReport) -> str:
 def _address_row(report: AddressReport) -> tuple[object, ...]:
     endpoint = report.endpoint and report.endpoint[:_SHORT_ID]
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.since))
-    return report.address, report.state, report.overlay, report.container, endpoint, report.network, since
+    address = f"{report.address}-{report.last}" if report.last else report.address
+    is_both = report.reserved and report.state != AddressState.RESERVED
+    state = f"{report.state}, reserved" if is_both else report.state
+    return address, state, report.overlay, report.container, endpoint, report.network, since
+
+
+def reserved(report: ReservationReport) -> str:
+    """Show what is kept back, and how its container is started."""
+    whom = f"reserved for container {report.container}" if report.container else "held back"
+    number = f" ({report.size} addresses)" if report.size > 1 else ""
+    shown = f"{bare(report)} of overlay {report.overlay} is {whom}{number}."
+    return f"{shown}\nOn any Docker Engine: docker run {report.docker_run} …" if report.docker_run else shown
+
+
+def bare(report: ReservationReport) -> str:
+    """Show the address, or the range, alone."""
+    return report.first if report.first == report.last else f"{report.first}-{report.last}"
+
+
+def given_up(reports: Sequence[ReservationReport]) -> str:
+    """Show what is no longer reserved."""
+    return "\n".join(bare(report) for report in reports)
 
 
 def _limits(report: AddressReport) -> tuple[object, ...]:

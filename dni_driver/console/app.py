@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Literal, TypeVar
@@ -16,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.deadline import deadline
+from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
     DniError,
     Exhausted,
@@ -27,6 +29,7 @@ from dni_driver.core.errors import (
 )
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Network, Overlay, define
+from dni_driver.core.reservations import Wish, read_wish
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +74,19 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return define(self.name, given, (self.prefix, self.prefix6), self.backend)
 
 
+class NewReservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/reservations. `addresses` is one, a range or a subnet; missing: the next."""
+
+    overlay: str
+    addresses: str | None = None
+    container: str | None = None
+    family: Literal[4, 6] | None = None
+
+    def wish(self) -> Wish:
+        """Answer what is meant; raise Refused with how to write it."""
+        return read_wish(self.overlay, self.addresses, self.container, self.family)
+
+
 class NewLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /v1/limits: rates as `10mbit` or `none`; what is left out stays as it is."""
 
@@ -106,14 +122,15 @@ class Findings(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
 
-def create_app(operations: Operations) -> Flask:
-    """Build the app around what the agent can do."""
+def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
+    """Build the app around what the agent can do; `driver` is what users call it in commands."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     for rule, method, view in _routes(operations):
         app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)
+    app.after_request(partial(_as_typed, driver))
     return app
 
 
@@ -129,6 +146,13 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
     def addresses() -> Any:
         query = _query("overlay", "all")
         return operations.addresses(query.get("overlay"), with_free=_is_set(query, "all"))
+
+    def reserve() -> Any:
+        return operations.reserve(_body(NewReservation).wish())
+
+    def release() -> Any:
+        query = _query("overlay", "addresses", "container")
+        return operations.release(read_wish(query.get("overlay", ""), query.get("addresses"), query.get("container")))
 
     def limit() -> Any:
         body = _body(NewLimits)
@@ -148,6 +172,8 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
         ("/v1/overlays", "POST", _view(define_overlay, HTTPStatus.CREATED)),
         ("/v1/overlays/<name>", "DELETE", _view(remove_overlay)),
         ("/v1/addresses", "GET", _view(addresses)),
+        ("/v1/reservations", "POST", _view(reserve, HTTPStatus.CREATED)),
+        ("/v1/reservations", "DELETE", _view(release)),
         ("/v1/limits", "POST", _view(limit)),
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
@@ -201,6 +227,12 @@ def _subnet(key: str, text: str | None, prefix: int | None) -> Network | None:
 
 def _json(answer: Any, status: int) -> Response:
     return Response(msgspec.json.encode(answer), status=status, content_type="application/json")
+
+
+def _as_typed(driver: str, response: Response) -> Response:
+    """Have the commands in a text name the driver as users must type it."""
+    response.set_data(as_typed(response.get_data(as_text=True), driver))
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:

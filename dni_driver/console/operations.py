@@ -7,7 +7,8 @@ from typing import Protocol
 
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Overlay
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, Status
+from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
+from dni_driver.core.reservations import Wish
 
 
 class Operations(Protocol):
@@ -30,6 +31,12 @@ class Operations(Protocol):
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         """Answer who has which address, of one overlay (or raise NotFound) or of all."""
+
+    def reserve(self, wish: Wish) -> ReservationReport:
+        """Keep addresses back; the same wish once more is no error. Raises NotFound, Refused, InUse, Exhausted."""
+
+    def release(self, wish: Wish) -> list[ReservationReport]:
+        """Give up what was kept back, and answer it; raise NotFound where nothing is."""
 
     def limit(self, address: Address, limits: dict[str, int]) -> AddressReport:
         """Change the limits of the container that has an address, or raise NotFound.

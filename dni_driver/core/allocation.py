@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
 from dni_driver.core.errors import Exhausted, Refused
 from dni_driver.core.overlays import Address, Network, gateway_of, last_host
-from dni_driver.core.records import PoolRecord
+from dni_driver.core.records import HELD, AddressRecord, AddressState, PoolRecord, ReservationRecord
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -30,7 +30,10 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """How full a pool is, in addresses: `free` + `used` + `reserved` = `size`."""
+    """How full a pool is, in addresses: `free` + `used` + `reserved` = `size`.
+
+    A reserved address that its container has is a used one.
+    """
 
     size: int
     used: int
@@ -73,6 +76,37 @@ def _narrowed(span: Span, ip_range: Network | None) -> Span:
     last = min(int(span.last), int(ip_range.broadcast_address))
     kind = type(span.first)
     return Span(kind(first), kind(max(last, first - 1)))
+
+
+def without(spans: Iterable[Span], kept: Sequence[ReservationRecord]) -> list[Span]:
+    """Answer spans less what is kept back; `kept` is in order, as the store has it."""
+    return [piece for span in spans for piece in _less(span, kept)]
+
+
+def _less(span: Span, kept: Iterable[ReservationRecord]) -> Iterator[Span]:
+    kind, start, last = type(span.first), int(span.first), int(span.last)
+    for gap in kept:
+        if isinstance(gap.first, kind) and start <= int(gap.last) and int(gap.first) <= last:
+            if start < int(gap.first):
+                yield Span(kind(start), kind(int(gap.first) - 1))
+            start = int(gap.last) + 1
+    if start <= last:
+        yield Span(kind(start), span.last)
+
+
+def usage(spans: Sequence[Span], addresses: Iterable[AddressRecord], kept: Sequence[ReservationRecord] = ()) -> Usage:
+    """Count a pool within some spans, by its addresses and by what is kept back of it."""
+    size = sum(span.size for span in spans)
+    taken = [one for one in addresses if any(one.address in span for span in spans)]
+    used = sum(one.state in HELD for one in taken)
+    own = sum(one.state is AddressState.RESERVED and not _is_kept(one.address, kept) for one in taken)
+    idle = size - sum(span.size for span in without(spans, kept))
+    idle -= sum(one.state in HELD and _is_kept(one.address, kept) for one in taken)
+    return Usage(size=size, used=used, reserved=own + idle, free=size - used - own - idle)
+
+
+def _is_kept(address: Address, kept: Iterable[ReservationRecord]) -> bool:
+    return any(address in reservation for reservation in kept)
 
 
 def first_gap(start: Address, last: Address, taken: Iterable[Address]) -> Address | None:

@@ -10,9 +10,10 @@ from itertools import pairwise
 
 import msgspec
 
-from dni_driver.core.allocation import whole_spans
+from dni_driver.core.allocation import container_span, whole_spans
 from dni_driver.core.bandwidth import write_limit
 from dni_driver.core.leaks import describe, leaks, newest
+from dni_driver.core.mtu import Underlay, misfits
 from dni_driver.core.names import docker_bridge, egress_link, host_link
 from dni_driver.core.overlays import Address, Network, share_addresses
 from dni_driver.core.records import (
@@ -72,6 +73,7 @@ def _in_the_store(records: Records) -> Iterator[Finding]:
     yield from _misfits(records)
     yield from _misplaced(records)
     yield from _one_sided(records)
+    yield from _kept_amiss(records)
 
 
 def _overlaps(records: Records) -> Iterator[Finding]:
@@ -165,6 +167,25 @@ def _one_sided(records: Records) -> Iterator[Finding]:
         yield _damaged(f"address {address}", f"of pool {pool} is bound to endpoint {endpoint[:12]}, which has it not")
 
 
+def _kept_amiss(records: Records) -> Iterator[Finding]:
+    """Find reservations that share addresses or a container, and such as no container of this agent can have."""
+    for one, other in pairwise(records.reservations):
+        if one.overlay == other.overlay and other.first in one:
+            yield _damaged(f"reservation {one}", f"shares addresses with {other}")
+    named = Counter((one.overlay, one.family, one.container) for one in records.reservations if one.container)
+    for (overlay, _, container), count in named.items():
+        if count > 1:
+            yield _damaged(f"container {container}", f"has {count} addresses of overlay {overlay!r} reserved")
+    for one in records.reservations:
+        halves = records.halves(one.overlay, one.family)
+        if not any(one.first in span and one.last in span for span in map(container_span, halves)):
+            yield Finding(
+                about=f"reservation {one}",
+                problem=f"lies outside this agent's Docker halves of overlay {one.overlay!r}",
+                mend=f"dni address release {one.overlay} {one}",
+            )
+
+
 def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: float) -> Iterator[Finding]:
     young = {docker_bridge(network.overlay) for network in records.networks if not is_settled(network.since, now)}
     for endpoint in records.endpoints:
@@ -175,6 +196,18 @@ def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: fl
             yield Finding(about=about, problem=problem, mend=REPAIR)
     for problem in kernel.firewall:
         yield Finding(about="firewall", problem=problem, mend=REPAIR)
+    if kernel.underlay is not None:
+        yield from _too_large(records, kernel.underlay)
+
+
+def _too_large(records: Records, underlay: Underlay) -> Iterator[Finding]:
+    """Find networks whose MTU the underlay no longer carries."""
+    for network, arithmetic in misfits(records, underlay):
+        yield Finding(
+            about=f"network {network.label}",
+            problem=arithmetic,
+            mend=f"raise the MTU of {underlay.link}, or create the network again with a smaller -o mtu",
+        )
 
 
 def _bridges(kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:

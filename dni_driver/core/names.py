@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from dni_driver.core.errors import BadName
+from dni_driver.core.errors import BadName, Refused
 
 RESERVED = frozenset({"host", "bridge", "default", "none"})
 """Docker's own network names, and DC/OS's `RESERVED_NETWORKS`."""
@@ -14,6 +14,7 @@ LONGEST = 13
 """Linux allows 15 characters for a device; `m-` and `d-` take two."""
 
 _SHAPE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_CONTAINER_SHAPE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LINK_DIGITS = 11
 
 
@@ -35,6 +36,16 @@ def check_overlay_name(name: str) -> str:
         raise BadName(
             f"overlay name {name!r} is not of the form [a-z0-9][a-z0-9_-]*: "
             f"use lower-case letters, digits, '-' and '_', beginning with a letter or digit"
+        )
+    return name
+
+
+def check_container_name(name: str) -> str:
+    """Answer `name` if Docker lets a container be called so; raise Refused with Docker's rule otherwise."""
+    if not _CONTAINER_SHAPE.fullmatch(name):
+        raise Refused(
+            f"{name[:60]!r} is no container name: use letters, digits, '_', '.' and '-', two characters at the "
+            f"least, beginning with a letter or digit"
         )
     return name
 

@@ -96,6 +96,11 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Answer the name where it is known, else the short id: for messages."""
         return self.name or self.id[:12]
 
+    @property
+    def without_ipam(self) -> bool:
+        """Tell whether dockerd asks no IPAM driver for its addresses: `--ipam-driver null`."""
+        return self.options.overlay is not None
+
     def gateways(self) -> list[Interface]:
         """Answer the gateways Docker was told of."""
         return [gateway for gateway in (self.gateway, self.gateway6) if gateway is not None]
@@ -123,8 +128,34 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
         return [address for address in (self.address, self.address6) if address is not None]
 
 
+class ReservationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses of an overlay, `first` to `last`, that a person keeps back from all who do not ask for them.
+
+    `container` is the name of the one that the address, a single one then, is for.
+    """
+
+    overlay: str
+    first: IPv4Address | IPv6Address
+    last: IPv4Address | IPv6Address
+    container: str | None = None
+    since: float = 0.0
+
+    @property
+    def family(self) -> Family:
+        """Answer 4 or 6."""
+        return family_of(self.first)
+
+    def __contains__(self, address: object) -> bool:
+        """Tell whether an address is one of them."""
+        return isinstance(address, type(self.first)) and int(self.first) <= int(address) <= int(self.last)
+
+    def __str__(self) -> str:
+        """Write it as a person does: `9.0.0.140`, or `9.0.0.200-9.0.0.220`."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
 class Records(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the store holds at one moment (one read transaction)."""
+    """Everything the store holds at one moment (one read transaction); `agent` is the agent IP, once it is known."""
 
     overlays: list[Overlay]
     agent_subnets: list[AgentSubnet]
@@ -132,7 +163,9 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[AddressRecord]
     networks: list[NetworkRecord]
     endpoints: list[EndpointRecord]
+    reservations: list[ReservationRecord] = []
     local_subnets: list[LocalSubnet] = []
+    agent: IPv4Address | None = None
 
     def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""

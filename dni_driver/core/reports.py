@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import msgspec
 
+from dni_driver.core import allocation
 from dni_driver.core.allocation import Usage, container_span
 from dni_driver.core.bandwidth import Limits
 from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Family, Overlay
-from dni_driver.core.records import HELD, AddressState, NetworkRecord, Records, pool_id
+from dni_driver.core.records import AddressState, NetworkRecord, Records, ReservationRecord, pool_id
+from dni_driver.core.reservations import start_words
 from dni_driver.core.wanted import limits_of
+
+_CREATE = "docker network create -d dni --ipam-driver dni {1}--ipam-opt overlay={0} {0}"
 
 
 class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +38,8 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
 class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     """An overlay, this agent's part of it, and how full that is.
 
-    `local_subnet` is what an IPv6-only overlay has for IPv4 on this host.
+    `create` is the command that makes its Docker network here; None where there is one. `local_subnet` is what an
+    IPv6-only overlay has for IPv4 on this host.
     """
 
     name: str
@@ -46,6 +52,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     docker_halves: list[str]
     mesos_halves: list[str]
     network: NetworkReport | None
+    create: str | None
     usage: UsageReport
     local_subnet: str | None = None
 
@@ -53,7 +60,9 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
 class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
     """An address of this host; `since` in seconds since 1970, `network` by its name where that is known.
 
-    `egress` and `ingress` are what its container may send and be sent, in bits a second; None for no limit.
+    `reserved`: somebody keeps it back, `reserved_for` a container. Of a range kept back `last` is the last one; those
+    of it that are in use are reported by themselves too. `egress` and `ingress` are what its container may send and
+    be sent, in bits a second; None for no limit.
     """
 
     pool: str
@@ -64,8 +73,26 @@ class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
     network: str | None
     container: str | None
     since: float
+    last: str | None = None
+    reserved: bool = False
+    reserved_for: str | None = None
     egress: int | None = None
     ingress: int | None = None
+
+
+class ReservationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses kept back, for a container or for whoever asks for one by itself; `since` in seconds since 1970.
+
+    `docker_run` is how its container is started on any engine; None where there is no network, or no container.
+    """
+
+    overlay: str
+    first: str
+    last: str
+    size: int
+    container: str | None
+    since: float
+    docker_run: str | None = None
 
 
 class DockerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +156,7 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         docker_halves=[str(one.docker_half) for one in held],
         mesos_halves=[str(one.mesos_half) for one in held],
         network=NetworkReport(id=network.id, name=network.label) if network else None,
+        create=None if network else _CREATE.format(overlay.name, "--ipv6 " if overlay.subnet6 else ""),
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
         local_subnet=local,
     )
@@ -145,12 +173,10 @@ def usage(records: Records, overlay: Overlay, family: Family) -> Usage | None:
     halves = records.halves(overlay.name, family)
     if overlay.space(family) is None and not halves:
         return None
-    size = sum(container_span(half).size for half in halves)
+    spans = [container_span(half) for half in halves]
     pool = pool_id(overlay.name, family)
-    states = [record.state for record in records.addresses if record.pool == pool]
-    used = sum(state in HELD for state in states)
-    reserved = states.count(AddressState.RESERVED)
-    return Usage(size=size, used=used, reserved=reserved, free=size - used - reserved)
+    kept = [one for one in records.reservations if one.overlay == overlay.name]
+    return allocation.usage(spans, [record for record in records.addresses if record.pool == pool], kept)
 
 
 def address_reports(records: Records, overlay: str | None, *, with_free: bool) -> Iterator[AddressReport]:
@@ -160,13 +186,22 @@ def address_reports(records: Records, overlay: str | None, *, with_free: bool) -
     """
     if overlay is not None and overlay not in {known.name for known in records.overlays}:
         raise unknown_overlay(overlay)
+    found = [*_recorded(records, with_free=with_free), *_kept_back(records)]
+    for report in sorted(found, key=lambda report: (report.pool, int(ip_address(report.address)))):
+        if overlay in (None, report.overlay):
+            yield report
+
+
+def _recorded(records: Records, *, with_free: bool) -> Iterator[AddressReport]:
+    """Report what was used; a reserved address that is free again is reported as what it is reserved for."""
     labels = {network.id: network.label for network in records.networks}
     overlays = {pool.id: pool.overlay for pool in records.pools}
     limits = _limits(records)
     for record in records.addresses:
         held_to = limits.get(record.endpoint or "", Limits())
         of = overlays.get(record.pool)
-        if overlay in (None, of) and (with_free or record.state is not AddressState.FREE):
+        kept = next((one for one in records.reservations if one.overlay == of and record.address in one), None)
+        if record.state is not AddressState.FREE or (with_free and kept is None):
             yield AddressReport(
                 pool=record.pool,
                 overlay=of,
@@ -176,9 +211,46 @@ def address_reports(records: Records, overlay: str | None, *, with_free: bool) -
                 network=labels.get(record.network) if record.network else None,
                 container=record.container,
                 since=record.since,
+                reserved=kept is not None,
+                reserved_for=kept.container if kept else None,
                 egress=held_to.egress,
                 ingress=held_to.ingress,
             )
+
+
+def _kept_back(records: Records) -> Iterator[AddressReport]:
+    """Report what is kept back: ranges, and single addresses that nobody has."""
+    held = {(record.pool, record.address) for record in records.addresses if record.state is not AddressState.FREE}
+    for one in records.reservations:
+        pool = pool_id(one.overlay, one.family)
+        if one.first != one.last or (pool, one.first) not in held:
+            yield AddressReport(
+                pool=pool,
+                overlay=one.overlay,
+                address=str(one.first),
+                last=str(one.last) if one.first != one.last else None,
+                state=AddressState.RESERVED,
+                endpoint=None,
+                network=None,
+                container=one.container,
+                since=one.since,
+                reserved=True,
+                reserved_for=one.container,
+            )
+
+
+def reservation_report(one: ReservationRecord, records: Records) -> ReservationReport:
+    """Report a reservation, with how its container is started on the overlay's network."""
+    network = next((network for network in records.networks if network.overlay == one.overlay), None)
+    return ReservationReport(
+        overlay=one.overlay,
+        first=str(one.first),
+        last=str(one.last),
+        size=int(one.last) - int(one.first) + 1,
+        container=one.container,
+        since=one.since,
+        docker_run=f"--name {one.container} {start_words(one.first, network)}" if network and one.container else None,
+    )
 
 
 def address_report(records: Records, address: Address) -> AddressReport:

@@ -13,6 +13,7 @@ import msgspec
 from pyroute2.netlink.rtnl import rt_proto, rt_scope, rt_type
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, Network
 from dni_driver.kernel import addresses
 from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
@@ -137,12 +138,12 @@ def _default(message: Message) -> Default:
     )
 
 
-def underlay_mtu(agent: IPv4Address) -> int:
-    """Answer the MTU in bytes of the link that carries an agent IP; raise KernelError where none does."""
+def underlay(agent: IPv4Address) -> Underlay:
+    """Answer the link that carries an agent IP; raise KernelError where none does."""
     link = carrier(agent)
     if link is None:
         raise KernelError(f"no link of this host carries the agent IP {agent}: see `ip -4 address`")
-    return link.mtu
+    return Underlay(link=link.name, mtu=link.mtu)
 
 
 def carrier(agent: IPv4Address) -> LinkDetails | None:

@@ -10,16 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from dni_driver.core.allocation import check_explicit, exhausted, spans
+from dni_driver.core.allocation import check_explicit
 from dni_driver.core.errors import DniError, MalformedRequest, Refused
 from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
-from dni_driver.core.records import (
-    AddressState,
-    Held,
-    PoolRecord,
-    docker_halves,
-    with_mask,
-)
+from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves, with_mask
 from dni_driver.core.selection import (
     OverlayDefined,
     PlainChosen,
@@ -27,6 +21,7 @@ from dni_driver.core.selection import (
     check_range,
 )
 from dni_driver.plugin import wire
+from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
 from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
 
@@ -46,6 +41,7 @@ class IpamDriver:
         """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
         self._store = store
         self._clock = clock
+        self._default_overlay = default_overlay
         self._finder = PoolFinder(store, routes, cluster, default_overlay, clock, sleep)
 
     def get_capabilities(self) -> wire.IpamCapabilities:
@@ -82,17 +78,17 @@ class IpamDriver:
     def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressResponse:
         """Record an address, then answer it with the mask of its half."""
         asked = wire.read_address(request.address, "address") if request.address else None
-        is_gateway = (request.options or {}).get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE
+        options = request.options or {}
         now = self._clock()
         with self._store.write() as tx:
             pool = pools.find(tx, request.pool_id)
-            halves = _halves(tx, pool)
-            if is_gateway:
+            halves = halves_of(tx, pool)
+            if options.get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE:
                 address = _reserve_gateway(tx, pool, halves, asked, now)
-            elif asked is not None:
-                address = _claim_explicit(tx, pool, halves, asked, now)
             else:
-                address = _claim_next(tx, pool, halves, now)
+                if asked is None:
+                    self._check_network(tx, pool)
+                address = claim(tx, pool, asked, options.get(wire.ENDPOINT_NAME), now)
         half = next(half for half in halves if address in half)
         return wire.RequestAddressResponse(address=str(with_mask(address, half)), data={})
 
@@ -104,6 +100,17 @@ class IpamDriver:
             if not _stays_reserved(tx, request.pool_id, address):
                 addresses.release(tx, request.pool_id, address, now)
         return wire.Response()
+
+    def _check_network(self, tx: Transaction, pool: PoolRecord) -> None:
+        """Refuse to give an overlay's addresses to a network of another driver."""
+        if pool.overlay is None or networks.of_overlay(tx, pool.overlay) is not None:
+            return
+        named = "" if pool.overlay == self._default_overlay else f"--ipam-opt overlay={pool.overlay} "
+        raise Refused(
+            f"overlay {pool.overlay!r} has no dni network on this host, and its addresses are for that: create it "
+            f"with `docker network create -d dni --ipam-driver dni {named}{pool.overlay}`; for another driver use "
+            f"--ipam-driver dni with a --subnet that no overlay has"
+        )
 
     def _try_out(self, overlay: Overlay, wanted: PoolRequest) -> tuple[PoolRecord, Network]:
         """Use an overlay that was defined for this very network, and goes again where the network fails."""
@@ -159,12 +166,6 @@ def _primary_half(overlay: Overlay, wanted: PoolRequest, held: Sequence[Held]) -
     return halves[0]
 
 
-def _halves(tx: Transaction, pool: PoolRecord) -> list[Network]:
-    if pool.overlay is None:
-        return [pool.subnet] if pool.subnet is not None else []
-    return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
-
-
 def _reserve_gateway(
     tx: Transaction, pool: PoolRecord, halves: Sequence[Network], asked: Address | None, now: float
 ) -> Address:
@@ -177,30 +178,6 @@ def _reserve_gateway(
     record = addresses.find(tx, pool.id, address)
     if record is None or record.state is not AddressState.RESERVED:
         addresses.hold(tx, pool.id, address, AddressState.RESERVED, now)
-    return address
-
-
-def _claim_explicit(
-    tx: Transaction, pool: PoolRecord, halves: Sequence[Network], address: Address, now: float
-) -> Address:
-    check_explicit(address, pool, halves)
-    addresses.hold(tx, pool.id, address, AddressState.CLAIMED, now)
-    return address
-
-
-def _claim_next(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], now: float) -> Address:
-    if pool.overlay is not None and networks.of_overlay(tx, pool.overlay) is None:
-        raise Refused(
-            f"overlay {pool.overlay!r} has no dni network on this host, and its addresses are for that: create "
-            f"it with `docker network create -d dni --ipam-driver dni {pool.overlay}`; for another driver use "
-            f"--ipam-driver dni with a --subnet that no overlay has"
-        )
-    usable = spans(pool, halves)
-    address = addresses.next_free(tx, pool.id, usable)
-    if address is None:
-        agent = overlays.agent_ip(tx)
-        raise exhausted(pool, str(agent), addresses.usage(tx, pool.id, usable))
-    addresses.hold(tx, pool.id, address, AddressState.CLAIMED, now)
     return address
 
 

@@ -10,32 +10,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Protocol
 
+import msgspec
 import structlog
 
-from dni_driver.core.errors import DniError, Unavailable
-from dni_driver.core.mtu import check_mtu, overlay_mtu
+from dni_driver.core.endpoint_options import parse_endpoint_options
+from dni_driver.core.errors import DniError, KernelError, NotMended, Unavailable
+from dni_driver.core.mtu import Underlay, first_mtu
+from dni_driver.core.names import docker_bridge
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import Overlay, family_of
-from dni_driver.core.records import NetworkRecord, docker_halves, pool_id
-from dni_driver.core.wanted import Link, Wanted, gateways_of, link_of, wanted
-from dni_driver.plugin import reading, wire
-from dni_driver.store import Store, Transaction, addresses, endpoints, networks, overlays, pools
-from dni_driver.store.forget import forget_network
+from dni_driver.core.overlays import Address, Network, family_of
+from dni_driver.core.records import EndpointRecord, NetworkRecord, docker_halves, pool_id
+from dni_driver.core.reservations import check_not_a_containers
+from dni_driver.core.wanted import Link, Wanted, link_of, wanted
+from dni_driver.plugin import reading, wire, without_ipam
+from dni_driver.store import Store, Transaction, addresses, endpoints, networks, overlays, pools, reservations
+from dni_driver.store.forget import forget_endpoint, forget_network
 from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)
-
-LINK_PREFIX = "eth"
 
 
 class Plumbing(Protocol):
     """What the network driver does to the kernel."""
 
-    def attach(self, link: Link) -> None:
-        """Make a container's link, ready for libnetwork to move."""
+    def attach(self, link: Link, beside: Sequence[Link]) -> None:
+        """Make a container's link, ready for libnetwork to move; `beside` are the others of its sandbox."""
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete links in the background."""
@@ -43,8 +45,17 @@ class Plumbing(Protocol):
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records."""
 
-    def underlay_mtu(self, agent: IPv4Address) -> int:
-        """Answer the MTU of the link that carries the agent IP."""
+    def gone(self, links: Iterable[Link]) -> list[Link]:
+        """Answer the links that are not there, and whose sandboxes are not either."""
+
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Name the on-link routes and name servers inside a subnet."""
+
+    def ipv6_fault(self) -> str | None:
+        """Say why this host speaks no IPv6; None where it does."""
 
 
 class NetworkDriver:
@@ -55,6 +66,22 @@ class NetworkDriver:
         self._store = store
         self._kernel = kernel
         self._clock = clock
+        self._joining: set[str] = set()
+
+    def forget_the_dead(self) -> None:
+        """Forget, when dockerd begins, what containers of an earlier one left on networks without IPAM.
+
+        After its death dockerd cleans up before it loads a network driver, and never tells it of that; an IPAM driver
+        it loads first. The collector would free the rest, too late for containers that want their address again.
+        """
+        try:
+            dead = without_ipam.forget_dead(self._store, self._kernel, self._joining, self._clock)
+        except DniError as error:
+            log.warning("what the last dockerd left is the collector's", error=str(error))
+            return
+        self._kernel.detach(dead)
+        if dead:
+            log.info("forgotten what the last dockerd left", endpoints=[endpoint[:12] for endpoint in dead])
 
     def get_capabilities(self) -> wire.NetworkCapabilities:
         """Answer that networks are made on each host by itself, and reach other hosts."""
@@ -77,15 +104,17 @@ class NetworkDriver:
         """Record a network on the overlay that its pools belong to, and make its bridge."""
         options = reading.network_options(request.options)
         told = reading.told_pools(request)
+        if without_ipam.is_meant(told, options):
+            without_ipam.await_halves(self._store, str(options.overlay), told)
         with self._store.write() as tx:
             fresh = not networks.known(tx, request.network_id)
             network = self._decide(tx, request.network_id, options, told)
             networks.add(tx, network)
-            for address in reading.own_addresses(told):
-                pool = pool_id(network.overlay, family_of(address))
-                addresses.reserve(tx, pool, address, network.id, network.since)
+            if fresh and network.without_ipam:
+                without_ipam.take(tx, network, self._kernel, network.since)
+            self._reserve(tx, network, reading.own_addresses(told))
         try:
-            self._reconcile()
+            self._mend_bridge(docker_bridge(network.overlay))
             self._settle(network)
         except DniError:
             if fresh:
@@ -101,24 +130,31 @@ class NetworkDriver:
         return wire.Response()
 
     def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointResponse:
-        """Bind the addresses that IPAM gave to an endpoint; answer a MAC where dockerd brought none."""
+        """Bind the addresses that IPAM gave, or choose them; answer those, and a MAC where dockerd brought none."""
         given = request.interface or wire.EndpointInterface()
-        endpoint = reading.endpoint(request, given, self._clock())
+        now = self._clock()
         with self._store.write() as tx:
             network = networks.find(tx, request.network_id)
+            filled = self._filled(tx, network, request, given) if network.without_ipam else given
+            endpoint = reading.endpoint(request, filled, now)
+            reading.check_asked(endpoint, network)
             endpoints.add(tx, endpoint)
             for interface in endpoint.interfaces():
                 pool = pool_id(network.overlay, family_of(interface.ip))
                 addresses.bind(tx, pool, interface.ip, endpoint, endpoint.since)
-        if given.mac_address:
-            return wire.CreateEndpointResponse()
-        return wire.CreateEndpointResponse(interface=wire.NewInterface(mac_address=endpoint.mac))
+        return wire.CreateEndpointResponse(interface=reading.added(given, endpoint))
 
     def delete_endpoint(self, request: wire.EndpointRequest) -> wire.Response:
-        """Forget an endpoint and delete its link; ReleaseAddress comes next."""
+        """Forget an endpoint and delete its link; ReleaseAddress comes next, where there is IPAM."""
+        now = self._clock()
         with self._store.write() as tx:
-            addresses.unbind(tx, request.endpoint_id, self._clock())
-            endpoints.remove(tx, request.endpoint_id)
+            endpoint = endpoints.lookup(tx, request.endpoint_id)
+            if endpoint is not None and networks.find(tx, endpoint.network).without_ipam:
+                # dockerd releases nothing that it did not request.
+                forget_endpoint(tx, endpoint.id, now)
+            else:
+                addresses.unbind(tx, request.endpoint_id, now)
+                endpoints.remove(tx, request.endpoint_id)
         self._kernel.detach([request.endpoint_id])
         return wire.Response()
 
@@ -129,18 +165,24 @@ class NetworkDriver:
     def join(self, request: wire.JoinRequest) -> wire.JoinResponse:
         """Record the sandbox and make the link; libnetwork moves, renames and addresses it."""
         sandbox = wire.read_path(request.sandbox_key, "sandbox key")
-        with self._store.write() as tx:
-            endpoint = endpoints.find(tx, request.endpoint_id)
-            network = networks.find(tx, endpoint.network)
-            halves = docker_halves(overlays.held(tx, network.overlay), network.overlay)
-            endpoints.joined(tx, endpoint.id, sandbox)
-        link = link_of(endpoint, network, halves)
-        self._attach(link)
-        gateways = {gateway.version: str(gateway) for gateway in gateways_of(endpoint, network, halves)}
+        self._joining.add(request.endpoint_id)
+        try:
+            with self._store.write() as tx:
+                endpoint = endpoints.find(tx, request.endpoint_id)
+                endpoints.joined(tx, endpoint.id, sandbox)
+                links = {one.id: _link(tx, one) for one in endpoints.in_sandbox(tx, sandbox)}
+            link = links.pop(endpoint.id)
+            self._attach(link, list(links.values()))
+        finally:
+            self._joining.discard(request.endpoint_id)
+        gateways = {ip_address(gateway).version: gateway for gateway in link.gateways}
         return wire.JoinResponse(
-            interface_name=wire.InterfaceName(src_name=link.container, dst_prefix=LINK_PREFIX),
+            interface_name=wire.InterfaceName(src_name=link.container, dst_prefix=link.prefix),
             gateway=gateways.get(4, ""),
             gateway_ipv6=gateways.get(6, ""),
+            static_routes=[
+                wire.StaticRoute(destination=str(route.subnet), next_hop=route.gateway) for route in link.routes
+            ],
             disable_gateway_service=not gateways,
         )
 
@@ -177,43 +219,83 @@ class NetworkDriver:
         self, tx: Transaction, network_id: str, options: NetworkOptions, told: Sequence[wire.IPAMData]
     ) -> NetworkRecord:
         now, asked = self._clock(), pools.every(tx)
-        overlay = overlays.find(tx, reading.overlay_meant(told, overlays.held(tx), asked))
-        reading.check_families(told, overlay, asked, now)
-        gateway, gateway6 = reading.gateways(told)
-        mtu = options.mtu or self._mtu(tx, overlay)
-        check_mtu(mtu, speaks_ipv6=gateway6 is not None)
-        return NetworkRecord(
+        if options.overlay is not None:
+            overlay = overlays.find(tx, options.overlay)
+            gateway, gateway6 = reading.by_family(without_ipam.gateways(tx, overlay.name, told))
+        else:
+            overlay = overlays.find(tx, reading.overlay_meant(told, overlays.held(tx), asked))
+            reading.check_families(told, overlay, asked, now)
+            gateway, gateway6 = reading.gateways(told)
+        network = NetworkRecord(
             id=network_id,
             overlay=overlay.name,
             options=options,
-            mtu=mtu,
+            mtu=options.mtu or 0,
             gateway=gateway,
             gateway6=gateway6,
             since=now,
         )
+        return msgspec.structs.replace(network, mtu=self._mtu(tx, network))
 
-    def _mtu(self, tx: Transaction, overlay: Overlay) -> int:
+    def _reserve(self, tx: Transaction, network: NetworkRecord, own: Iterable[Address]) -> None:
+        """Keep what a network has for itself; raise InUse where that is reserved for a container."""
+        kept = reservations.of_overlay(tx, network.overlay)
+        for address in own:
+            check_not_a_containers(address, kept)
+            addresses.reserve(tx, pool_id(network.overlay, family_of(address)), address, network.id, network.since)
+
+    def _filled(
+        self,
+        tx: Transaction,
+        network: NetworkRecord,
+        request: wire.CreateEndpointRequest,
+        given: wire.EndpointInterface,
+    ) -> wire.EndpointInterface:
+        """Answer an interface with addresses: those chosen now, or by a call that this one repeats."""
+        known = endpoints.lookup(tx, request.endpoint_id)
+        options = parse_endpoint_options(request.options or {})
+        chosen = known.interfaces() if known else without_ipam.chosen(tx, network, options, self._clock())
+        address, address6 = reading.by_family(chosen)
+        return msgspec.structs.replace(given, address=str(address or ""), address_ipv6=str(address6 or ""))
+
+    def _mtu(self, tx: Transaction, network: NetworkRecord) -> int:
+        """Answer the MTU of a new network: where the underlay cannot be told, the one its user gave is believed."""
         agent = overlays.agent_ip(tx)
         if agent is None:
             raise Unavailable("the dni agent has not started on this host yet: see `dni status`")
-        return overlay_mtu(self._kernel.underlay_mtu(agent), overlay.backend)
+        try:
+            underlay = self._kernel.underlay(agent)
+        except KernelError:
+            if network.options.mtu is None:
+                raise
+            return network.options.mtu
+        return first_mtu(network, overlays.find(tx, network.overlay), underlay)
 
     def _settle(self, network: NetworkRecord) -> None:
         """Have the network's overlay stay: one defined for it goes again where the network fails."""
         with self._store.write() as tx:
             pools.settle(tx, network.overlay)
 
-    def _attach(self, link: Link) -> None:
+    def _attach(self, link: Link, beside: Sequence[Link]) -> None:
         try:
-            self._kernel.attach(link)
+            self._kernel.attach(link, beside)
         except DniError:
             log.warning("link could not be made, mending the host first", endpoint=link.endpoint[:12])
             self._mend()
-            self._kernel.attach(link)
+            self._kernel.attach(link, beside)
 
     def _take_back(self, network: str) -> None:
         self._forget_network(network)
         self._mend()
+
+    def _mend_bridge(self, bridge: str) -> None:
+        """Reconcile; raise KernelError only for what concerns this bridge."""
+        try:
+            self._reconcile()
+        except NotMended as error:
+            log.warning("the host could not be mended altogether", error=str(error))
+            if failures := error.on(bridge):
+                raise KernelError("; ".join(failures)) from error
 
     def _mend(self) -> None:
         """Reconcile as far as that goes: what is at fault may concern another network."""
@@ -231,3 +313,9 @@ class NetworkDriver:
 
     def _reconcile(self) -> None:
         self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+
+
+def _link(tx: Transaction, endpoint: EndpointRecord) -> Link:
+    network = networks.find(tx, endpoint.network)
+    halves = docker_halves(overlays.held(tx, network.overlay), network.overlay)
+    return link_of(endpoint, network, halves, overlays.find(tx, network.overlay).subnets())

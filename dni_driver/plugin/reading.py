@@ -12,7 +12,7 @@ from dni_driver.core.errors import InUse, MalformedRequest, Refused
 from dni_driver.core.mac import mac_for, parse_mac
 from dni_driver.core.options import NetworkOptions, parse_options
 from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay, family_of
-from dni_driver.core.records import EndpointRecord, Held, Interface, PoolRecord, overlay_of_half
+from dni_driver.core.records import EndpointRecord, Held, Interface, NetworkRecord, PoolRecord, overlay_of_half
 from dni_driver.plugin import wire
 
 CREATE = "docker network create -d dni --ipam-driver dni"
@@ -124,6 +124,30 @@ def endpoint(request: wire.CreateEndpointRequest, given: wire.EndpointInterface,
         since=now,
         options=parse_endpoint_options(request.options or {}),
     )
+
+
+def check_asked(endpoint: EndpointRecord, network: NetworkRecord) -> None:
+    """Refuse an address asked for by driver-opt that is not the one IPAM gave: dockerd lets nobody change that."""
+    given = {interface.version: interface.ip for interface in endpoint.interfaces()}
+    for asked in endpoint.options.asked():
+        if given.get(asked.version) != asked:
+            key, flag = ("address", "--ip") if asked.version == 4 else ("address6", "--ip6")  # noqa: PLR2004
+            raise Refused(
+                f"dni.{key}={asked} comes too late on this network: Docker asks for addresses first, and had "
+                f"{given.get(asked.version, 'none')}; say {flag} {asked} (for networks created with --subnet), or "
+                f"use a network created with `docker network create -d dni --ipam-driver null "
+                f"-o overlay={network.overlay} NAME`"
+            )
+
+
+def added(given: wire.EndpointInterface, endpoint: EndpointRecord) -> wire.NewInterface | None:
+    """Answer what an endpoint has that dockerd did not bring: a field that it brought must not come back."""
+    new = wire.NewInterface(
+        address=str(endpoint.address or "") if not given.address else "",
+        address_ipv6=str(endpoint.address6 or "") if not given.address_ipv6 else "",
+        mac_address="" if given.mac_address else endpoint.mac,
+    )
+    return new if new != wire.NewInterface() else None
 
 
 def by_family(interfaces: Iterable[Interface]) -> tuple[IPv4Interface | None, IPv6Interface | None]:

@@ -31,6 +31,8 @@ INTERNAL = "com.docker.network.internal"
 PORT_MAP = "com.docker.network.portmap"
 ADDRESS_TYPE = "RequestAddressType"
 GATEWAY_TYPE = "com.docker.network.gateway"
+ENDPOINT_NAME = "com.docker.network.endpoint.name"
+"""The container's name, in RequestAddress; 29.0 and later."""
 
 _IDS = {
     "network_id": (re.compile(r"[0-9A-Za-z]{1,128}"), "1 to 128 letters and digits"),
@@ -187,9 +189,11 @@ class GwAllocCheckResponse(Response, frozen=True):
 
 
 class NewInterface(Response, frozen=True):
-    """What CreateEndpoint adds to an interface: never a field that the request had."""
+    """What CreateEndpoint adds to an interface: never a field that the request had. Addresses are CIDR texts."""
 
-    mac_address: str
+    address: str = ""
+    address_ipv6: str = msgspec.field(default="", name="AddressIPv6")
+    mac_address: str = ""
 
 
 class CreateEndpointResponse(Response, frozen=True):
@@ -211,12 +215,21 @@ class InterfaceName(Response, frozen=True):
     dst_prefix: str
 
 
+class StaticRoute(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
+    """A route of a container; by a next hop, which is route type 0."""
+
+    destination: str
+    route_type: int = 0
+    next_hop: str
+
+
 class JoinResponse(Response, frozen=True):
     """Join. Gateways are bare addresses."""
 
     interface_name: InterfaceName
     gateway: str = ""
     gateway_ipv6: str = msgspec.field(default="", name="GatewayIPv6")
+    static_routes: list[StaticRoute] = []
     disable_gateway_service: bool = False
 
 

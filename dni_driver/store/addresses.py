@@ -7,24 +7,40 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
+from dni_driver.core import allocation
 from dni_driver.core.allocation import Span, Usage, first_gap
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Address
-from dni_driver.core.records import HELD, AddressRecord, AddressState, EndpointRecord
+from dni_driver.core.records import AddressRecord, AddressState, EndpointRecord, ReservationRecord
 from dni_driver.store.database import Transaction
 
 
 def next_free(tx: Transaction, pool: str, spans: Sequence[Span]) -> Address | None:
     """Answer the address a blank request gets: the lowest never used one, else the one freed longest ago.
 
-    The search for a never used one goes on where it stopped last time. None where the spans are full.
+    None where the spans are full.
     """
+    fresh = _fresh(tx, pool, spans)
+    return fresh[1] if fresh is not None else _freed_longest_ago(tx, pool, spans)
+
+
+def claim_next(tx: Transaction, pool: str, spans: Sequence[Span], now: float) -> Address | None:
+    """Record that next address as claimed, and answer it; the next search goes on from there."""
+    fresh = _fresh(tx, pool, spans)
+    if fresh is not None:
+        _move_cursor(tx, pool, *fresh)
+    address = fresh[1] if fresh is not None else _freed_longest_ago(tx, pool, spans)
+    if address is not None:
+        hold(tx, pool, address, AddressState.CLAIMED, now)
+    return address
+
+
+def _fresh(tx: Transaction, pool: str, spans: Sequence[Span]) -> tuple[Span, Address] | None:
     for span in spans:
         fresh = _never_used(tx, pool, span)
         if fresh is not None:
-            _move_cursor(tx, pool, span, fresh)
-            return fresh
-    return _freed_longest_ago(tx, pool, spans)
+            return span, fresh
+    return None
 
 
 def _never_used(tx: Transaction, pool: str, span: Span) -> Address | None:
@@ -181,21 +197,21 @@ def set_container(tx: Transaction, pool: str, address: Address, container: str) 
     )
 
 
-def usage(tx: Transaction, pool: str, spans: Sequence[Span]) -> Usage:
-    """Count a pool within some spans."""
-    counted = {state: sum(_count(tx, pool, span, state) for span in spans) for state in AddressState}
-    size = sum(span.size for span in spans)
-    used = sum(counted[state] for state in HELD)
-    reserved = counted[AddressState.RESERVED]
-    return Usage(size=size, used=used, reserved=reserved, free=size - used - reserved)
+def held_within(tx: Transaction, pool: str, span: Span) -> list[AddressRecord]:
+    """Answer the addresses of a span that are not free, in order."""
+    within = "WHERE pool = ? AND address BETWEEN ? AND ? AND state != 'free' ORDER BY address"
+    return _select(tx, within, (pool, span.first.packed, span.last.packed))
 
 
-def _count(tx: Transaction, pool: str, span: Span, state: AddressState) -> int:
-    (count,) = tx.execute(
-        "SELECT COUNT(*) FROM address WHERE pool = ? AND address BETWEEN ? AND ? AND state = ?",
-        (pool, span.first.packed, span.last.packed, state),
-    ).fetchone()
-    return int(count)
+def of_container(tx: Transaction, pool: str, container: str) -> Address | None:
+    """Answer the address that a container is known to have, if any."""
+    found = _select(tx, "WHERE pool = ? AND container = ? AND state = 'bound'", (pool, container))
+    return found[0].address if found else None
+
+
+def usage(tx: Transaction, pool: str, spans: Sequence[Span], kept: Sequence[ReservationRecord] = ()) -> Usage:
+    """Count a pool within some spans, with what is kept back of it."""
+    return allocation.usage(spans, of_pool(tx, pool), kept)
 
 
 def _select(tx: Transaction, clause: str, values: tuple[object, ...]) -> list[AddressRecord]:

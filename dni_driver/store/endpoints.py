@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 
 import msgspec
@@ -28,7 +29,7 @@ def add(tx: Transaction, endpoint: EndpointRecord) -> None:
             endpoint.sandbox,
             endpoint.ifname,
             endpoint.since,
-            msgspec.json.encode(endpoint.options).decode(),
+            msgspec.json.encode(endpoint.options, enc_hook=str).decode(),
         ),
     )
     if not _same(find(tx, endpoint.id), endpoint):
@@ -43,10 +44,16 @@ def _same(one: EndpointRecord, other: EndpointRecord) -> bool:
 
 def find(tx: Transaction, endpoint: str) -> EndpointRecord:
     """Answer one endpoint; raise NotFound."""
-    row = tx.execute("SELECT * FROM endpoint WHERE id = ?", (endpoint,)).fetchone()
-    if row is None:
+    known = lookup(tx, endpoint)
+    if known is None:
         raise NotFound(f"endpoint {endpoint[:12]} is not recorded by dni: start its container again")
-    return _endpoint(row)
+    return known
+
+
+def lookup(tx: Transaction, endpoint: str) -> EndpointRecord | None:
+    """Answer one endpoint, None where it is not recorded."""
+    row = tx.execute("SELECT * FROM endpoint WHERE id = ?", (endpoint,)).fetchone()
+    return _endpoint(row) if row else None
 
 
 def holder(tx: Transaction, address: Address) -> EndpointRecord:
@@ -65,6 +72,12 @@ def every(tx: Transaction) -> list[EndpointRecord]:
 def of_network(tx: Transaction, network: str) -> list[EndpointRecord]:
     """Answer the endpoints of a network, by id."""
     rows = tx.execute("SELECT * FROM endpoint WHERE network = ? ORDER BY id", (network,))
+    return [_endpoint(row) for row in rows]
+
+
+def in_sandbox(tx: Transaction, sandbox: str) -> list[EndpointRecord]:
+    """Answer the endpoints that are in a sandbox, by id."""
+    rows = tx.execute("SELECT * FROM endpoint WHERE sandbox = ? ORDER BY id", (sandbox,))
     return [_endpoint(row) for row in rows]
 
 
@@ -104,5 +117,10 @@ def _endpoint(row: sqlite3.Row) -> EndpointRecord:
         sandbox=row["sandbox"],
         ifname=row["ifname"],
         since=row["since"],
-        options=msgspec.json.decode(row["options"], type=EndpointOptions),
+        options=msgspec.json.decode(row["options"], type=EndpointOptions, dec_hook=_parsed),
     )
+
+
+def _parsed(kind: Callable[[str], object], text: str) -> object:
+    """Make an address again of its text, which is how it is kept."""
+    return kind(text)

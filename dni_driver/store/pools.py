@@ -44,7 +44,7 @@ def check_apart(tx: Transaction, overlay: Overlay) -> None:
 
 
 def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
-    known = _find(tx, wanted.id)
+    known = lookup(tx, wanted.id)
     if known and known.uses and known.ip_range != wanted.ip_range and (known.overlay is None or known.is_wanted(now)):
         raise InUse(
             f"pool {wanted.id} is in use with --ip-range {known.ip_range or 'unset'}, not "
@@ -69,7 +69,7 @@ def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:
 def drop_use(tx: Transaction, pool: str) -> int:
     """Count one use less, answer how many are left; an unknown pool has none."""
     tx.execute("UPDATE pool SET uses = uses - 1 WHERE id = ? AND uses > 0", (pool,))
-    known = _find(tx, pool)
+    known = lookup(tx, pool)
     return known.uses if known else 0
 
 
@@ -115,7 +115,7 @@ def forget_plain(tx: Transaction, pool: str) -> None:
 
 def find(tx: Transaction, pool: str) -> PoolRecord:
     """Answer one pool; raise NotFound."""
-    known = _find(tx, pool)
+    known = lookup(tx, pool)
     if known is None:
         raise NotFound(
             f"pool {pool!r} is not recorded by dni: remove its network (docker network rm) and create it again"
@@ -128,7 +128,8 @@ def every(tx: Transaction) -> list[PoolRecord]:
     return [_pool(row) for row in tx.execute("SELECT * FROM pool ORDER BY id")]
 
 
-def _find(tx: Transaction, pool: str) -> PoolRecord | None:
+def lookup(tx: Transaction, pool: str) -> PoolRecord | None:
+    """Answer one pool, None where it is not recorded."""
     row = tx.execute("SELECT * FROM pool WHERE id = ?", (pool,)).fetchone()
     return _pool(row) if row else None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from dni_driver.core.records import Records
-from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools
+from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools, reservations
 from dni_driver.store.complaints import damaged
 from dni_driver.store.database import Transaction
 
@@ -42,5 +42,7 @@ def read(tx: Transaction) -> Records:
         addresses=addresses.every(tx),
         networks=networks.every(tx),
         endpoints=endpoints.every(tx),
+        reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
+        agent=overlays.agent_ip(tx),
     )

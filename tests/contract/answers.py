@@ -47,6 +47,16 @@ def mac(answer: Answer, given: Mapping[str, str]) -> str:
     return chosen
 
 
+def added(answer: Answer, given: Mapping[str, str]) -> dict[int, Interface]:
+    """Read CreateEndpoint's answer: the addresses that the request did not have, by family."""
+    interface = answer.get("Interface") or {}
+    texts = [interface[field] for field in ("Address", "AddressIPv6") if interface.get(field)]
+    assert all("/" in text for text in texts), "SetIPAddress takes a CIDR"
+    found = {parsed.version: parsed for parsed in map(ip_interface, texts)}
+    assert not (given["Address"] and 4 in found), "driver modified interface address"
+    return {4 if version == 4 else 6: parsed for version, parsed in found.items()}
+
+
 def gateways(answer: Answer, addresses: Mapping[int, Interface]) -> dict[int, str]:
     """Read Join's answer: the gateways by family. Each must be on-link for the endpoint's own address."""
     known = {"InterfaceName", "Gateway", "GatewayIPv6", "StaticRoutes", "DisableGatewayService"}
@@ -56,13 +66,19 @@ def gateways(answer: Answer, addresses: Mapping[int, Interface]) -> dict[int, st
     assert 0 < len(name["SrcName"]) <= _LONGEST_DEVICE
     assert name["DstPrefix"], "an empty prefix makes a link called 0"
     assert isinstance(answer.get("DisableGatewayService", False), bool)
-    for route in answer.get("StaticRoutes") or []:
-        _check_route(route)
     found = {4: answer.get("Gateway", ""), 6: answer.get("GatewayIPv6", "")}
     for family, gateway in found.items():
         if gateway:
             assert ip_address(gateway) in addresses[family].network, "route for the gateway could not be found"
     return {family: gateway for family, gateway in found.items() if gateway}
+
+
+def routes(answer: Answer) -> dict[str, str]:
+    """Read Join's answer: the next hops of its routes, by destination."""
+    found = answer.get("StaticRoutes") or []
+    for route in found:
+        _check_route(route)
+    return {route["Destination"]: route["NextHop"] for route in found}
 
 
 def _check_route(route: Answer) -> None:

@@ -135,7 +135,7 @@ class Engine:
 
     def _pool(self, ipam: str, asked: dict[str, Any], gateway: str, aux: Mapping[str, str] | None) -> Pool:
         if ipam != "dni":
-            return pool_of_dockers_own(ipam, asked["Pool"])
+            return pool_of_dockers_own(ipam, asked["Pool"], 6 if asked["V6"] else 4)
         pool = self._another_pool(asked)
         try:
             if gateway or not pool.gateway:
@@ -182,10 +182,17 @@ class Engine:
     # -- containers
 
     def run(
-        self, name: str, *networks: str, ip: str = "", ip6: str = "", mac: str = "", ports: Sequence[int] = ()
+        self,
+        name: str,
+        *networks: str,
+        ip: str = "",
+        ip6: str = "",
+        mac: str = "",
+        driver_opts: Mapping[str, str] | None = None,
+        ports: Sequence[int] = (),
     ) -> Container:
         """Do what `docker run -d` does: on failure the container is there, and stopped."""
-        wishes = {network: {"ip": ip, "ip6": ip6, "mac": mac} for network in networks}
+        wishes = {network: {"ip": ip, "ip6": ip6, "mac": mac, **(driver_opts or {})} for network in networks}
         self.containers[name] = Container(name, wishes, list(ports))
         self.start(name)
         return self.containers[name]
@@ -247,7 +254,7 @@ class Engine:
         endpoint = Endpoint(secrets.token_hex(32), network, {})
         self._assign(endpoint, container, {4: wish["ip"], 6: wish["ip6"]})
         try:
-            self._create_endpoint(endpoint, container, wish["mac"])
+            self._create_endpoint(endpoint, container, wish)
         except PluginError:
             self._release_addresses(endpoint)
             raise
@@ -263,6 +270,8 @@ class Engine:
         self._ask_about(container)
 
     def _assign(self, endpoint: Endpoint, container: Container, wanted: Mapping[int, str]) -> None:
+        if endpoint.network.ipam == "null":
+            return
         options = {"com.docker.network.endpoint.name": container.name} if self.version >= 29 else None
         for family, asked in wanted.items():
             of_family = [pool for pool in endpoint.network.pools if pool.subnet.version == family]
@@ -272,13 +281,14 @@ class Engine:
             if usable:
                 endpoint.addresses[family] = self._address(usable[0], asked, options)
 
-    def _create_endpoint(self, endpoint: Endpoint, container: Container, mac: str) -> None:
+    def _create_endpoint(self, endpoint: Endpoint, container: Container, wish: Mapping[str, str]) -> None:
         four, six = (str(endpoint.addresses.get(family, "")) for family in (4, 6))
-        interface = {"Address": four, "AddressIPv6": six, "MacAddress": mac}
-        arguments = {**ids(endpoint), "Interface": interface, "Options": endpoint_options(container, mac)}
+        interface = {"Address": four, "AddressIPv6": six, "MacAddress": wish["mac"]}
+        arguments = {**ids(endpoint), "Interface": interface, "Options": endpoint_options(container, wish)}
         answer = self._plugin.call("NetworkDriver.CreateEndpoint", arguments)
         try:
             endpoint.mac = answers.mac(answer, interface)
+            endpoint.addresses |= answers.added(answer, interface)
         except AssertionError:
             self._only_log("NetworkDriver.DeleteEndpoint", ids(endpoint))
             raise
@@ -287,6 +297,7 @@ class Engine:
         arguments = {**ids(endpoint), "SandboxKey": container.sandbox, "Options": ports(container)}
         answer = self._plugin.call("NetworkDriver.Join", arguments)
         endpoint.gateways = answers.gateways(answer, endpoint.addresses)
+        endpoint.routes = answers.routes(answer)
         if self.version < 28 and 4 not in endpoint.gateways:
             endpoint.gateways.clear()
         endpoint.link = answer["InterfaceName"]["SrcName"]
@@ -324,6 +335,8 @@ class Engine:
         self._release_addresses(endpoint)
 
     def _release_addresses(self, endpoint: Endpoint) -> None:
+        if endpoint.network.ipam == "null":
+            return
         for family, address in endpoint.addresses.items():
             pool = next(pool for pool in endpoint.network.pools if pool.subnet.version == family)
             self._release(pool.id, str(address.ip))

@@ -17,8 +17,8 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from pyroute2 import IPRoute
 
-from dni_driver.kernel import command, conversation, sysctl
-from dni_driver.kernel.firewall import Firewall
+from dni_driver.kernel import command, conversation, nfnetlink, sysctl
+from dni_driver.kernel.fingerprint import Memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,7 +55,9 @@ class Fuse:
         """Lead it past everything in the kernel room that writes."""
         command.attempt = self._past(command.attempt, lambda argv, *_: "-f" in argv or argv[0].endswith("-restore"))
         sysctl.write = self._past(sysctl.write)
-        Firewall._remember = self._past(Firewall._remember)  # type: ignore[method-assign]  # noqa: SLF001
+        Memory.remember = self._past(Memory.remember)  # type: ignore[method-assign]
+        nfnetlink.add = self._past(nfnetlink.add)
+        nfnetlink.remove = self._past(nfnetlink.remove)
         vars(conversation)["IPRoute"] = partial(_Talk, IPRoute, self.burn)
 
     def _past(self, write: Callable[P, T], writes: Callable[P, bool] = lambda *_, **__: True) -> Callable[P, T]:

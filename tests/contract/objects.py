@@ -28,7 +28,7 @@ class Pool:
     def told(self) -> dict[str, Any]:
         """Answer what the network driver is told of it: what is not there is left out."""
         data = {
-            "AddressSpace": "dni-local",
+            "AddressSpace": "null" if self.id == "null" else "dni-local",
             "Pool": str(self.subnet),
             "Gateway": self.gateway,
             "AuxAddresses": self.aux,
@@ -58,11 +58,15 @@ class Endpoint:
     mac: str = ""
     link: str = ""
     gateways: dict[int, str] = field(default_factory=dict)
+    routes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Container:
-    """A container: the networks it is to be on, and its endpoints while it runs."""
+    """A container: the networks it is to be on, and its endpoints while it runs.
+
+    A wish for a network holds `ip`, `ip6` and `mac`, which may be empty, and driver-opts.
+    """
 
     name: str
     wishes: dict[str, dict[str, str]]
@@ -92,10 +96,10 @@ def creation(network: Network, options: Mapping[str, object]) -> dict[str, Any]:
     return {"NetworkID": network.id, "Options": options, "IPv4Data": data[4], "IPv6Data": data[6]}
 
 
-def pool_of_dockers_own(ipam: str, subnet: str) -> Pool:
+def pool_of_dockers_own(ipam: str, subnet: str, family: int) -> Pool:
     """Answer what the built-in IPAM drivers, `default` and `null`, answer."""
     if ipam == "null":
-        return Pool("null", ip_network("0.0.0.0/0"))
+        return Pool("null", ip_network("::/0" if family == 6 else "0.0.0.0/0"))
     chosen = ip_network(subnet or "172.18.0.0/16")
     return Pool("default", chosen, f"{chosen.network_address + 1}/{chosen.prefixlen}")
 
@@ -110,7 +114,8 @@ def overlap(one: answers.Network, other: answers.Network) -> bool:
     return one.version == other.version and one.overlaps(other)
 
 
-def endpoint_options(container: Container, mac: str) -> dict[str, Any]:
-    """Write the options of a CreateEndpoint: Go writes the bytes of a MAC in base64."""
-    packed = base64.b64encode(bytes.fromhex(mac.replace(":", ""))).decode()
-    return {**ports(container), **({MAC: packed} if mac else {})}
+def endpoint_options(container: Container, wish: Mapping[str, str]) -> dict[str, Any]:
+    """Write the options of a CreateEndpoint: driver-opts flat; Go writes the bytes of a MAC in base64."""
+    packed = base64.b64encode(bytes.fromhex(wish["mac"].replace(":", ""))).decode()
+    driver_opts = {key: value for key, value in wish.items() if key not in ("ip", "ip6", "mac")}
+    return {**ports(container), **driver_opts, **({MAC: packed} if wish["mac"] else {})}

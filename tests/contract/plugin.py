@@ -26,7 +26,18 @@ PATIENCE = 10.0
 
 _REPOSITORY = Path(__file__).parents[2]
 _SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "fuse")
-_TABLES = ("address", "endpoint", "network", "cursor", "pool", "agent_subnet", "local_subnet", "overlay", "meta")
+_TABLES = (
+    "reservation",
+    "address",
+    "endpoint",
+    "network",
+    "cursor",
+    "pool",
+    "agent_subnet",
+    "local_subnet",
+    "overlay",
+    "meta",
+)
 """In the order in which they can be emptied."""
 
 Rows = Mapping[str, list[tuple[Any, ...]]]

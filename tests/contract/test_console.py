@@ -39,9 +39,11 @@ from dni_driver.core.reports import (
     NetworkReport,
     OverlayReport,
     Repair,
+    ReservationReport,
     Status,
     UsageReport,
 )
+from dni_driver.core.reservations import Wish, read_wish
 from tests.scratch import fast_directory
 
 FINDING = Finding(about="d-dcos", problem="is missing", mend="dni repair")
@@ -56,6 +58,7 @@ DCOS = OverlayReport(
     docker_halves=["9.0.0.128/25"],
     mesos_halves=["9.0.0.0/25"],
     network=NetworkReport(id="d" * 64, name="dcos"),
+    create=None,
     usage=UsageReport(
         v4=Usage(size=125, used=2, reserved=1, free=122), v6=Usage(size=2**71 - 2, used=0, reserved=0, free=2**71 - 2)
     ),
@@ -69,6 +72,9 @@ WEB = AddressReport(
     network="dcos",
     container="web",
     since=1700000000.5,
+)
+KEPT = ReservationReport(
+    overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
 )
 
 
@@ -115,6 +121,14 @@ class _Operations:
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
         return [WEB]
+
+    def reserve(self, wish: Wish) -> ReservationReport:
+        self._note("reserve", wish)
+        return KEPT
+
+    def release(self, wish: Wish) -> list[ReservationReport]:
+        self._note("release", wish)
+        return [KEPT]
 
     def limit(self, address: Address, limits: dict[str, int]) -> AddressReport:
         self._note("limit", str(address), limits)
@@ -195,6 +209,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
         "docker_halves": ["9.0.0.128/25"],
         "mesos_halves": ["9.0.0.0/25"],
         "network": {"id": "d" * 64, "name": "dcos"},
+        "create": None,
         "usage": {
             "v4": {"size": 125, "used": 2, "reserved": 1, "free": 122},
             "v6": {"size": 2**71 - 2, "used": 0, "reserved": 0, "free": 2**71 - 2},
@@ -219,6 +234,15 @@ def test_a_new_overlay_is_defined_from_its_body(console: Console, operations: _O
 def test_an_overlay_for_a_network_being_created_is_tried_out(console: Console, operations: _Operations) -> None:
     console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "trial": True})
     assert [asked for asked, _ in operations.asked] == ["try"]
+
+
+def test_what_leaves_the_agent_names_the_driver_as_users_type_it() -> None:
+    operations = _Operations()
+    operations.error = Refused("use `docker network create -d dni --ipam-driver dni NAME`")
+    client = create_app(operations, "dni:latest").test_client()
+    assert client.get("/v1/status").get_json() == {
+        "error": "use `docker network create -d dni:latest --ipam-driver dni:latest NAME`"
+    }
 
 
 def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> None:
@@ -301,6 +325,55 @@ def test_a_body_that_makes_no_limits_is_refused_in_words(
 ) -> None:
     with pytest.raises(Refused, match=text):
         console.post("/v1/limits", body)
+    assert operations.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "wish"),
+    [
+        ({"overlay": "dcos", "addresses": "9.0.0.140", "container": "web"}, read_wish("dcos", "9.0.0.140", "web")),
+        ({"overlay": "dcos", "container": "web", "family": 6}, read_wish("dcos", container="web", family=6)),
+        ({"overlay": "dcos", "addresses": "9.0.0.192/28"}, read_wish("dcos", "9.0.0.192-9.0.0.207")),
+    ],
+)
+def test_a_reservation_is_made_from_its_body(
+    console: Console, operations: _Operations, body: dict[str, Any], wish: Wish
+) -> None:
+    assert console.post("/v1/reservations", body)["first"] == "9.0.0.140"
+    assert operations.asked == [("reserve", wish)]
+
+
+@pytest.mark.parametrize(
+    ("query", "wish"),
+    [
+        ("overlay=dcos&addresses=9.0.0.192%2F28", read_wish("dcos", "9.0.0.192/28")),
+        ("overlay=dcos&container=web", read_wish("dcos", container="web")),
+    ],
+)
+def test_a_reservation_is_given_up_by_the_query(
+    console: Console, operations: _Operations, query: str, wish: Wish
+) -> None:
+    (given_up,) = console.delete(f"/v1/reservations?{query}")
+    assert given_up["container"] == "web"
+    assert operations.asked == [("release", wish)]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"overlay": "dcos"}, "nothing is named: give an address"),
+        ({"overlay": "dcos", "addresses": "web"}, "'web' is not understood"),
+        ({"overlay": "dcos", "container": "-"}, "is no container name"),
+        ({"overlay": "dcos", "container": "web", "family": 5}, "Invalid enum value 5"),
+        ({"addresses": "9.0.0.140"}, "missing required field `overlay`"),
+        ({"overlay": "dcos", "name": "web"}, "allowed: overlay, addresses, container, family"),
+    ],
+)
+def test_a_body_that_makes_no_reservation_is_refused_in_words(
+    console: Console, operations: _Operations, body: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(Refused, match=text):
+        console.post("/v1/reservations", body)
     assert operations.asked == []
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.wanted import Link
 from dni_driver.kernel import Kernel
 from tests.root.ground import Namespace
 from tests.root.packets import Server, call
@@ -200,3 +201,25 @@ def test_the_name_inside_the_sandbox_is_found(dcos: Host) -> None:
         assert dcos.run(dcos.kernel.ifname_in_sandbox, wanted) is None, "not moved yet"
         plug(dcos, wanted, sandbox, "eth7")
         assert dcos.run(dcos.kernel.ifname_in_sandbox, wanted) == "eth7"
+
+
+def gone(host: Host, *links: Link) -> list[Link]:
+    return host.run(host.kernel.gone, links)
+
+
+def test_a_container_is_gone_when_neither_its_link_nor_its_sandbox_is_there(dcos: Host) -> None:
+    running = dcos.container(DCOS, 1)
+    with Container(dcos, DCOS) as ended:
+        assert gone(dcos, ended.link) == []
+    assert gone(dcos, ended.link, running.link) == [ended.link]
+
+
+def test_a_container_whose_link_somebody_deleted_is_not_gone(dcos: Host) -> None:
+    container = dcos.container(DCOS)
+    delete_link(dcos, container)
+    assert gone(dcos, container.link) == []
+
+
+def test_a_link_whose_sandbox_is_not_to_be_seen_is_not_gone(dcos: Host) -> None:
+    container = dcos.container(DCOS)
+    assert gone(dcos, msgspec.structs.replace(container.link, sandbox="/run/docker/netns/elsewhere")) == []

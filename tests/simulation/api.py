@@ -30,7 +30,7 @@ def _shown(dockerd: Dockerd, network: Network) -> DockerNetwork:
         id=network.id,
         name=f"net-{network.id[:6]}",
         driver=network.plan.driver,
-        ipam_driver="dni",
+        ipam_driver=network.plan.ipam,
         endpoints=tuple(endpoints),
         addresses=tuple(_own_addresses(dockerd, network)),
         subnets=tuple(pool.typed.subnet or pool.subnet for pool in network.pools),
@@ -39,7 +39,7 @@ def _shown(dockerd: Dockerd, network: Network) -> DockerNetwork:
 
 def _own_addresses(dockerd: Dockerd, network: Network) -> Iterator[Address]:
     """Before 28 a gateway that dni chose for a typed `--subnet` is not shown."""
-    for pool in network.pools:
+    for pool in network.pools if network.has_ipam else ():
         if pool.typed.gateway or not pool.typed.subnet or dockerd.version >= 28:
             yield ip_interface(pool.gateway).ip
         yield from (ip_address(address) for address in pool.typed.auxiliary)

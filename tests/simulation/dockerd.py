@@ -49,6 +49,7 @@ class Dockerd:
         self.tasks: list[Task] = []
         self._locks: set[str] = set()
         self._numbers = 0
+        self._active = False
 
     # Carrying out what is under way.
 
@@ -93,9 +94,16 @@ class Dockerd:
 
     def _outcome(self, call: Call) -> object:
         try:
+            self._activate()
             return self._transport(call)
         except CallFailed as error:
             return error
+
+    def _activate(self) -> None:
+        """Ask a plugin, once in this life, what it is."""
+        if not self._active:
+            self._transport(Call("Plugin.Activate", {}))
+            self._active = True
 
     def _end(self, task: Task) -> None:
         self.tasks.remove(task)
@@ -133,6 +141,9 @@ class Dockerd:
 
     def _allocate_pool(self, network: Network, typed: Subnet) -> Steps:
         """Fill one pool; where that fails, libnetwork releases the pool but no address of it."""
+        if not network.has_ipam:
+            network.pools.append(self._null_pool(network, typed))
+            return
         if self.version >= 27:
             yield Call("IpamDriver.GetDefaultAddressSpaces", {})
         answer = yield Call(
@@ -153,6 +164,13 @@ class Dockerd:
             yield from self._quietly("IpamDriver.ReleasePool", {"PoolID": pool.id})
             raise
         network.pools.append(pool)
+
+    def _null_pool(self, network: Network, typed: Subnet) -> Pool:
+        """Answer what the null IPAM driver answers, under the name that dni has for it."""
+        if typed.family == 6 and self.version < 28:
+            raise CallFailed("null ipam driver does not handle IPv6 address pool requests")
+        overlay = dict(network.plan.options).get("overlay", "none")
+        return Pool(f"{overlay}/v{typed.family}", "0.0.0.0/0" if typed.family == 4 else "::/0", typed)
 
     def _fill(self, pool: Pool) -> Steps:
         request: dict[str, Any] = {"PoolID": pool.id, "Address": pool.typed.gateway, "Options": GATEWAY_REQUEST}
@@ -200,6 +218,8 @@ class Dockerd:
         del self.networks[network.id]
 
     def _release_pools(self, network: Network) -> Steps:
+        if not network.has_ipam:
+            network.pools.clear()
         for pool in list(network.pools):
             for address in (pool.gateway, *pool.auxiliary):
                 yield from self._release(pool.id, address)
@@ -263,10 +283,10 @@ class Dockerd:
         endpoint = Endpoint(self._new_id(), network, container.name, {})
         self.starting.append(endpoint)
         try:
-            for pool in network.pools:
+            for pool in network.pools if network.has_ipam else ():
                 yield from self._request_address(endpoint, pool, container.networks[name])
             if network.ours:
-                yield from self._create_in_driver(endpoint)
+                yield from self._create_in_driver(endpoint, container.networks[name])
         except CallFailed:
             self.starting.remove(endpoint)
             yield from self._release_addresses(endpoint)
@@ -284,7 +304,8 @@ class Dockerd:
             assert ip_interface(answered).ip in ip_network(pool.typed.ip_range), "outside --ip-range"
         endpoint.addresses[pool.id] = answered
 
-    def _create_in_driver(self, endpoint: Endpoint) -> Steps:
+    def _create_in_driver(self, endpoint: Endpoint, wanted: str) -> Steps:
+        """Create it in the network driver, which chooses its addresses where no IPAM driver did."""
         interfaces = [ip_interface(address) for address in endpoint.addresses.values()]
         four = next((str(one) for one in interfaces if isinstance(one, IPv4Interface)), "")
         six = next((str(one) for one in interfaces if isinstance(one, IPv6Interface)), "")
@@ -294,10 +315,17 @@ class Dockerd:
                 "NetworkID": endpoint.network.id,
                 "EndpointID": endpoint.id,
                 "Interface": {"Address": four, "AddressIPv6": six, "MacAddress": ""},
-                "Options": {"com.docker.network.endpoint.exposedports": None},
+                "Options": {"com.docker.network.endpoint.exposedports": None, **self._driver_opts(endpoint, wanted)},
             },
         )
-        assert answer.get("Interface", {}).keys() <= {"MacAddress"}, "a given field must not be answered"
+        added = dict(answer.get("Interface", {}))
+        added.pop("MacAddress", None)
+        assert endpoint.network.has_ipam <= (not added), "a given field must not be answered"
+        pools = {pool.typed.family: pool.id for pool in endpoint.network.pools}
+        endpoint.addresses |= {pools[ip_interface(text).version]: text for text in added.values()}
+
+    def _driver_opts(self, endpoint: Endpoint, wanted: str) -> dict[str, str]:
+        return {"dni.address": wanted} if wanted and not endpoint.network.has_ipam else {}
 
     def _join(self, endpoint: Endpoint) -> Steps:
         if endpoint.network.ours:
@@ -341,6 +369,8 @@ class Dockerd:
         yield from self._release_addresses(endpoint)
 
     def _release_addresses(self, endpoint: Endpoint) -> Steps:
+        if not endpoint.network.has_ipam:
+            return
         for pool, address in endpoint.addresses.items():
             yield from self._release(pool, address)
 
@@ -369,6 +399,7 @@ class Dockerd:
     def crash(self) -> None:
         """End at once: what is on disk stays, what is under way is forgotten."""
         self.up = False
+        self._active = False
         self.tasks.clear()
         self.starting.clear()
         self._locks.clear()
@@ -402,10 +433,18 @@ class Dockerd:
                     self.begin("restart policy", self.start(container), container)
 
     def _clean_up(self, alive: set[str]) -> Steps:
+        """Delete stale endpoints: with their driver where it was loaded for its IPAM, else behind its back."""
+        is_loaded = any(network.has_ipam for network in self.networks.values())
         for endpoint in list(self.endpoints.values()):
             if endpoint.container not in alive or not endpoint.joined:
-                yield from self._tell("NetworkDriver.Leave", endpoint)
-                yield from self._delete_endpoint(endpoint)
+                if endpoint.joined:
+                    # A link goes with the sandbox that it is in.
+                    self._kernel.links.pop(host_link(endpoint.id), None)
+                if is_loaded:
+                    yield from self._tell("NetworkDriver.Leave", endpoint)
+                    yield from self._delete_endpoint(endpoint)
+                else:
+                    del self.endpoints[endpoint.id]
         for network in list(self.networks.values()):
             if network.deleting:
                 yield from self._delete(network)

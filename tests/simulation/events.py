@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Literal, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.reservations import read_wish
 from tests.simulation.model import Network, Plan
 from tests.simulation.plans import plans
 from tests.simulation.world import World
 
 T = TypeVar("T")
 MOST_HALVES = 3
+HALVES = {"dcos": "9.0.0.8/29", "dual": "10.64.0.8/29"}
+"""The Docker halves of the first agent subnets."""
 
 
 class Event(Protocol):
@@ -175,6 +179,39 @@ class Finish:
     def befall(self, world: World) -> None:
         """Finish it."""
         world.dockerd.finish()
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """`dni address reserve`: an address, two in a row, or whatever is next, perhaps for one of the containers."""
+
+    overlay: str
+    pick: int | None
+    container: int | None
+    two: bool = False
+
+    def befall(self, world: World) -> None:
+        """Ask the agent for it."""
+        hosts = list(ip_network(HALVES[self.overlay]))
+        first = choose(self.pick, hosts) if self.pick is not None else None
+        addresses = f"{first}-{first + 1}" if first and self.two else str(first) if first else None
+        container = f"c{self.container}" if self.container is not None else None
+        world.without_answer(lambda: world.agent.reserve(read_wish(self.overlay, addresses, container)))
+
+
+@dataclass(frozen=True)
+class Release:
+    """`dni address release` of something that is reserved."""
+
+    pick: int
+
+    def befall(self, world: World) -> None:
+        """Ask the agent for it, or reserve something."""
+        if not world.witness.records.reservations:
+            Reserve("dcos", self.pick, None).befall(world)
+            return
+        chosen = choose(self.pick, world.witness.records.reservations)
+        world.without_answer(lambda: world.agent.release(read_wish(chosen.overlay, str(chosen))))
 
 
 # What the agent does, and time.
@@ -344,13 +381,20 @@ class AllIsQuiet:
     """Faults end, and the collector sees everything long enough: nothing has leaked."""
 
     def befall(self, world: World) -> None:
-        """Wait for it, and check."""
+        """Wait for it, and check; what people have reserved is not the collector's."""
+        reserved = world.witness.records.reservations
         world.settle()
+        assert world.witness.records.reservations == reserved
         world.witness.check_quiet()
 
 
 def typed_address(network: Network, pick: int | None) -> str:
-    """Answer an `--ip` inside a network's first pool, where its user may type one; else an empty text."""
+    """Answer an `--ip` inside a network's first pool, where its user may type one; else an empty text.
+
+    Where there is no IPAM driver it is a driver-opt.
+    """
+    if pick is not None and not network.has_ipam:
+        return str(choose(pick, list(ip_network(HALVES[dict(network.plan.options)["overlay"]]))))
     pool = network.pools[0]
     return str(choose(pick, list(pool.network()))) if pick is not None and pool.typed.subnet else ""
 
@@ -358,6 +402,7 @@ def typed_address(network: Network, pick: int | None) -> str:
 _picks = st.integers(0, 15)
 _now = st.sampled_from([True, False])
 _addresses = st.none() | _picks
+_containers = st.none() | st.integers(1, 9)
 _down_for = st.sampled_from([0, 0, 1, 3])
 
 _kinds: tuple[tuple[int, st.SearchStrategy[Event]], ...] = (
@@ -373,6 +418,8 @@ _kinds: tuple[tuple[int, st.SearchStrategy[Event]], ...] = (
     (1, st.builds(SetClock, st.sampled_from([-86400.0, -130.0, 130.0, 86400.0]))),
     (1, st.sampled_from([LeaseMore("dcos", 4), LeaseMore("dual", 4), LeaseMore("dual", 6)])),
     (1, st.builds(Repair)),
+    (2, st.builds(Reserve, st.sampled_from(["dcos", "dcos", "dual"]), _addresses, _containers, st.booleans())),
+    (1, st.builds(Release, _picks)),
     (1, st.builds(RemoveOverlay, st.sampled_from(["tiny", "dev", "dual"]))),
     (4, st.builds(PluginWillDie, st.integers(1, 6), _down_for)),
     (1, st.builds(PluginEnds, st.integers(1, 3))),

@@ -57,9 +57,10 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Plan:
-    """A `docker network create`: `-d`, `--ipam-opt`, `-o`, `--internal`, and a subnet for each family."""
+    """A `docker network create`: `-d`, `--ipam-driver`, `--ipam-opt`, `-o`, `--internal`, subnets by family."""
 
     driver: str = "dni"
+    ipam: str = "dni"
     subnets: tuple[Subnet, ...] = (Subnet(),)
     ipam_options: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
@@ -83,7 +84,8 @@ class Pool:
     def data(self) -> dict[str, Any]:
         """Marshal it for CreateNetwork."""
         named = {f"aux{number}": address for number, address in enumerate(self.auxiliary)}
-        told = {"AddressSpace": "dni-local", "Pool": self.subnet, "Gateway": self.gateway, "AuxAddresses": named}
+        space = "dni-local" if self.gateway else "null"
+        told = {"AddressSpace": space, "Pool": self.subnet, "Gateway": self.gateway, "AuxAddresses": named}
         return {key: value for key, value in told.items() if value}
 
 
@@ -100,6 +102,11 @@ class Network:
     def ours(self) -> bool:
         """Tell whether dni is its network driver."""
         return self.plan.driver == "dni"
+
+    @property
+    def has_ipam(self) -> bool:
+        """Tell whether addresses are asked of dni's IPAM driver, or else come with CreateEndpoint."""
+        return self.plan.ipam == "dni"
 
 
 @dataclass

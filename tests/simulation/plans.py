@@ -53,6 +53,7 @@ _plain = st.builds(
 )
 
 _dual = (("overlay", "dual"),)
+_alone = Plan(ipam="null", options=(("overlay", "dcos"),))
 _tiny = Plan(subnets=(Subnet("10.80.0.0/16"),), ipam_options=(("overlay", "tiny"), ("prefix", "29")))
 _six = (("overlay", "six"),)
 _twin = Plan(
@@ -68,6 +69,9 @@ _usual = st.sampled_from(
         Plan(options=(("mtu", "1400"), ("isolated", "false"))),
         Plan(ipam_options=_dual),
         Plan(ipam_options=_dual, subnets=(Subnet(), Subnet(family=6))),
+        _alone,
+        _alone,
+        Plan(ipam="null", options=_dual, subnets=(Subnet(), Subnet(family=6))),
         Plan(ipam_options=_six, subnets=(Subnet(), Subnet(family=6))),
         Plan(ipam_options=_six, subnets=(Subnet(family=6),)),
         Plan(subnets=(Subnet("10.64.0.0/16"), Subnet(family=6))),
@@ -87,6 +91,8 @@ _mistakes = st.sampled_from(
         Plan(ipam_options=_six),
         Plan(subnets=(Subnet("10.98.0.0/16"), Subnet("fd06::/64", family=6)), ipam_options=(("overlay", "far"),)),
         Plan(driver="bridge"),
+        Plan(ipam="null"),
+        Plan(ipam="null", options=(("overlay", "nobody"),)),
     ]
 )
 

@@ -17,6 +17,7 @@ from dni_driver.agent.reconciler import Reconciler
 from dni_driver.core.errors import DniError, KernelError, Unavailable
 from dni_driver.core.overlays import Family, Overlay
 from dni_driver.core.records import Records
+from dni_driver.core.reservations import Wish
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted
 from dni_driver.plugin.app import create_app
@@ -219,6 +220,14 @@ class AgentProcess:
     def repair(self) -> None:
         """Do as `dni repair` asks."""
         self._surviving(self.agent.repair)
+
+    def reserve(self, wish: Wish) -> None:
+        """Do as `dni address reserve` asks."""
+        self._surviving(lambda: self.agent.reserve(wish))
+
+    def release(self, wish: Wish) -> None:
+        """Do as `dni address release` asks."""
+        self._surviving(lambda: self.agent.release(wish))
 
     def lease_more(self, name: str, family: Family) -> None:
         """Lease one more agent subnet, and put its gateway on the bridge."""

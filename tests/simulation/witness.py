@@ -12,7 +12,16 @@ from dni_driver.core.allocation import Span, spans, whole_spans
 from dni_driver.core.invariants import SETTLED, findings
 from dni_driver.core.names import docker_bridge, host_link
 from dni_driver.core.overlays import Address, gateway_of
-from dni_driver.core.records import HELD, AddressRecord, AddressState, EndpointRecord, NetworkRecord, PoolRecord
+from dni_driver.core.records import (
+    HELD,
+    AddressRecord,
+    AddressState,
+    EndpointRecord,
+    NetworkRecord,
+    PoolRecord,
+    ReservationRecord,
+    pool_id,
+)
 from dni_driver.core.wanted import wanted
 from dni_driver.store import Store, addresses
 from dni_driver.store.records import read_all
@@ -20,6 +29,8 @@ from tests.fakes import FakeKernel
 from tests.simulation.api import view
 from tests.simulation.dockerd import GATEWAY_REQUEST, Dockerd
 from tests.simulation.model import Call, Network
+
+ENDPOINT_NAME = "com.docker.network.endpoint.name"
 
 Place = tuple[str, Address]
 """An address in its pool."""
@@ -51,7 +62,10 @@ class Witness:
     def check_answer(self, call: Call, answer: dict[str, Any]) -> None:
         """Check what was answered, an address against the look before, the rest against the look after."""
         if call.method == "IpamDriver.RequestAddress" and call.body["Options"] != GATEWAY_REQUEST:
-            self._check_address(call, answer)
+            container = (call.body["Options"] or {}).get(ENDPOINT_NAME)
+            self._check_address(call.body["PoolID"], call.body["Address"], container, answer["Address"])
+        if call.method == "NetworkDriver.CreateEndpoint":
+            self._check_chosen(call, answer)
         self.observe()
         if call.method in ("NetworkDriver.CreateNetwork", "NetworkDriver.DeleteNetwork"):
             needed = {docker_bridge(network.overlay) for network in self.records.networks}
@@ -67,15 +81,30 @@ class Witness:
         held = [one for one in self.records.addresses if one.pool == pool_id and place(one) in self._held()]
         assert held == [] if pool.overlay else any(one.container for one in held), "an unused pool is kept"
 
-    def _check_address(self, call: Call, answer: dict[str, Any]) -> None:
-        address = ip_interface(answer["Address"]).ip
+    def _check_chosen(self, call: Call, answer: dict[str, Any]) -> None:
+        """Check the addresses that the network driver chose; one may be asked for by driver-opt."""
+        pools = {pool.typed.family: pool.id for pool in self._dockerd.networks[call.body["NetworkID"]].pools}
+        asked = call.body["Options"].get("dni.address", "")
+        for field in ("Address", "AddressIPv6"):
+            text = answer.get("Interface", {}).get(field)
+            if text:
+                family = ip_interface(text).version
+                self._check_address(pools[family], asked if family == 4 else "", None, text)
+
+    def _check_address(self, pool: str, asked: str, container: str | None, answered: str) -> None:
+        """Check an address that was given to a container, whose name engines from 29 on tell."""
+        address = ip_interface(answered).ip
         assert address not in {one for endpoint in self._dockerd.live() for one in endpoint.bare()}, "given twice"
-        free = self._free_places(call.body["PoolID"], narrowed=False)
-        assert address in free, "was held"
-        if call.body["Address"]:
-            assert address == ip_address(call.body["Address"]), "another one than asked for"
+        assert address in self._free_places(pool, narrowed=False), "was held"
+        kept = [one for one in self._kept(pool) if address in one]
+        mine = [one.first for one in self._kept(pool) if container and one.container == container]
+        if asked:
+            assert address == ip_address(asked), "another one than asked for"
+            assert not container or all(one.container in (None, container) for one in kept), "another's"
+        elif mine:
+            assert [address] == mine, "another one than reserved"
         else:
-            assert address in self._next_in_turn(call.body["PoolID"]), "out of turn"
+            assert address in self._next_in_turn(pool), "out of turn, or reserved"
 
     def check_refusal(self, call: Call, text: str) -> None:
         """Check that a refusal leaves nothing behind, and that a pool is only said to be full when it is."""
@@ -88,7 +117,7 @@ class Witness:
             assert self.records.addresses == before.addresses
             assert self.records.pools == before.pools
         if "no free address" in text:
-            assert not self._free_places(call.body["PoolID"], narrowed=True), "refused with room left"
+            assert any(not self._open_places(pool) for pool in self._pools_of(call)), "refused with room left"
             assert "used" in text
             assert "`dni address ls" in text
 
@@ -161,19 +190,33 @@ class Witness:
         """Free + used + reserved = size, with the free ones counted one by one."""
         with self._store.read() as tx:
             for pool in self.records.pools:
-                usage = addresses.usage(tx, pool.id, self._spans(pool, narrowed=True))
-                assert usage.free == len(self._free_places(pool.id, narrowed=True))
+                usage = addresses.usage(tx, pool.id, self._spans(pool, narrowed=True), self._kept(pool.id))
+                assert usage.free == len(self._open_places(pool.id))
                 assert usage.free + usage.used + usage.reserved == usage.size
                 assert min(usage.free, usage.used, usage.reserved) >= 0
 
     def _next_in_turn(self, pool: str) -> set[Address]:
         """Answer which address is next: the lowest never used one, else one of those freed longest ago."""
-        candidates = self._free_places(pool, narrowed=True)
+        candidates = self._open_places(pool)
         never = [one for one in candidates if (pool, one) not in self._freed]
         if never:
             return {never[0]}
         first = min(self._freed[(pool, one)] for one in candidates)
         return {one for one in candidates if self._freed[(pool, one)] == first}
+
+    def _pools_of(self, call: Call) -> list[str]:
+        """Answer the pools that a call may take addresses from."""
+        if call.method == "NetworkDriver.CreateEndpoint":
+            return [pool.id for pool in self._dockerd.networks[call.body["NetworkID"]].pools]
+        return [call.body["PoolID"]]
+
+    def _kept(self, pool: str) -> list[ReservationRecord]:
+        return [one for one in self.records.reservations if pool_id(one.overlay, one.family) == pool]
+
+    def _open_places(self, pool: str) -> list[Address]:
+        """Answer what is free for whoever does not ask for it by itself."""
+        free, kept = self._free_places(pool, narrowed=True), self._kept(pool)
+        return [address for address in free if not any(address in one for one in kept)]
 
     def _free_places(self, pool_id: str, *, narrowed: bool) -> list[Address]:
         pool = next(pool for pool in self.records.pools if pool.id == pool_id)
@@ -211,6 +254,8 @@ def own_places(network: Network) -> Iterator[Place]:
     """Answer what a network keeps for itself; the gateway of a half needs no record."""
     for pool in network.pools:
         yield from ((pool.id, ip_interface(text).ip) for text in pool.auxiliary)
+        if not network.has_ipam:
+            continue
         gateway = ip_interface(pool.gateway)
         if pool.id.startswith("plain/") or gateway.ip != gateway_of(gateway.network):
             yield pool.id, gateway.ip

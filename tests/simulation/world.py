@@ -25,7 +25,7 @@ from tests.simulation.plans import DUAL, SIX
 from tests.simulation.process import AgentProcess, Died, DockerApi, PluginProcess, Unreachable
 from tests.simulation.witness import Witness
 
-BODILESS = {"IpamDriver.GetDefaultAddressSpaces"}
+BODILESS = {"Plugin.Activate", "IpamDriver.GetDefaultAddressSpaces"}
 LONGER_THAN_ANY_GRACE = 1000.0
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_interface
+from queue import SimpleQueue
 
 from dni_driver.agent.ports import DockerEvent, Time
 from dni_driver.core.errors import KernelError, Unavailable
@@ -39,6 +40,20 @@ class AgentsKernel(FakeKernel):
         self.detached: list[str] = []
         self.reconciled = threading.Event()
         self.when_asked: Callable[[], None] = lambda: None
+        self._news: SimpleQueue[bool] = SimpleQueue()
+
+    def tell_news(self) -> None:
+        """Have news of links."""
+        self._news.put(True)  # noqa: FBT003
+
+    def link_news(self) -> Iterator[None]:
+        """Tell the news there are."""
+        while self._news.get():
+            yield
+
+    def hush(self) -> None:
+        """End the news."""
+        self._news.put(False)  # noqa: FBT003
 
     def agent_address(self) -> IPv4Address:
         """Answer the address of the moment."""

@@ -31,9 +31,18 @@ OVERLAY = {
     "docker_halves": ["9.0.0.128/25", "fd01:b::8000:0:0/81"],
     "mesos_halves": ["9.0.0.0/25", "fd01:b::/81"],
     "network": {"id": "a" * 64, "name": "dcos"},
+    "create": None,
     "usage": {"v4": {"size": 125, "used": 3, "reserved": 1, "free": 121}, "v6": None},
 }
-NEW = {**OVERLAY, "name": "dev", "subnet": "10.64.0.0/16", "subnet6": None, "prefix6": None, "network": None}
+NEW = {
+    **OVERLAY,
+    "name": "dev",
+    "subnet": "10.64.0.0/16",
+    "subnet6": None,
+    "prefix6": None,
+    "network": None,
+    "create": "docker network create -d dni:latest --ipam-driver dni:latest --ipam-opt overlay=dev dev",
+}
 STATUS = {
     "version": "0.1.0",
     "agent": "10.0.0.1",
@@ -53,6 +62,16 @@ ADDRESS = {
     "container": "web",
     "since": 1_700_000_000,
 }
+KEPT = {
+    "overlay": "dcos",
+    "first": "9.0.0.140",
+    "last": "9.0.0.140",
+    "size": 1,
+    "container": "web",
+    "since": 1_700_000_000.0,
+    "docker_run": "--name web --net dcos --ip 9.0.0.140",
+}
+KEPT_RANGE = {**KEPT, "first": "9.0.0.200", "last": "9.0.0.220", "size": 21, "container": None, "docker_run": None}
 FINDING = {"about": "d-dcos", "problem": "the bridge is down", "mend": "dni repair"}
 
 
@@ -190,6 +209,12 @@ def test_status_shows_the_host_its_overlays_and_its_problems(dni: Dni, agent: _C
         (["overlay", "ls"], "GET /v1/overlays", [OVERLAY]),
         (["overlay", "create", "dev", "--subnet", "10.64.0.0/16"], "POST /v1/overlays", NEW),
         (["address", "ls"], "GET /v1/addresses", [ADDRESS]),
+        (["address", "reserve", "dcos", "--for", "web"], "POST /v1/reservations", KEPT),
+        (
+            ["address", "release", "dcos", "--for", "web"],
+            "DELETE /v1/reservations?overlay=dcos&container=web",
+            [KEPT],
+        ),
         (["address", "limit", "9.0.0.130", "--egress", "10mbit"], "POST /v1/limits", ADDRESS),
         (["check"], "POST /v1/check", {"findings": []}),
         (["repair"], "POST /v1/repair", {"changed": [], "freed": [], "findings": []}),
@@ -209,7 +234,7 @@ def test_a_new_overlay_is_shown_with_the_command_that_makes_its_network(dni: Dni
     ran = dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--prefix", "26", "--backend", "direct")
     wanted = {"name": "dev", "subnet": "10.64.0.0/16", "prefix": 26, "backend": "direct"}
     assert agent.asked == [("POST /v1/overlays", wanted)]
-    assert "docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev" in ran.out
+    assert f"Its Docker network on this host: {NEW['create']}" in ran.out
 
 
 SIX = {
@@ -221,12 +246,6 @@ SIX = {
     "docker_halves": ["fd01:b::8000:0:0/81"],
     "local_subnet": "198.18.0.0/20",
 }
-
-
-def test_a_new_overlay_that_speaks_ipv6_has_a_command_that_says_so(dni: Dni, agent: _CannedAgent) -> None:
-    agent.answers["POST /v1/overlays"] = (200, {**SIX, "network": None})
-    ran = dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64")
-    assert "docker network create -d dni --ipam-driver dni --ipv6 --ipam-opt overlay=dcos6 dcos6\n" in ran.out
 
 
 def test_the_ipv4_of_an_ipv6_only_overlay_is_shown_as_this_hosts_own(dni: Dni, agent: _CannedAgent) -> None:
@@ -263,6 +282,72 @@ def test_addresses_are_shown_with_who_has_them_since_when(
         "9.0.0.130  bound  dcos     web        eeeeeeeeeeee  web-network-of-a-long-name  2023-11-14 22:13:20\n"
         "9.0.0.131  free   dcos     -          -             -                           2023-11-14 22:13:20\n"
     )
+
+
+def test_what_is_reserved_is_shown_with_whom_it_is_for(
+    dni: Dni, agent: _CannedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    used = {**ADDRESS, "address": "9.0.0.140", "network": "dcos", "reserved": True, "reserved_for": "web"}
+    idle = {**used, "address": "9.0.0.141", "state": "reserved", "endpoint": None, "network": None, "container": "db"}
+    held = {**idle, "address": "9.0.0.200", "last": "9.0.0.220", "container": None, "reserved_for": None}
+    agent.answers["GET /v1/addresses"] = (200, [used, idle, held])
+    assert dni("address", "ls").out == (
+        "ADDRESS              STATE            OVERLAY  CONTAINER  ENDPOINT      NETWORK  SINCE\n"
+        "9.0.0.140            bound, reserved  dcos     web        eeeeeeeeeeee  dcos     2023-11-14 22:13:20\n"
+        "9.0.0.141            reserved         dcos     db         -             -        2023-11-14 22:13:20\n"
+        "9.0.0.200-9.0.0.220  reserved         dcos     -          -             -        2023-11-14 22:13:20\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (["dcos", "9.0.0.140", "--for", "web"], {"addresses": "9.0.0.140", "container": "web"}),
+        (["dcos", "--for", "web", "--ipv6"], {"container": "web", "family": 6}),
+        (["dcos", "9.0.0.200-9.0.0.220"], {"addresses": "9.0.0.200-9.0.0.220"}),
+    ],
+)
+def test_a_reservation_is_asked_for_as_it_was_typed(
+    dni: Dni, agent: _CannedAgent, words: list[str], body: dict[str, Any]
+) -> None:
+    agent.answers["POST /v1/reservations"] = (201, KEPT)
+    assert dni("address", "reserve", *words).status == 0
+    assert agent.asked == [("POST /v1/reservations", {"overlay": "dcos", **body})]
+
+
+@pytest.mark.parametrize(
+    ("kept", "shown", "bare"),
+    [
+        (
+            KEPT,
+            (
+                "9.0.0.140 of overlay dcos is reserved for container web.\n"
+                "On any Docker Engine: docker run --name web --net dcos --ip 9.0.0.140 …\n"
+            ),
+            "9.0.0.140\n",
+        ),
+        (
+            {**KEPT, "docker_run": None},
+            "9.0.0.140 of overlay dcos is reserved for container web.\n",
+            "9.0.0.140\n",
+        ),
+        (KEPT_RANGE, "9.0.0.200-9.0.0.220 of overlay dcos is held back (21 addresses).\n", "9.0.0.200-9.0.0.220\n"),
+    ],
+)
+def test_a_reservation_is_shown_in_words_or_bare_for_another_command(
+    dni: Dni, agent: _CannedAgent, kept: dict[str, Any], shown: str, bare: str
+) -> None:
+    agent.answers["POST /v1/reservations"] = (201, kept)
+    assert dni("address", "reserve", "dcos", "--for", "web").out == shown
+    assert dni("address", "reserve", "dcos", "--for", "web", "-q").out == bare
+
+
+def test_what_is_given_up_is_shown(dni: Dni, agent: _CannedAgent) -> None:
+    asked = "DELETE /v1/reservations?overlay=dcos&addresses=9.0.0.200-9.0.0.220"
+    agent.answers[asked] = (200, [KEPT_RANGE])
+    assert dni("address", "release", "dcos", "9.0.0.200-9.0.0.220").out == "9.0.0.200-9.0.0.220\n"
 
 
 def test_a_changed_limit_is_asked_for_as_it_is_given_and_shown(dni: Dni, agent: _CannedAgent) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from dni_driver.agent.joining import Identity, Joining
-from dni_driver.core.errors import Exhausted, KernelError, NotFound
+from dni_driver.core.errors import Exhausted, KernelError, NotFound, NotMended
+from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Network, Overlay, define
-from dni_driver.core.wanted import Wanted
+from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.plugin import wire
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
@@ -82,10 +83,12 @@ class Host:
         """Request an address."""
         return self.ipam.request_address(wire.RequestAddressRequest(pool_id=pool, options=options)).address
 
-    def create(self, pool: wire.RequestPoolResponse, gateway: str) -> None:
+    def create(self, pool: wire.RequestPoolResponse, gateway: str, network: str = NETWORK, **options: str) -> None:
         """Create a network of a pool."""
         data = wire.IPAMData(pool=pool.pool, gateway=gateway)
-        self.network.create_network(wire.CreateNetworkRequest(network_id=NETWORK, ipv4_data=[data]))
+        self.network.create_network(
+            wire.CreateNetworkRequest(network_id=network, ipv4_data=[data], options={wire.GENERIC: options})
+        )
 
     def release(self, pool: str, *texts: str) -> None:
         """Release some addresses and their pool, as dockerd does in the end."""
@@ -136,6 +139,24 @@ def test_an_overlay_stays_when_its_first_network_goes(host: Host) -> None:
 # -- a host of which not everything can be mended
 
 
+def test_a_network_is_made_although_another_cannot_be_mended(host: Host) -> None:
+    pool = host.pool()
+    host.kernel.elsewhere = NotMended([("d-dev", "d-dev exists and dni did not make it")])
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    assert "d-dcos" in host.kernel.bridges
+    assert [network.id for network in read_all(host.store).networks] == [NETWORK]
+
+
+@pytest.mark.parametrize("where", ["d-dcos", None])
+def test_a_network_is_refused_where_it_cannot_be_made_itself(host: Host, where: str | None) -> None:
+    """Its own bridge, or what all networks need."""
+    pool = host.pool()
+    host.kernel.elsewhere = NotMended([("d-dev", "not ours"), (where, "nft said no")])
+    with pytest.raises(KernelError, match=r"^nft said no$"):
+        host.create(pool, host.address(pool.pool_id, GATEWAY))
+    assert read_all(host.store).networks == []
+
+
 def test_a_join_makes_its_link_although_another_network_cannot_be_mended(host: Host) -> None:
     pool = host.pool()
     host.create(pool, host.address(pool.pool_id, GATEWAY))
@@ -147,6 +168,41 @@ def test_a_join_makes_its_link_although_another_network_cannot_be_mended(host: H
         wire.JoinRequest(network_id=NETWORK, endpoint_id=WEB, sandbox_key="/run/docker/netns/x")
     )
     assert answer.interface_name.src_name in {link.container for link in host.kernel.links.values()}
+
+
+# -- an underlay that nobody knows
+
+
+def test_an_mtu_is_believed_where_no_link_carries_the_agent_ip(host: Host) -> None:
+    """An agent IP that is translated on the way; without an MTU of its user's choice a network cannot be made."""
+    host.kernel.lost_underlay = KernelError("no link of this host carries the agent IP")
+    pool = host.pool()
+    gateway = host.address(pool.pool_id, GATEWAY)
+    with pytest.raises(KernelError, match="no link"):
+        host.create(pool, gateway)
+    host.create(pool, gateway, mtu="9000")
+    assert [network.mtu for network in read_all(host.store).networks] == [9000]
+
+
+# -- a container on several networks
+
+
+def test_a_join_tells_the_kernel_of_the_other_links_of_its_sandbox(host: Host) -> None:
+    """So that an answer may leave by another of them than the question came in by."""
+    host.define(DEV)
+    for network, overlay in ((NETWORK, "dcos"), ("c" * 64, "dev")):
+        pool = host.pool(overlay)
+        host.create(pool, host.address(pool.pool_id, GATEWAY), network)
+    for network, overlay, endpoint in ((NETWORK, "dcos", WEB), ("c" * 64, "dev", "d" * 64)):
+        interface = wire.EndpointInterface(address=host.address(f"{overlay}/v4"))
+        host.network.create_endpoint(
+            wire.CreateEndpointRequest(network_id=network, endpoint_id=endpoint, interface=interface)
+        )
+        host.network.join(
+            wire.JoinRequest(network_id=network, endpoint_id=endpoint, sandbox_key="/run/docker/netns/x")
+        )
+    first, second = host_link(WEB), host_link("d" * 64)
+    assert host.kernel.beside == {first: [], second: [first]}
 
 
 # -- an overlay removed while a network of it is asked for
@@ -187,3 +243,84 @@ def test_the_last_release_of_a_plain_pool_takes_all_of_it_away(host: Host) -> No
     host.address(PLAIN)
     host.release(PLAIN, gateway)
     assert [pool.id for pool in read_all(host.store).pools] == []
+
+
+# -- what an earlier dockerd left on a network without IPAM
+
+
+@pytest.fixture
+def alone(host: Host) -> Host:
+    """Have a container on a network whose addresses dockerd asks nobody for."""
+    data = wire.IPAMData(address_space="null", pool="0.0.0.0/0")
+    options = {wire.GENERIC: {"overlay": "dcos"}}
+    host.network.create_network(wire.CreateNetworkRequest(network_id=NETWORK, options=options, ipv4_data=[data]))
+    run(host)
+    return host
+
+
+def run(host: Host, endpoint: str = WEB, address: str = "9.0.0.140") -> None:
+    """Start a container that asks for an address."""
+    options = {"dni.address": address}
+    host.network.create_endpoint(
+        wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=endpoint, options=options)
+    )
+    join(host, endpoint)
+
+
+def join(host: Host, endpoint: str) -> None:
+    """Put a container into its sandbox."""
+    sandbox = "/run/docker/netns/x"
+    host.network.join(wire.JoinRequest(network_id=NETWORK, endpoint_id=endpoint, sandbox_key=sandbox))
+
+
+def endpoints_of(host: Host) -> list[str]:
+    return [endpoint.id for endpoint in read_all(host.store).endpoints]
+
+
+def test_when_dockerd_begins_dead_containers_are_forgotten_and_their_addresses_can_be_had_again(alone: Host) -> None:
+    alone.kernel.reboot()
+    alone.network.forget_the_dead()
+    assert endpoints_of(alone) == []
+    alone.kernel.reconcile(lambda: wanted(read_all(alone.store)))
+    run(alone, "c" * 64)
+    assert endpoints_of(alone) == ["c" * 64]
+
+
+def test_when_dockerd_begins_containers_that_outlived_it_are_left_alone(alone: Host) -> None:
+    alone.network.forget_the_dead()
+    assert endpoints_of(alone) == [WEB]
+
+
+def test_a_container_on_its_way_into_its_sandbox_is_not_taken_for_dead(alone: Host) -> None:
+    """Its sandbox is recorded before its link is made."""
+    looked: list[list[str]] = []
+
+    def look() -> None:
+        alone.network.forget_the_dead()
+        looked.append(endpoints_of(alone))
+
+    alone.kernel.crash_point = lambda point: look() if point == "before a change" else None
+    run(alone, "c" * 64, "9.0.0.141")
+    assert looked == [[WEB, "c" * 64]]
+
+
+def test_networks_with_ipam_are_dockerds_to_clean_up(host: Host) -> None:
+    pool = host.pool()
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    interface = wire.EndpointInterface(address=host.address(pool.pool_id))
+    host.network.create_endpoint(wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=WEB, interface=interface))
+    join(host, WEB)
+    host.kernel.reboot()
+    host.network.forget_the_dead()
+    assert endpoints_of(host) == [WEB]
+
+
+def test_a_dockerd_that_begins_is_answered_whatever_the_kernel_says(
+    alone: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> list[Link]:
+        raise KernelError("the kernel cannot be asked")
+
+    monkeypatch.setattr(alone.kernel, "gone", refuse)
+    alone.network.forget_the_dead()
+    assert endpoints_of(alone) == [WEB]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
 from dni_driver.core.bandwidth import UNLIMITED
@@ -13,6 +15,16 @@ from dni_driver.core.errors import Refused
 def test_what_dockerd_adds_itself_is_no_option_of_ours() -> None:
     given: dict[str, object] = {"com.docker.network.portmap": [], "com.docker.network.endpoint.exposedports": []}
     assert parse_endpoint_options(given) == EndpointOptions()
+
+
+def test_the_settings_that_dockerd_makes_in_the_container_itself_are_left_to_it() -> None:
+    assert parse_endpoint_options({"com.docker.network.endpoint.sysctls": "x"}) == EndpointOptions()
+
+
+def test_a_name_for_the_link_that_dockerd_would_not_give_it_is_refused() -> None:
+    """No engine up to 28.5 does, and none says so."""
+    with pytest.raises(Refused, match=r"endpoint\.ifname is only for Docker's own drivers: .*container_iface_prefix"):
+        parse_endpoint_options({"com.docker.network.endpoint.ifname": "lan0"})
 
 
 @pytest.mark.parametrize("key", ["spoof", "dni.spoof"])
@@ -35,6 +47,27 @@ def test_a_limit_that_is_no_rate_is_refused(key: str) -> None:
 def test_an_unknown_option_is_refused_with_those_there_are(given: dict[str, object], named: str) -> None:
     with pytest.raises(Refused, match=rf"driver-opt {named} is not known to dni: use spoof, egress, ingress"):
         parse_endpoint_options(given)
+
+
+def test_an_address_of_each_family_can_be_asked_for() -> None:
+    options = parse_endpoint_options({"dni.address": "9.0.0.140", "address6": "fd01:b::8000:0:8c"})
+    assert options.asked() == [ip_address("9.0.0.140"), ip_address("fd01:b::8000:0:8c")]
+    assert EndpointOptions().asked() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "example"),
+    [
+        ("address", "web", "9.0.0.140"),
+        ("address", "9.0.0.140/25", "9.0.0.140"),
+        ("address", "fd01:b::1", "9.0.0.140"),
+        ("address6", "9.0.0.140", "fd01:b::8000:0:8c"),
+        ("address6", "fd01:b::1%eth0", "fd01:b::8000:0:8c"),
+    ],
+)
+def test_what_is_no_address_of_its_family_is_refused(key: str, text: str, example: str) -> None:
+    with pytest.raises(Refused, match=f"option {key}='{text}' is not an address such as {example}"):
+        parse_endpoint_options({key: text})
 
 
 def test_a_value_that_is_not_allowed_is_refused_with_those_that_are() -> None:

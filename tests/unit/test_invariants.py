@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Interface, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Interface, ip_address, ip_interface, ip_network
 
 import msgspec
 import pytest
@@ -12,9 +12,11 @@ from dni_driver.core.bandwidth import Limits
 from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.invariants import Finding, findings
 from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import egress_link, host_link
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
-from dni_driver.core.records import AddressState, PoolRecord, Records
+from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
 from dni_driver.core.wanted import wanted
 from tests.unit.scene import (
@@ -124,6 +126,40 @@ def test_a_store_that_contradicts_itself_is_told(broken: Records, problem: str) 
     assert problem in problems(check(broken))
 
 
+def kept(first: str, last: str = "", container: str | None = None) -> ReservationRecord:
+    ends = ip_address(first), ip_address(last or first)
+    return ReservationRecord(overlay="dcos", first=ends[0], last=ends[1], container=container, since=LONG_AGO)
+
+
+def test_reservations_in_good_order_are_no_finding() -> None:
+    whole = [kept("9.0.0.130", container="web"), kept("9.0.0.140"), kept("9.0.0.200", "9.0.0.254")]
+    assert check(records(reservations=whole)) == []
+
+
+@pytest.mark.parametrize(
+    ("reservations", "problem"),
+    [
+        (
+            [kept("9.0.0.140", "9.0.0.150"), kept("9.0.0.150")],
+            "reservation 9.0.0.140-9.0.0.150 shares addresses with 9.0.0.150",
+        ),
+        (
+            [kept("9.0.0.140", container="web"), kept("9.0.0.141", container="web")],
+            "container web has 2 addresses of overlay 'dcos' reserved",
+        ),
+        ([kept("9.0.7.140")], "reservation 9.0.7.140 lies outside this agent's Docker halves of overlay 'dcos'"),
+        ([kept("9.0.0.129")], "reservation 9.0.0.129 lies outside this agent's Docker halves of overlay 'dcos'"),
+    ],
+)
+def test_a_reservation_that_cannot_be_is_told(reservations: list[ReservationRecord], problem: str) -> None:
+    assert problems(check(records(reservations=reservations))) == [problem]
+
+
+def test_what_lies_outside_the_halves_is_mended_by_giving_it_up() -> None:
+    (found,) = check(records(reservations=[kept("9.0.7.140", "9.0.7.150")]))
+    assert found.mend == "dni address release dcos 9.0.7.140-9.0.7.150"
+
+
 def test_an_address_swapped_between_two_endpoints_is_found_on_both_sides() -> None:
     swapped = [endpoint(WEB, "9.0.0.131"), endpoint(DB, "9.0.0.130")]
     assert len(check(records(endpoints=swapped))) == 4
@@ -180,6 +216,18 @@ def test_a_limit_that_does_not_hold_is_told() -> None:
 
 def test_what_holds_a_known_endpoint_back_is_no_stranger() -> None:
     assert check(records(), kernel(ifbs=(egress_link(WEB),))) == []
+
+
+def test_a_network_too_large_for_the_underlay_is_told_with_both_ways_out() -> None:
+    given = records(networks=[msgspec.structs.replace(network(), options=NetworkOptions(mtu=1450))])
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1500))) == []
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1400))) == [
+        Finding(
+            about="network dcos",
+            problem="mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350",
+            mend="raise the MTU of eth0, or create the network again with a smaller -o mtu",
+        )
+    ]
 
 
 def test_what_was_recorded_just_now_may_be_missing_in_the_kernel() -> None:

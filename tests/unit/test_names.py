@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.errors import BadName
+from dni_driver.core.errors import BadName, Refused
 from dni_driver.core.names import (
     RESERVED,
+    check_container_name,
     check_overlay_name,
     container_link,
     docker_bridge,
@@ -88,3 +89,14 @@ def test_link_names_fit_a_device_and_follow_from_the_endpoint_id(endpoint: str) 
 @given(overlay_names, endpoint_ids)
 def test_no_bridge_is_called_like_a_link(name: str, endpoint: str) -> None:
     assert not {docker_bridge(name), mesos_bridge(name)} & {host_link(endpoint), container_link(endpoint)}
+
+
+@pytest.mark.parametrize("name", ["web", "Web_2.old-1", "0a"])
+def test_a_container_is_called_as_docker_allows(name: str) -> None:
+    assert check_container_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "w", "-web", "we b", "wéb", "/web"])
+def test_what_docker_would_not_call_a_container_is_refused_with_its_rule(name: str) -> None:
+    with pytest.raises(Refused, match="is no container name: use letters, digits"):
+        check_container_name(name)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which address a container gets: the one asked for, the one reserved for it by its name, or the next."""
+
+from __future__ import annotations
+
+from dni_driver.core.allocation import check_explicit, exhausted, spans, without
+from dni_driver.core.errors import InUse
+from dni_driver.core.overlays import Address, Network
+from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves
+from dni_driver.core.reservations import check_not_anothers, reserved_for
+from dni_driver.store import Transaction, addresses, overlays, reservations
+
+
+def claim(tx: Transaction, pool: PoolRecord, asked: Address | None, container: str | None, now: float) -> Address:
+    """Record an address as claimed, and answer it; `container` is the name of who gets it, where that is known.
+
+    Raises Refused where no container can have the address asked for, InUse naming who has it or whom it is
+    reserved for, Exhausted where nothing is left.
+    """
+    kept = reservations.of_overlay(tx, pool.overlay)
+    if asked is not None:
+        check_explicit(asked, pool, halves_of(tx, pool))
+        check_not_anothers(asked, container, kept)
+        addresses.hold(tx, pool.id, asked, AddressState.CLAIMED, now)
+        return asked
+    own = reserved_for(container, pool.family, kept)
+    if own is not None:
+        _hold_own(tx, pool, own, now)
+        return own
+    return _claim_next(tx, pool, kept, now)
+
+
+def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
+    """Answer the Docker halves of a pool's overlay on this agent; of a plain pool its subnet."""
+    if pool.overlay is None:
+        return [pool.subnet] if pool.subnet is not None else []
+    return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
+
+
+def _hold_own(tx: Transaction, pool: PoolRecord, own: Address, now: float) -> None:
+    """Hold what is reserved for a container: it gets no other instead, or nobody could rely on it."""
+    check_explicit(own, pool, halves_of(tx, pool))
+    holder = addresses.find(tx, pool.id, own)
+    if holder is not None and holder.state is not AddressState.FREE:
+        raise InUse(
+            f"address {own} is reserved for this container and in use by {addresses.describe(holder)}: stop that "
+            f"first; if nothing has it, `dni repair` frees it"
+        )
+    addresses.hold(tx, pool.id, own, AddressState.CLAIMED, now)
+
+
+def _claim_next(tx: Transaction, pool: PoolRecord, kept: list[ReservationRecord], now: float) -> Address:
+    offered = spans(pool, halves_of(tx, pool))
+    address = addresses.claim_next(tx, pool.id, without(offered, kept), now)
+    if address is None:
+        agent = overlays.agent_ip(tx)
+        raise exhausted(pool, str(agent), addresses.usage(tx, pool.id, offered, kept))
+    return address
