@@ -4,9 +4,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ENGINES := 20.10 26.1 28.5
+PLUGIN ?= dni:latest
+export DESTDIR PREFIX SYSCONFDIR PURGE FORCE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint typecheck check test test-unit test-engines demo lab bench clean
+.PHONY: help setup format lint typecheck check test test-unit test-engines demo lab bench plugin install uninstall clean
 
 help:  ## Show these lines
 	@echo "make TARGET, where TARGET is one of:"
@@ -56,6 +58,18 @@ lab: setup  ## Bring up two lab hosts to look around in, until Enter (root)
 
 bench: setup  ## Measure dni beside Docker's own networks: a table, and bench-result.json (root)
 	@$(BIN)/python -m tests.bench
+
+plugin: $(BIN)/.complete  ## Build dni as a managed plugin of the Docker Engine here, PLUGIN=dni:latest (root)
+	@.ci/packages debootstrap debian-archive-keyring
+	@plugin/build build/plugin $(PLUGIN)
+	@docker plugin create $(PLUGIN) build/plugin
+	@echo "To start it: mkdir -p /var/lib/dni && docker plugin enable $(PLUGIN)"
+
+install:  ## Install dni on this host: the command and systemd units; PREFIX=/usr/local, DESTDIR= (root)
+	@PYTHON=$(PYTHON) packaging/install
+
+uninstall:  ## Take away what `make install` put here; PURGE=1 takes addresses and settings too (root)
+	@packaging/uninstall
 
 clean:  ## Remove what these targets made, .venv and downloaded Docker Engines included
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info bench-result*.json

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
-from dni_driver.core.errors import BridgeMissing, DniError
+from dni_driver.core.errors import BridgeMissing, DniError, KernelError
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Address, AgentSubnet, Network, Overlay
 from dni_driver.core.views import BridgeView, KernelView, LinkView
@@ -62,16 +63,20 @@ class FakeKernel:
         self.crash_point: Callable[[str], None] = lambda _: None
         self.bridges: dict[str, Bridge] = {}
         self.links: dict[str, Link] = {}
+        self.beside: dict[str, list[str]] = {}
         self.foreign: dict[str, Network] = {}
         self.refusals: list[DniError] = []
         self.no_ipv6: str | None = None
+        self.underlay_mtu = UNDERLAY_MTU
+        self.lost_underlay: KernelError | None = None
 
-    def attach(self, link: Link) -> None:
-        """Hang a link on its bridge, which must be there."""
+    def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
+        """Hang a link on its bridge, which must be there; note what is beside it."""
         with self._change():
             if link.bridge not in self.bridges:
                 raise BridgeMissing(f"bridge {link.bridge} is missing on this host")
             self.links[link.host] = link
+            self.beside[link.host] = [other.host for other in beside]
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete links; unknown ones are no error."""
@@ -88,6 +93,7 @@ class FakeKernel:
             bridges = {bridge.name: bridge for bridge in wanted.bridges}
             changed = {name for name, _ in bridges.items() ^ self.bridges.items()}
             self.bridges = bridges
+            self.links.update({link.host: link for link in wanted.links if link.host in self.links})
             for host in dead:
                 self.links.pop(host, None)
             self.links |= {link.host: link for link in wanted.links if link.host in self.links}
@@ -97,10 +103,12 @@ class FakeKernel:
         """Answer the links that are not there; a sandbox is there as long as its link is."""
         return [link for link in links if link.host not in self.links]
 
-    def underlay_mtu(self, agent: IPv4Address) -> int:
-        """Answer the MTU of the link that carries the agent IP."""
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
         assert agent == AGENT
-        return UNDERLAY_MTU
+        if self.lost_underlay is not None:
+            raise self.lost_underlay
+        return Underlay(link="eth0", mtu=self.underlay_mtu)
 
     def overlapping_routes(self, network: Network) -> list[str]:
         """Name the bridges and foreign devices that are on a subnet."""
@@ -129,7 +137,8 @@ class FakeKernel:
             LinkView(name=link.host, up=True, mtu=link.mtu, bridge=link.bridge, limits=link.limits)
             for link in self.links.values()
         )
-        return KernelView(bridges=tuple(bridges), links=tuple(links))
+        underlay = Underlay(link="eth0", mtu=self.underlay_mtu)
+        return KernelView(bridges=tuple(bridges), links=tuple(links), underlay=underlay)
 
     def agent_address(self) -> IPv4Address:
         """Answer the agent IP."""
@@ -142,6 +151,13 @@ class FakeKernel:
     def ifname_in_sandbox(self, link: Link) -> str | None:
         """Answer the name libnetwork gives to the first link of a sandbox."""
         return "eth0" if link.host in self.links else None
+
+    def link_news(self) -> Iterator[None]:
+        """Tell nothing: who listens comes back a little later."""
+        return iter(())
+
+    def hush(self) -> None:
+        """Tell nothing any more."""
 
     def reboot(self) -> None:
         """Lose everything."""

@@ -24,16 +24,17 @@ from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.invariants import Finding
+from dni_driver.core.invariants import Finding, unknown_networks
 from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.records import ReservationRecord
 from dni_driver.core.reservations import Wish, strays
+from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
 
 JOINING = Pace(every=60.0)
-KERNEL = Pace(every=5.0)
+KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
@@ -41,6 +42,9 @@ EVENTS = Pace(every=10.0)
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
+
+_MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
+"""Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +83,7 @@ class Agent:
     ) -> None:
         """Do nothing yet."""
         self._store = store
+        self._kernel = kernel
         self._docker = docker
         self._options = options
         self._identity = Identity(store, kernel.agent_address, options.agent_ip)
@@ -93,6 +98,7 @@ class Agent:
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
+        self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
 
     def start(self) -> None:
@@ -106,6 +112,7 @@ class Agent:
         for loop in self._loops():
             loop.stop()
         self._docker.close()
+        self._kernel.hush()
         ends = monotonic() + _STOP_SECONDS
         for loop in self._loops():
             loop.join(max(0.0, ends - monotonic()))
@@ -131,12 +138,23 @@ class Agent:
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return this host can make a network of it."""
         self._joining.define(overlay)
+        return self._defined(overlay)
+
+    def try_overlay(self, overlay: Overlay) -> reports.OverlayReport:
+        """Define an overlay for a Docker network that is being created."""
+        self._joining.try_out(overlay)
+        return self._defined(overlay)
+
+    def _defined(self, overlay: Overlay) -> reports.OverlayReport:
+        """Report a new overlay; the firewall, which lists them all, follows at once."""
+        self._kernel_loop.wake()
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses."""
         self._joining.remove(name)
         self._joining_loop.wake()
+        self._kernel_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
         """Answer who has which address, as Docker has it now."""
@@ -183,7 +201,11 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return list(strays(read_all(self._store)))
+        return [*self._lost(docker), *strays(read_all(self._store))]
+
+    def _lost(self, docker: DockerView) -> list[str]:
+        """Say which networks Docker has that the store, read once more, does not know."""
+        return [f"{one.about} {one.problem}: {one.mend}" for one in unknown_networks(read_all(self._store), docker)]
 
     def _reservation_reports(self, found: Sequence[ReservationRecord]) -> list[reports.ReservationReport]:
         records = read_all(self._store)
@@ -197,12 +219,18 @@ class Agent:
         self._kernel_loop.wake()
         for event in events:
             self._docker_loop.wake()
-            if event.kind == "daemon":
+            if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._kernel_loop.wake()
         self._docker_loop.wake()
         if not self._stopping.is_set():
             raise Unavailable("dockerd has ended its events: it is being stopped or restarted")
         return ()
 
+    def _listen(self) -> Sequence[str]:
+        """Mend the kernel when links tell news of what it rests on."""
+        for _ in self._kernel.link_news():
+            self._kernel_loop.wake()
+        return ()
+
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._docker_loop, self._events_loop
+        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop

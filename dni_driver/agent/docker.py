@@ -17,11 +17,14 @@ from typing import Any
 
 from dni_driver.agent.docker_wire import Container, Network, convert, to_view
 from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.deadline import holding
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, is_dni
 
 ANSWER_SECONDS = 10
+TURN_SECONDS = 30.0
+"""How long a thread waits for another that asks dockerd: for three answers, which a look takes."""
 _EVENTS = {"type": ["network", "daemon"], "event": ["create", "destroy", "connect", "disconnect", "reload"]}
 """A container that starts or stops connects to a network or disconnects."""
 _PLUGGED = frozenset({"connect", "disconnect"})
@@ -41,7 +44,7 @@ class DockerDaemon:
 
     def version(self) -> str:
         """Answer the version of the engine; raise Unavailable."""
-        with self._asking() as client:
+        with self.asking() as client:
             return convert(client.version(), dict[str, Any]).get("Version") or "unknown"
 
     def view(self, records: Records) -> DockerView:
@@ -49,7 +52,7 @@ class DockerDaemon:
 
         Networks come before containers: so an endpoint that is on neither list was on no network in between.
         """
-        with self._asking() as client:
+        with self.asking() as client:
             listed = convert(client.networks(), list[Network])
             ours = [one.id for one in listed if _concerns_dni(one, records)]
             self._foreign = frozenset(one.id for one in listed).difference(ours)
@@ -102,9 +105,9 @@ class DockerDaemon:
             probe.connect(str(self._socket))
 
     @contextmanager
-    def _asking(self) -> Iterator[Any]:
+    def asking(self) -> Iterator[Any]:
         """Give the client to one thread at a time; drop it after a failure, as dockerd may come back another."""
-        with self._lock:
+        with holding(self._lock, TURN_SECONDS, f"dockerd at {self._socket} is being asked already: try again"):
             try:
                 with self._explained():
                     self._probe()

@@ -48,6 +48,7 @@ class Network(msgspec.Struct, frozen=True):
     driver: str = msgspec.field(name="Driver", default="")
     ipam: Ipam | None = msgspec.field(name="IPAM", default=None)
     attached: dict[str, Attached] | None = msgspec.field(name="Containers", default=None)
+    options: dict[str, str] | None = msgspec.field(name="Options", default=None)
 
     @property
     def ipam_driver(self) -> str:
@@ -61,6 +62,13 @@ class Network(msgspec.Struct, frozen=True):
     def subnets(self) -> tuple[str, ...]:
         """Answer the pools' subnets without host bits."""
         return tuple(str(ip_network(pool.subnet, strict=False)) for pool in self.pools() if pool.subnet)
+
+
+class Plugin(msgspec.Struct, frozen=True):
+    """An entry of GET /plugins: a managed plugin."""
+
+    name: str = msgspec.field(name="Name", default="")
+    is_enabled: bool = msgspec.field(name="Enabled", default=False)
 
 
 class Membership(msgspec.Struct, frozen=True):

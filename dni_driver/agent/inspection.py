@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.core.errors import DniError
-from dni_driver.core.invariants import Finding, findings, is_settled
-from dni_driver.core.leaks import Leak, leaks, newest
+from dni_driver.core.invariants import REPAIR, Finding, findings, is_settled
+from dni_driver.core.leaks import Leak, describe, leaks, newest
 from dni_driver.core.reports import Repair
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted
@@ -23,6 +23,11 @@ SECOND_LOOK = 1.0
 
 REPAIR_GRACE = 2.0
 """Seconds between the two looks of a repair."""
+
+PORTION = 64
+"""How many leaks are freed together: six seconds where nobody answers for any of them."""
+FREEING_SECONDS = 30.0
+"""After which a repair begins with no further portion: half of what its caller waits."""
 
 SEE_LOG = "see the log of the agent"
 
@@ -55,24 +60,32 @@ class Inspection:
     def repair(self, reconciler: Reconciler, collector: Collector) -> Repair:
         """Mend the kernel, free what has leaked; answer what was done and what is left."""
         changed, refused = _attempt(reconciler.mend)
-        freed, kept = _attempt(lambda: self._collect(collector))
+        freed: list[str] = []
+        unasked, kept = _attempt(lambda: self._collect(collector, freed))
         if freed:
             more, refused = _attempt(reconciler.mend)
             changed += more
         left = self.check()
         known = {finding.problem for finding in left}
         told = [Finding(about="repair", problem=problem, mend=SEE_LOG) for problem in (*refused, *kept)]
+        told += _unfinished(unasked)
         return Repair(
             changed=changed, freed=freed, findings=[*(one for one in told if one.problem not in known), *left]
         )
 
-    def _collect(self, collector: Collector) -> list[str]:
+    def _collect(self, collector: Collector, freed: list[str]) -> list[str]:
+        """Free portion by portion what has leaked, noting it; answer in words what there was no time for."""
         first, _ = self._leaks()
         if not first:
             return []
         self._time.sleep(REPAIR_GRACE)
         second, docker = self._leaks()
-        return collector.free(first & second, docker)
+        due = sorted(first & second, key=describe)
+        ends = self._time.monotonic() + FREEING_SECONDS
+        while due and self._time.monotonic() < ends:
+            freed += collector.free(due[:PORTION], docker)
+            del due[:PORTION]
+        return [about for about, _ in map(describe, due)]
 
     def _leaks(self) -> tuple[set[Leak], DockerView]:
         """Answer the leaks that are no call in progress, and the look at Docker that shows them."""
@@ -95,6 +108,14 @@ def _seen(look: Callable[[], T], about: str, mend: str) -> tuple[T | None, list[
         return look(), []
     except DniError as error:
         return None, [Finding(about=about, problem=str(error), mend=mend)]
+
+
+def _unfinished(unasked: Sequence[str]) -> list[Finding]:
+    """Answer the finding that a repair had no time for everything."""
+    if not unasked:
+        return []
+    problem = f"had no time for {len(unasked)} more, from {unasked[0]} on"
+    return [Finding(about="repair", problem=problem, mend=REPAIR)]
 
 
 def _attempt(act: Callable[[], list[str]]) -> tuple[list[str], list[str]]:

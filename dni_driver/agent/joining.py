@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from ipaddress import IPv4Address
 
 import structlog
 
 from dni_driver.agent.occupancy import check_vacant
-from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
+from dni_driver.core.deadline import holding
+from dni_driver.core.errors import DniError, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, includes
-from dni_driver.store import Store, local_subnets, overlays, pools
+from dni_driver.store import Store, local_subnets, networks, overlays, pools
 
 log = structlog.get_logger(__name__)
+
+TURN_SECONDS = 15.0
+"""How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
 
 
 class Identity:
@@ -74,7 +78,7 @@ class Joining:
         self._identity = identity
         self._default = default
         self._clock = clock
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()
 
     def join(self) -> Sequence[str]:
         """Take part in every overlay there is; answer in words what does not work.
@@ -82,7 +86,9 @@ class Joining:
         Raises StoreError or Unavailable where nothing works.
         """
         problems = _Collected()
-        with self._lock:
+        with self._in_turn():
+            if not self._registry.overlays():
+                self._refill()
             with problems.of("the default overlay"):
                 self._registry.define(self._default)
             self._agree(problems)
@@ -90,26 +96,34 @@ class Joining:
             for overlay in self._registry.overlays():
                 with problems.of(f"overlay {overlay.name!r}"):
                     self._take_part(overlay)
+            self._end_trials()
         return problems.texts
 
     def define(self, overlay: Overlay) -> None:
-        """Define an overlay in the whole cluster, and take part in it.
+        """Define an overlay in the whole cluster, to stay, and take part in it."""
+        with self._in_turn():
+            with self._store.read() as tx:
+                pools.check_apart(tx, overlay)
+            self._define(overlay)
+            with self._store.write() as tx:
+                pools.settle(tx, overlay.name)
 
-        One that is on trial gets the family it lacks: dockerd asks for IPv4 first, then for IPv6. It stays on trial.
+    def try_out(self, overlay: Overlay) -> None:
+        """Define an overlay for a Docker network that is being created: without that network it goes again.
+
+        One that is on trial already gets the family it lacks: dockerd asks for IPv4 first, then for IPv6.
         """
-        with self._lock:
+        with self._in_turn():
             with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
                 widened = pools.on_trial(tx, overlay.name) and overlay not in overlays.every(tx)
             if widened:
                 self._registry.widen(overlay)
+                self._take_part(overlay)
+            elif self._is_known(overlay.name):
+                self._define(overlay)
             else:
-                self._registry.define(overlay)
-            self._identity.record()
-            self._take_part(overlay)
-            if not widened:
-                with self._store.write() as tx:
-                    pools.settle(tx, overlay.name)
+                self._begin_trial(overlay)
 
     def remove(self, name: str) -> None:
         """Remove an overlay that nothing uses; raise NotFound, or InUse naming what uses it.
@@ -117,15 +131,61 @@ class Joining:
         The store first: from then on no network can be made of it. Where the registry then cannot be had, the
         overlay comes back at the next joining, and the caller has the error.
         """
-        with self._lock:
+        with self._in_turn():
             self._check_not_default(name)
-            known = self._forget(name)
-            try:
-                self._registry.remove(name)
-            except NotFound:
-                if not known:
-                    raise
+            self._discard(name)
         log.info("overlay removed", overlay=name)
+
+    def _in_turn(self) -> AbstractContextManager[None]:
+        return holding(self._turn, TURN_SECONDS, "another change of the overlays is under way: try again in a moment")
+
+    def _is_known(self, name: str) -> bool:
+        with self._store.read() as tx:
+            known = [*overlays.every(tx), *self._registry.overlays()]
+        return name in {overlay.name for overlay in known}
+
+    def _begin_trial(self, overlay: Overlay) -> None:
+        """Define an overlay, in the store first: what a crash leaves is on trial, or forgotten by the next join."""
+        with self._store.write() as tx:
+            overlays.put(tx, overlay)
+            pools.try_out(tx, overlay, self._clock())
+        try:
+            self._define(overlay)
+        except DniError:
+            with suppress(DniError):
+                self._discard(overlay.name)
+            raise
+
+    def _define(self, overlay: Overlay) -> None:
+        self._registry.define(overlay)
+        self._identity.record()
+        self._take_part(overlay)
+
+    def _discard(self, name: str) -> None:
+        """Remove an overlay from the store, then from the registry; raise NotFound where neither has it."""
+        known = self._forget(name)
+        try:
+            self._registry.remove(name)
+        except NotFound:
+            if not known:
+                raise
+
+    def _end_trials(self) -> None:
+        """Let overlays stay whose network was created; remove those whose network never came to be."""
+        with self._store.read() as tx:
+            tried = pools.tried_out(tx, self._clock())
+        for name in tried:
+            try:
+                self._discard(name)
+            except InUse:
+                self._settle_created(name)
+            else:
+                log.info("removed: the network it was defined for was not created", overlay=name)
+
+    def _settle_created(self, name: str) -> None:
+        with self._store.write() as tx:
+            if networks.of_overlay(tx, name) is not None:
+                pools.settle(tx, name)
 
     def _check_not_default(self, name: str) -> None:
         """Refuse to remove what would be back at once; one with other subnets than the settings say may go."""
@@ -139,6 +199,14 @@ class Joining:
             known = name in {overlay.name for overlay in overlays.every(tx)}
             overlays.remove(tx, name)
         return known
+
+    def _refill(self) -> None:
+        """Put everything back into a registry that has nothing: it is new, or was lost."""
+        with self._store.read() as tx:
+            known = overlays.every(tx)
+        for overlay in known:
+            log.warning("put back into an empty registry", overlay=overlay.name)
+            self._registry.define(overlay)
 
     def _agree(self, problems: _Collected) -> None:
         """Have registry and store tell the same of what this host took part in before."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, KernelView
@@ -22,11 +23,20 @@ class Kernel(Protocol):
     def agent_address(self) -> IPv4Address:
         """Answer the address this host is best known by; 127.0.0.1 where it has no other."""
 
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
+
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel as wanted; answer in words what was changed."""
 
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what the kernel has of ours."""
+
+    def link_news(self) -> Iterator[None]:
+        """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
+
+    def hush(self) -> None:
+        """End the news of links; from any thread."""
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete the links of endpoints in the background."""

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import structlog
 
 from dni_driver.agent.ports import Kernel
+from dni_driver.core.errors import KernelError
+from dni_driver.core.mtu import misfits, outdated
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
-from dni_driver.store import Store, endpoints
+from dni_driver.store import Store, endpoints, networks
 from dni_driver.store.records import read_all
+
+log = structlog.get_logger(__name__)
 
 
 class Reconciler:
@@ -22,15 +28,40 @@ class Reconciler:
 
     def mend(self) -> list[str]:
         """Make the kernel agree with the store; answer in words what was changed, raise KernelError."""
-        return self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+        self._follow_underlay()
+        return self._apply()
 
     def round(self) -> Sequence[str]:
         """Mend the kernel, then record the names that libnetwork gave to links inside their sandboxes."""
+        problems = self._follow_underlay()
         try:
-            self.mend()
+            self._apply()
         finally:
             self._learn_names(read_all(self._store))
-        return ()
+        return problems
+
+    def _apply(self) -> list[str]:
+        return self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+
+    def _follow_underlay(self) -> list[str]:
+        """Record the MTUs that follow from the underlay's; answer in words what does not fit it."""
+        records = read_all(self._store)
+        if records.agent is None or not records.networks:
+            return []
+        try:
+            underlay = self._kernel.underlay(records.agent)
+        except KernelError as error:
+            return [str(error)] if any(network.options.mtu is None for network in records.networks) else []
+        self._record_mtus(outdated(records, underlay))
+        return [f"network {network.label}: {problem}" for network, problem in misfits(records, underlay)]
+
+    def _record_mtus(self, right: Mapping[str, int]) -> None:
+        if not right:
+            return
+        with self._store.write() as tx:
+            for network, mtu in right.items():
+                networks.set_mtu(tx, network, mtu)
+                log.info("MTU follows the underlay", network=network[:12], mtu=mtu)
 
     def _learn_names(self, records: Records) -> None:
         nameless = [link for link in wanted(records).links if link.ifname is None]

@@ -287,6 +287,21 @@ def repair(named: _Named, *, as_json: bool) -> int:
     return FOUND if report.findings else 0
 
 
+@dni.command()
+@as_json
+@click.pass_obj
+def doctor(named: _Named, *, as_json: bool) -> int:
+    """Look for what keeps dni from working on this host, also where it does not run.
+
+    Changes nothing. Each finding says what is wrong, what that breaks, and the command that mends it. Exit status:
+    0 nothing is wrong, 1 warnings, 2 errors (containers on dni do not work, or will not). Ask as root: what another
+    user may not look at is listed as such.
+    """
+    from dni_driver.cli import doctor as program
+
+    return program.run(named.file, as_json=as_json)
+
+
 @dni.group()
 def serve() -> None:
     """Run one program of dni alone, for systemd."""

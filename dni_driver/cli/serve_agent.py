@@ -15,7 +15,7 @@ from dni_driver.console.app import create_app
 from dni_driver.console.server import Server
 from dni_driver.kernel import Kernel
 from dni_driver.registry import open_registry
-from dni_driver.store import Store
+from dni_driver.store.records import open_sound
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,12 +26,13 @@ _STUCK_SECONDS = 9
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; raise Unavailable where an agent runs already, StoreError, SettingsError."""
-    locks.take(settings.run.directory / "agent.lock", "`dni serve agent`", locks.PREDECESSOR_SECONDS)
+    lock, driver = settings.run.directory / "agent.lock", settings.plugin.driver
+    locks.take(lock, "`dni serve agent`", locks.PREDECESSOR_SECONDS, driver)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     with ExitStack() as resources:
         agent = _open(settings, resources)
-        server = Server(create_app(agent), settings.api.socket)
+        server = Server(create_app(agent, settings.plugin.driver), settings.api.socket)
         resources.callback(agent.stop)
         agent.start()
         systemd.notify("READY=1")
@@ -41,7 +42,7 @@ def run(settings: Settings) -> None:
 def _open(settings: Settings, resources: ExitStack) -> Agent:
     """Open what the agent rests on; `resources` closes it, last opened first."""
     directory = settings.store.directory
-    store = Store(directory / "dni.db")
+    store = open_sound(directory / "dni.db")
     resources.callback(store.close)
     registry = open_registry(settings.registry.url, directory)
     resources.callback(registry.close)

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from dni_driver.cli import lifeline, locks
+from dni_driver.cli import lifeline, locks, systemd
 from dni_driver.cli.listening import handed_over, listen
 from dni_driver.cli.settings import Settings
 from dni_driver.console.client import Console
@@ -26,7 +26,7 @@ from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.pool_finder import AGENT_SECONDS
 from dni_driver.plugin.serving import serve
 from dni_driver.store import Store
-from dni_driver.store.records import read_all
+from dni_driver.store.records import open_sound, read_all
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -37,9 +37,11 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings) -> None:
     """Answer dockerd until SIGTERM; raise Unavailable where a plugin runs already."""
     directory = settings.run.directory
-    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS)
+    driver = settings.plugin.driver
+    locks.take(directory / "plugin.lock", "`dni serve plugin`", locks.PREDECESSOR_SECONDS, driver)
+    notify = systemd.only_notifier()
     serve(
-        lambda: plugin_app(settings),
+        lambda: announced(plugin_app(settings), notify),
         None if handed_over() else listen(settings.plugin.socket),
         threads=settings.plugin.threads,
         scratch=directory,
@@ -48,16 +50,29 @@ def run(settings: Settings) -> None:
 
 
 @contextmanager
+def announced(app: AbstractContextManager[WSGIApplication], notify: systemd.Notify) -> Iterator[WSGIApplication]:
+    """Open an app, and tell the service manager that calls are answered: also where each is told why it fails."""
+    with ExitStack() as resources:
+        try:
+            opened = resources.enter_context(app)
+        except DniError as error:
+            notify(f"READY=1\nSTATUS=refuses every call: {' '.join(str(error).split())}")
+            raise
+        notify("READY=1\nSTATUS=answers dockerd")
+        yield opened
+
+
+@contextmanager
 def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
     """Open what the plugin rests on, mend the kernel, and give the app; close it all in the end."""
     with ExitStack() as resources:
-        store = Store(settings.store.directory / "dni.db")
+        store = open_sound(settings.store.directory / "dni.db")
         resources.callback(store.close)
         kernel = Kernel(settings.run.directory)
         resources.callback(_close, kernel)
         _mend(kernel, store)
         ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
-        yield create_app(NetworkDriver(store, kernel), ipam)
+        yield create_app(NetworkDriver(store, kernel), ipam, settings.plugin.driver)
 
 
 def _mend(kernel: Kernel, store: Store) -> None:
@@ -78,9 +93,9 @@ class _Agent:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    def define(self, overlay: Overlay) -> None:
+    def try_out(self, overlay: Overlay) -> None:
         body = {key: value for key, value in msgspec.to_builtins(overlay, enc_hook=str).items() if value is not None}
-        self._console().post("/v1/overlays", body)
+        self._console().post("/v1/overlays", {**body, "trial": True})
 
     def remove(self, overlay: str) -> None:
         self._console().delete(f"/v1/overlays/{overlay}")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Refused, SettingsError
 from dni_driver.core.names import check_overlay_name
 from dni_driver.core.overlays import LONGEST_PREFIX, Network, Overlay, define
@@ -34,6 +35,9 @@ SocketPath = Annotated[
         description=f"an absolute path of at most {_LONGEST_SOCKET_PATH} bytes",
         extra={"longest": _LONGEST_SOCKET_PATH},
     ),
+]
+DriverName = Annotated[
+    str, Meta(pattern=r"\A[A-Za-z0-9_.:/-]+\Z", description="the name of a Docker plugin, such as dni or dni:latest")
 ]
 Directory = Annotated[Path, Meta(description="an absolute path")]
 Seconds = Annotated[float, Meta(ge=0.1, le=_WEEK, description="a number of seconds from 0.1 to 604800 (a week)")]
@@ -85,10 +89,14 @@ class RunSettings(Section, frozen=True):
 
 
 class PluginSettings(Section, frozen=True):
-    """`[plugin]`: the socket that dockerd finds, and how many of its calls are answered at a time."""
+    """`[plugin]`: the socket that dockerd finds, and how many of its calls are answered at a time.
+
+    `driver` is what users type after `-d`: `dni`, or the name and tag of a managed plugin.
+    """
 
     socket: SocketPath = Path("/run/docker/plugins/dni.sock")
     threads: Annotated[int, Meta(ge=1, le=512, description="a whole number from 1 to 512")] = 32
+    driver: DriverName = PLAIN
 
 
 class ApiSettings(Section, frozen=True):

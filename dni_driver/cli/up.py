@@ -36,7 +36,7 @@ def run(settings: Settings, file: Path | None) -> None:
     Raises Unavailable where dni runs already, or its socket cannot be had.
     """
     directory = settings.run.directory
-    locks.take(directory / "up.lock", "`dni up`", 0)
+    locks.take(directory / "up.lock", "`dni up`", 0, settings.plugin.driver)
     for program in ("plugin", "agent"):
         locks.await_end(directory / f"{program}.lock", f"`dni serve {program}`", locks.PREDECESSOR_SECONDS)
     path = settings.plugin.socket

@@ -85,11 +85,7 @@ def _row(
 def created(report: OverlayReport) -> str:
     """Show a new overlay, and the command that makes its Docker network where there is none yet."""
     shown = overlays([report])
-    if report.network:
-        return shown
-    ipv6 = "--ipv6 " if report.subnet6 else ""
-    command = f"docker network create -d dni --ipam-driver dni {ipv6}--ipam-opt overlay={report.name} {report.name}"
-    return f"{shown}\n\nIts Docker network on this host: {command}"
+    return f"{shown}\n\nIts Docker network on this host: {report.create}" if report.create else shown
 
 
 def removed(report: Removed) -> str:

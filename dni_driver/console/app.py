@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Literal, TypeVar
@@ -16,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.deadline import deadline
+from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
     DniError,
     Exhausted,
@@ -49,7 +51,7 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 
 class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/overlays."""
+    """The body of POST /v1/overlays. `trial`: for a Docker network that is being created, without which it goes."""
 
     name: str
     subnet: str | None = None
@@ -57,6 +59,7 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     subnet6: str | None = None
     prefix6: int | None = None
     backend: Literal["vxlan", "direct", "auto"] = "vxlan"
+    trial: bool = False
 
     def overlay(self) -> Overlay:
         """Answer the overlay that is meant; raise Refused with the rule it breaks."""
@@ -119,20 +122,22 @@ class Findings(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
 
-def create_app(operations: Operations) -> Flask:
-    """Build the app around what the agent can do."""
+def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
+    """Build the app around what the agent can do; `driver` is what users call it in commands."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     for rule, method, view in _routes(operations):
         app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)
+    app.after_request(partial(_as_typed, driver))
     return app
 
 
 def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Response]]]:
     def define_overlay() -> Any:
-        return operations.define_overlay(_body(NewOverlay).overlay())
+        new = _body(NewOverlay)
+        return (operations.try_overlay if new.trial else operations.define_overlay)(new.overlay())
 
     def remove_overlay(name: str) -> Any:
         operations.remove_overlay(name)
@@ -222,6 +227,12 @@ def _subnet(key: str, text: str | None, prefix: int | None) -> Network | None:
 
 def _json(answer: Any, status: int) -> Response:
     return Response(msgspec.json.encode(answer), status=status, content_type="application/json")
+
+
+def _as_typed(driver: str, response: Response) -> Response:
+    """Have the commands in a text name the driver as users must type it."""
+    response.set_data(as_typed(response.get_data(as_text=True), driver))
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -23,6 +23,9 @@ class Operations(Protocol):
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
         """Define an overlay in the whole cluster, and take part in it; the same once more is no error."""
 
+    def try_overlay(self, overlay: Overlay) -> OverlayReport:
+        """Define an overlay for a Docker network that is being created: without that network it goes again."""
+
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay; raise NotFound, or InUse naming what uses it."""
 

@@ -7,10 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
 from dni_driver.core.errors import DeadlineExceeded
 
 _ends: ContextVar[tuple[float, Callable[[], float]] | None] = ContextVar("deadline", default=None)
+
+
+class Lock(Protocol):
+    """What `threading.Lock` can do."""
+
+    def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool:  # noqa: FBT001 - as threading has it
+        """Take it within `timeout` seconds; False where that is not possible."""
+
+    def release(self) -> None:
+        """Give it back."""
 
 
 @contextmanager
@@ -35,3 +46,14 @@ def within(seconds: float) -> float:
     if left <= 0:
         raise DeadlineExceeded("dni ran out of time on this call: the host is overloaded; try again")
     return min(seconds, left)
+
+
+@contextmanager
+def holding(lock: Lock, seconds: float, busy: str) -> Iterator[None]:
+    """Hold a lock inside the block; raise DeadlineExceeded, saying `busy`, where it is not had in time."""
+    if not lock.acquire(timeout=within(seconds)):
+        raise DeadlineExceeded(busy)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -19,6 +19,7 @@ PREFIX = "dni."
 T = TypeVar("T", IPv4Address, IPv6Address)
 
 _DOCKERS_OWN = "com.docker.network."
+_IFNAME = "com.docker.network.endpoint.ifname"
 _ALLOWED = ("spoof", "egress", "ingress", "address", "address6")
 _SPOOF = {"allow": True, "deny": False}
 
@@ -44,6 +45,11 @@ class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
     """Read the options of an endpoint, among those that dockerd adds itself; raise Refused naming what is allowed."""
     asked: dict[str, str] = {}
+    if _IFNAME in given:
+        raise Refused(
+            f"driver-opt {_IFNAME} is only for Docker's own drivers: dockerd numbers the links of all others itself; "
+            f"`docker network create -o com.docker.network.container_iface_prefix=NAME` calls them NAME0, NAME1, ..."
+        )
     for key, value in given.items():
         if key.startswith(_DOCKERS_OWN):
             continue

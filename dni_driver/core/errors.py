@@ -15,11 +15,14 @@ DniError
   StoreError         the database cannot be read or written
   KernelError        the kernel, nft or iptables said no
     BridgeMissing    a container link has no bridge to hang on: reconcile first
+    NotMended        some of what dni keeps in the kernel is not as it should be, and the rest is
 
 A text is one line, says what was wrong and what to do: dockerd prints it to its user as it stands.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class DniError(Exception):
@@ -79,3 +82,19 @@ class KernelError(DniError):
 
 class BridgeMissing(KernelError):  # noqa: N818
     """A container link has no bridge to hang on: after a reconcile it has."""
+
+
+class NotMended(KernelError):  # noqa: N818
+    """Some of what dni keeps in the kernel could not be made as it should be.
+
+    `failures` are pairs: the bridge that one concerns, None where it concerns them all, and what went wrong in words.
+    """
+
+    def __init__(self, failures: Sequence[tuple[str | None, str]]) -> None:
+        """Take all of them."""
+        super().__init__("; ".join(text for _, text in failures))
+        self.failures = tuple(failures)
+
+    def on(self, bridge: str) -> list[str]:
+        """Answer what concerns one bridge."""
+        return [text for where, text in self.failures if where in (None, bridge)]

@@ -13,6 +13,7 @@ import msgspec
 from dni_driver.core.allocation import container_span, whole_spans
 from dni_driver.core.bandwidth import write_limit
 from dni_driver.core.leaks import describe, leaks, newest
+from dni_driver.core.mtu import Underlay, misfits
 from dni_driver.core.names import docker_bridge, egress_link, host_link
 from dni_driver.core.overlays import Address, Network, share_addresses
 from dni_driver.core.records import (
@@ -195,6 +196,18 @@ def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: fl
             yield Finding(about=about, problem=problem, mend=REPAIR)
     for problem in kernel.firewall:
         yield Finding(about="firewall", problem=problem, mend=REPAIR)
+    if kernel.underlay is not None:
+        yield from _too_large(records, kernel.underlay)
+
+
+def _too_large(records: Records, underlay: Underlay) -> Iterator[Finding]:
+    """Find networks whose MTU the underlay no longer carries."""
+    for network, arithmetic in misfits(records, underlay):
+        yield Finding(
+            about=f"network {network.label}",
+            problem=arithmetic,
+            mend=f"raise the MTU of {underlay.link}, or create the network again with a smaller -o mtu",
+        )
 
 
 def _bridges(kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:
@@ -253,22 +266,26 @@ def _beside_docker(records: Records, docker: DockerView, now: float) -> Iterator
     known = {network.id for network in records.networks}
     endpoints = {endpoint.id: _shown(endpoint, records) for endpoint in records.endpoints}
     held = {record.address for record in records.addresses if record.state in HELD}
+    yield from unknown_networks(records, docker)
     for network in docker.networks:
         if network.id in known or is_dni(network.driver):
-            yield from _unknown_network(network, known)
             yield from _strange_endpoints(network, endpoints)
         else:
             yield from _misused_overlay(network, records)
             yield from _strange_addresses(network, held)
 
 
-def _unknown_network(network: DockerNetwork, known: Container[str]) -> Iterator[Finding]:
-    if network.id not in known:
-        yield Finding(
-            about=f"network {network.name}",
-            problem="is in Docker, but dni has no record of it",
-            mend=f"docker network rm {network.name}, then create it again",
-        )
+def unknown_networks(records: Records, docker: DockerView) -> Iterator[Finding]:
+    """Find networks of Docker's on dni that no record tells of: the store is another one, or was lost."""
+    known = {network.id for network in records.networks}
+    for network in docker.networks:
+        if is_dni(network.driver) and network.id not in known:
+            yield Finding(
+                about=f"network {network.name}",
+                problem="is in Docker, but dni has no record of it",
+                mend=f"docker network rm {network.name}, then create it again; where the store was lost, stop dni "
+                f"and put back a copy of it",
+            )
 
 
 def _shown(endpoint: EndpointRecord, records: Records) -> list[Address]:

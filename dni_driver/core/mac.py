@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import string
+from ipaddress import IPv6Address
 from zlib import crc32
 
 import netaddr
@@ -15,6 +16,7 @@ _LOCAL_UNICAST = 0x0242
 _KEPT_BITS = 32
 _MULTICAST_BIT = 1 << 40
 _DIGITS = 12
+_LINK_LOCAL = IPv6Address("fe80::").packed[:8]
 
 
 def mac_for(address: Address) -> str:
@@ -25,6 +27,12 @@ def mac_for(address: Address) -> str:
     above, low = divmod(int(address), 1 << _KEPT_BITS)
     folded = low ^ crc32(above.to_bytes(12)) if above else low
     return _text(netaddr.EUI((_LOCAL_UNICAST << _KEPT_BITS) | folded, version=48))
+
+
+def link_local(mac: str) -> IPv6Address:
+    """Answer the link-local address that a kernel gives to a link with this MAC (RFC 4291 appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(_LINK_LOCAL + bytes([octets[0] ^ 0x02]) + octets[1:3] + b"\xff\xfe" + octets[3:])
 
 
 def parse_mac(text: str) -> str:

@@ -1,30 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a packet fits an overlay."""
+"""How large a packet fits an overlay: the underlay's MTU less what the encapsulation takes."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+
+import msgspec
 
 from dni_driver.core.errors import Refused
+from dni_driver.core.options import SMALLEST_MTU
+from dni_driver.core.overlays import Backend, Overlay
+from dni_driver.core.records import NetworkRecord, Records
 
 VXLAN_OVERHEAD = {4: 50, 6: 70}
 """Bytes that VXLAN adds, by the underlay's family (RFC 7348 section 5: outer Ethernet, IP, UDP, VXLAN)."""
 
 LARGEST_BRIDGE_MTU = 65535
 SMALLEST_IPV6_MTU = 1280
-"""Bytes that each link must carry for IPv6 to work on it (RFC 8200 section 5)."""
+"""RFC 8200 section 5; a link below it loses its IPv6 addresses, and does not get them back."""
 
 
-def overlay_mtu(underlay: int, backend: Literal["vxlan", "direct", "auto"], family: int = 4) -> int:
+class Underlay(msgspec.Struct, frozen=True, kw_only=True):
+    """The link that carries the agent IP, and its MTU in bytes."""
+
+    link: str
+    mtu: int
+
+
+def overlay_mtu(underlay: int, backend: Backend, family: int = 4) -> int:
     """Answer the MTU in bytes of an overlay whose packets travel over a link of `underlay` bytes."""
-    overhead = 0 if backend == "direct" else VXLAN_OVERHEAD[family]
-    return min(underlay, LARGEST_BRIDGE_MTU) - overhead
+    return min(underlay, LARGEST_BRIDGE_MTU) - _overhead(backend, family)
 
 
-def check_mtu(mtu: int, *, speaks_ipv6: bool) -> None:
-    """Raise Refused where a network's MTU in bytes leaves no room for the IPv6 that it is to speak."""
-    if speaks_ipv6 and mtu < SMALLEST_IPV6_MTU:
+def _overhead(backend: Backend, family: int = 4) -> int:
+    return 0 if backend == "direct" else VXLAN_OVERHEAD[family]
+
+
+def first_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> int:
+    """Answer the MTU of a new network; raise Refused, with the arithmetic, where its packets would not fit."""
+    mtu = network_mtu(network, overlay, underlay)
+    if network.gateway6 and mtu < SMALLEST_IPV6_MTU:
         raise Refused(
             f"mtu={mtu} does not fit: IPv6 needs {SMALLEST_IPV6_MTU} at the least; use a larger -o mtu where the "
             f"link between the hosts carries that, or leave --ipv6 out"
         )
+    if mtu > overlay_mtu(underlay.mtu, overlay.backend):
+        raise Refused(_arithmetic(mtu, underlay, overlay.backend))
+    return mtu
+
+
+def _arithmetic(mtu: int, underlay: Underlay, backend: Backend) -> str:
+    taken = f", VXLAN takes {_overhead(backend)}" if _overhead(backend) else ""
+    most = overlay_mtu(underlay.mtu, backend)
+    return f"mtu={mtu} does not fit: {underlay.link} has {underlay.mtu}{taken}: at most {most}"
+
+
+def network_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> int:
+    """Answer the MTU a network should have: what its user said, else what fits, but no less than its IP needs."""
+    least = SMALLEST_IPV6_MTU if network.gateway6 else SMALLEST_MTU
+    return network.options.mtu or max(overlay_mtu(underlay.mtu, overlay.backend), least)
+
+
+def outdated(records: Records, underlay: Underlay) -> dict[str, int]:
+    """Answer the networks whose MTU is not what it should be now, by id, with that MTU."""
+    right = {network: network_mtu(network, overlay, underlay) for network, overlay in _placed(records)}
+    return {network.id: mtu for network, mtu in right.items() if mtu != network.mtu}
+
+
+def misfits(records: Records, underlay: Underlay) -> Iterator[tuple[NetworkRecord, str]]:
+    """Answer the networks whose MTU cannot follow an underlay that has shrunk, each with the arithmetic."""
+    for network, overlay in _placed(records):
+        mtu = network_mtu(network, overlay, underlay)
+        if mtu > overlay_mtu(underlay.mtu, overlay.backend):
+            yield network, _arithmetic(mtu, underlay, overlay.backend)
+
+
+def _placed(records: Records) -> Iterator[tuple[NetworkRecord, Overlay]]:
+    """Answer each network with its overlay."""
+    overlays = {overlay.name: overlay for overlay in records.overlays}
+    for network in records.networks:
+        if network.overlay in overlays:
+            yield network, overlays[network.overlay]

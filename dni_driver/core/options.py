@@ -3,20 +3,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
 
+from dni_driver.core import foreign_options
 from dni_driver.core.bandwidth import parse_rate
+from dni_driver.core.endpoint_options import parse_spoof
 from dni_driver.core.errors import Refused
 from dni_driver.core.names import check_overlay_name
+
+DEFAULT_LINK_PREFIX = "eth"
+"""What links are called inside containers, with a number behind."""
+
+LINK_PREFIX_KEY = "com.docker.network.container_iface_prefix"
+_LINK_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,10}")
+"""Linux allows 15 characters for a link; four are for its number."""
 
 MTU_KEYS = ("mtu", "com.docker.network.driver.mtu")
 SMALLEST_MTU = 552
 """The bound DC/OS set for its overlay MTU; below 1280 IPv6 does not work."""
 LARGEST_MTU = 65535
 
-_ALLOWED = ("mtu", "masquerade", "isolated", "egress", "ingress", "overlay")
+_ALLOWED = ("mtu", "masquerade", "isolated", "spoof", "egress", "ingress", "overlay")
 _DOCKERS_OWN = ("com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms")
 """Read by dockerd itself (28.0 and later) for every driver."""
 
@@ -29,9 +39,10 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `mtu` in bytes, None for the underlay's less the encapsulation; `masquerade`: hide container addresses
     from what is outside every overlay; `isolated`: let nobody in but the overlay itself, this host and the
-    other agents; `internal`: nobody out either. `egress`, `ingress`: the bits a second that each container may send
-    and be sent where it has no limit of its own; None or 0 for as many as it likes. `overlay`: which one, for
-    `--ipam-driver null` alone (with dni's own IPAM driver `--ipam-opt` says that).
+    other agents; `internal`: nobody out either; `spoof`: containers may send under addresses that are not theirs;
+    `link_prefix`: what their links are called inside, with a number behind. `egress`, `ingress`: the bits a second
+    that each container may send and be sent where it has no limit of its own; None or 0 for as many as it likes.
+    `overlay`: which one, for `--ipam-driver null` alone (with dni's own IPAM driver `--ipam-opt` says that).
     """
 
     mtu: int | None = None
@@ -41,13 +52,15 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     overlay: str | None = None
     egress: int | None = None
     ingress: int | None = None
+    spoof: bool = False
+    link_prefix: str = DEFAULT_LINK_PREFIX
 
 
 def parse_options(given: Mapping[str, str], *, internal: bool = False) -> NetworkOptions:
     """Read the options of a network; raise Refused naming the key, the value and what is allowed."""
     for key in given:
-        if key not in (*_ALLOWED, *MTU_KEYS, *_DOCKERS_OWN):
-            raise Refused(f"option {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}")
+        if key not in (*_ALLOWED, *MTU_KEYS, LINK_PREFIX_KEY, *_DOCKERS_OWN):
+            raise Refused(_refusal(key))
     return NetworkOptions(
         mtu=_mtu(given),
         masquerade=_truth(given, "masquerade"),
@@ -56,7 +69,25 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
         overlay=check_overlay_name(given["overlay"]) if "overlay" in given else None,
         egress=parse_rate("egress", given["egress"]) if "egress" in given else None,
         ingress=parse_rate("ingress", given["ingress"]) if "ingress" in given else None,
+        link_prefix=_link_prefix(given.get(LINK_PREFIX_KEY, DEFAULT_LINK_PREFIX)),
+        spoof="spoof" in given and parse_spoof(given["spoof"]),
     )
+
+
+def _refusal(key: str) -> str:
+    advice = foreign_options.advice(key)
+    if advice is not None:
+        return f"option {key!r} is not one of dni: {advice}"
+    return f"option {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}"
+
+
+def _link_prefix(text: str) -> str:
+    if not _LINK_PREFIX.fullmatch(text):
+        raise Refused(
+            f"option {LINK_PREFIX_KEY}={text[:40]!r} cannot begin the name of a link: use a letter, then up to 10 "
+            f"letters, digits, '-' or '_'"
+        )
+    return text
 
 
 def _mtu(given: Mapping[str, str]) -> int | None:

@@ -15,6 +15,9 @@ from dni_driver.core.names import check_overlay_name
 Family = Literal[4, 6]
 """4 or 6, as in IPv4 and IPv6."""
 
+Backend = Literal["vxlan", "direct", "auto"]
+"""How packets travel to other agents."""
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -47,7 +50,7 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True):
     prefix: int | None = None
     subnet6: IPv6Network | None = None
     prefix6: int | None = None
-    backend: Literal["vxlan", "direct", "auto"] = "vxlan"
+    backend: Backend = "vxlan"
 
     def space(self, family: Family) -> tuple[Network, int] | None:
         """Answer the subnet and agent prefix of one family, or None where the overlay has none."""
@@ -108,7 +111,7 @@ def define(
     name: str,
     subnets: Iterable[Network],
     prefixes: Iterable[int | None] = (None, None),
-    backend: Literal["vxlan", "direct", "auto"] = "vxlan",
+    backend: Backend = "vxlan",
 ) -> Overlay:
     """Build an overlay from what a user typed; raise Refused with the rule it breaks.
 

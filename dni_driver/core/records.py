@@ -60,7 +60,11 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_wanted(self, now: float) -> bool:
         """Tell whether somebody has just asked for it; `now` in seconds since 1970, as `since` is."""
-        return self.uses > 0 and abs(now - self.since) < CREATION_SECONDS
+        return self.uses > 0 and self.is_recent(now)
+
+    def is_recent(self, now: float) -> bool:
+        """Tell whether a creation that asked for it can still be under way."""
+        return abs(now - self.since) < CREATION_SECONDS
 
 
 class AddressRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +155,7 @@ class ReservationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the store holds at one moment (one read transaction)."""
+    """Everything the store holds at one moment (one read transaction); `agent` is the agent IP, once it is known."""
 
     overlays: list[Overlay]
     agent_subnets: list[AgentSubnet]
@@ -161,6 +165,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[EndpointRecord]
     reservations: list[ReservationRecord] = []
     local_subnets: list[LocalSubnet] = []
+    agent: IPv4Address | None = None
 
     def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""

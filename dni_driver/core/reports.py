@@ -18,6 +18,8 @@ from dni_driver.core.records import AddressState, NetworkRecord, Records, Reserv
 from dni_driver.core.reservations import start_words
 from dni_driver.core.wanted import limits_of
 
+_CREATE = "docker network create -d dni --ipam-driver dni {1}--ipam-opt overlay={0} {0}"
+
 
 class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
     """A Docker network."""
@@ -36,7 +38,8 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
 class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     """An overlay, this agent's part of it, and how full that is.
 
-    `local_subnet` is what an IPv6-only overlay has for IPv4 on this host.
+    `create` is the command that makes its Docker network here; None where there is one. `local_subnet` is what an
+    IPv6-only overlay has for IPv4 on this host.
     """
 
     name: str
@@ -49,6 +52,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     docker_halves: list[str]
     mesos_halves: list[str]
     network: NetworkReport | None
+    create: str | None
     usage: UsageReport
     local_subnet: str | None = None
 
@@ -152,6 +156,7 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         docker_halves=[str(one.docker_half) for one in held],
         mesos_halves=[str(one.mesos_half) for one in held],
         network=NetworkReport(id=network.id, name=network.label) if network else None,
+        create=None if network else _CREATE.format(overlay.name, "--ipv6 " if overlay.subnet6 else ""),
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
         local_subnet=local,
     )

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 import msgspec
 
 from dni_driver.core.bandwidth import Limits
+from dni_driver.core.mtu import Underlay
 
 
 def is_dni(driver: str) -> bool:
@@ -41,13 +42,15 @@ class KernelView(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel holds of ours: bridges `d-*` that carry our alias, links `dni*`, and the firewall.
 
     `ifbs` are the names of the devices `dne*` that hold some links back. `firewall` lists what is missing or
-    different there, in words; empty when it is as it should be.
+    different there, in words; empty when it is as it should be. `underlay` is the link that carries the agent IP,
+    None where there is none.
     """
 
     bridges: tuple[BridgeView, ...] = ()
     links: tuple[LinkView, ...] = ()
     ifbs: tuple[str, ...] = ()
     firewall: tuple[str, ...] = ()
+    underlay: Underlay | None = None
 
 
 class DockerEndpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
 from dni_driver.core.bandwidth import Limits, effective
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
+from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
 from dni_driver.core.records import (
     EndpointRecord,
@@ -29,12 +30,20 @@ class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int
 
 
+class Route(msgspec.Struct, frozen=True):
+    """A route of a container: to a subnet, by the address of a gateway."""
+
+    subnet: IPv4Network | IPv6Network
+    gateway: str
+
+
 class Link(msgspec.Struct, frozen=True, kw_only=True):
     """One container's veth pair.
 
     `host` is the end on `bridge`; `container` the name of the other end until libnetwork moves it into
-    `sandbox` (a path) and renames it to `ifname`, where both are known. The rest is what the container's end
-    carries inside, for a link that has to be made anew, and the limits it is held to.
+    `sandbox` (a path) and renames it to `ifname`, where both are known: `prefix` and a number. The rest is what the
+    container's end carries inside, for a link that has to be made anew, and the limits it is held to. `spoof`: what
+    it sends is not checked.
     """
 
     endpoint: str
@@ -46,8 +55,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     gateways: tuple[str, ...]
     limits: Limits = Limits()
+    routes: tuple[Route, ...] = ()
     sandbox: str | None = None
     ifname: str | None = None
+    prefix: str = DEFAULT_LINK_PREFIX
+    spoof: bool = False
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,28 +82,44 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host."""
+    """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
+
+    `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
+    send.
+    """
 
     bridges: tuple[Bridge, ...] = ()
     links: tuple[Link, ...] = ()
     policies: tuple[Policy, ...] = ()
     overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
+    agent: IPv4Address | None = None
+    guarded: bool = False
 
 
 def wanted(records: Records) -> Wanted:
     """Work out the kernel state that the records call for."""
     networks = {network.id: network for network in records.networks}
     overlays = {overlay.name: overlay for overlay in records.overlays}
+    links = tuple(
+        _link(endpoint, networks[endpoint.network], records, overlays)
+        for endpoint in records.endpoints
+        if endpoint.sandbox is not None and endpoint.network in networks
+    )
     return Wanted(
         bridges=tuple(bridge_of(network, records) for network in records.networks),
-        links=tuple(
-            link_of(endpoint, networks[endpoint.network], records.halves(networks[endpoint.network].overlay))
-            for endpoint in records.endpoints
-            if endpoint.sandbox is not None and endpoint.network in networks
-        ),
+        links=links,
         policies=tuple(_policy(network, overlays, records.local_subnets) for network in records.networks),
         overlay_subnets=tuple(_all_subnets(records.overlays)),
+        agent=records.agent,
+        guarded=any(not network.options.spoof for network in records.networks)
+        or any(not link.spoof for link in links),
     )
+
+
+def _link(
+    endpoint: EndpointRecord, network: NetworkRecord, records: Records, overlays: Mapping[str, Overlay]
+) -> Link:
+    return link_of(endpoint, network, records.halves(network.overlay), _subnets(network, overlays))
 
 
 def bridge_of(network: NetworkRecord, records: Records) -> Bridge:
@@ -104,7 +132,9 @@ def bridge_of(network: NetworkRecord, records: Records) -> Bridge:
     )
 
 
-def link_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[Network]) -> Link:
+def link_of(
+    endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[Network], subnets: Sequence[Network]
+) -> Link:
     """Answer the link of an endpoint; `halves` are the Docker halves of its overlay on this agent."""
     return Link(
         endpoint=endpoint.id,
@@ -116,8 +146,11 @@ def link_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[N
         addresses=tuple(endpoint.interfaces()),
         gateways=tuple(str(gateway) for gateway in gateways_of(endpoint, network, halves)),
         limits=limits_of(endpoint, network),
+        routes=tuple(_routes(endpoint, network, halves, subnets)),
         sandbox=endpoint.sandbox,
         ifname=endpoint.ifname,
+        prefix=network.options.link_prefix,
+        spoof=network.options.spoof if endpoint.options.spoof is None else endpoint.options.spoof,
     )
 
 
@@ -137,16 +170,30 @@ def gateways_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequen
     return [gateway for gateway in found if gateway is not None]
 
 
+def _routes(
+    endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[Network], subnets: Iterable[Network]
+) -> Iterable[Route]:
+    """Answer the routes to the whole of the overlay: whatever network the default route leads to, and if to none."""
+    for interface in endpoint.interfaces():
+        gateway = gateway_for(interface.ip, network, halves)
+        if gateway is not None:
+            yield from (Route(subnet, str(gateway)) for subnet in subnets if subnet.version == gateway.version)
+
+
 def _speaks(network: NetworkRecord, version: int) -> bool:
     return any(gateway.version == version for gateway in network.gateways())
 
 
-def _policy(network: NetworkRecord, overlays: dict[str, Overlay], local_subnets: Iterable[LocalSubnet]) -> Policy:
+def _subnets(network: NetworkRecord, overlays: Mapping[str, Overlay]) -> list[Network]:
     overlay = overlays.get(network.overlay)
+    return overlay.subnets() if overlay else []
+
+
+def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], local_subnets: Iterable[LocalSubnet]) -> Policy:
     return Policy(
         overlay=network.overlay,
         bridges=(docker_bridge(network.overlay), mesos_bridge(network.overlay)),
-        subnets=tuple(overlay.subnets()) if overlay else (),
+        subnets=tuple(_subnets(network, overlays)),
         masquerade=network.options.masquerade,
         isolated=network.options.isolated,
         internal=network.options.internal,

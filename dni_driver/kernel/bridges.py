@@ -20,9 +20,13 @@ from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.links import UNFINISHED
 from dni_driver.kernel.snapshot import LinkDetails, Snapshot
 
+FORWARDED_GROUPS = 0xFFF8
+"""That frames to 01:80:c2:00:00:03 to :0f are no exception: the bridge would learn their senders unchecked."""
+_STRICT, _LOOSE = "1", "2"
+"""Of the bridge's own setting and the one for all links the greater one holds."""
 _PREFIX = docker_bridge("")
 _OURS = "dni overlay "
-_OFF = ("br_stp_state", "br_forward_delay")
+_SETTINGS = {"br_stp_state": 0, "br_forward_delay": 0, "br_group_fwd_mask": FORWARDED_GROUPS}
 """In this order: the kernel refuses a delay of 0 while the spanning tree protocol is on."""
 
 
@@ -50,7 +54,7 @@ def make(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> bool:
     """Make the bridges that are missing; tell whether there were any."""
     missing = [bridge for bridge in wanted if bridge.name not in seen.bridges]
     for bridge in missing:
-        with ledger.about(f"bridge {bridge.name}"), conversation() as kernel, tolerating(errno.EEXIST):
+        with ledger.about(f"bridge {bridge.name}", bridge.name), conversation() as kernel, tolerating(errno.EEXIST):
             _make(kernel, bridge)
             ledger.did(f"made bridge {bridge.name}")
     return bool(missing)
@@ -58,8 +62,7 @@ def make(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> bool:
 
 def _make(kernel: IPRoute, bridge: Bridge) -> None:
     """Make a bridge, and mark it as ours; until then it is unfinished, so that none is ever left without the mark."""
-    settings = dict.fromkeys(_OFF, 0)
-    kernel.link("add", ifname=bridge.name, kind="bridge", group=UNFINISHED, **settings, **_mac(bridge))
+    kernel.link("add", ifname=bridge.name, kind="bridge", group=UNFINISHED, **_SETTINGS, **_mac(bridge))
     kernel.link("set", ifname=bridge.name, ifalias=_alias(bridge.name), mtu=bridge.mtu, group=0)
 
 
@@ -73,9 +76,10 @@ def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
     for bridge in wanted:
         link = seen.bridges.get(bridge.name)
         if link is not None:
-            with ledger.about(f"bridge {bridge.name}"):
+            with ledger.about(f"bridge {bridge.name}", bridge.name):
                 _check_ours(link, seen)
                 _mend_ipv6(bridge, ledger)
+                _mend_reverse_path(bridge, ledger)
                 _mend_link(bridge, link, ledger)
                 _mend_addresses(bridge, link, set(carried(link, seen)), ledger)
 
@@ -99,12 +103,23 @@ def _mend_ipv6(bridge: Bridge, ledger: Ledger) -> None:
         ledger.did(f"bridge {bridge.name}: IPv6 {'on' if speaks else 'off'}, router advertisements ignored")
 
 
+def _mend_reverse_path(bridge: Bridge, ledger: Ledger) -> None:
+    """Take answers of containers on several networks, which leave by their default route, wherever they come in.
+
+    A strict reverse path filter drops them. Who sends what is checked on each container link.
+    """
+    settings = {sysctl.read(f"ipv4/conf/{name}/rp_filter") for name in ("all", bridge.name)}
+    if _STRICT in settings and _LOOSE not in settings:
+        sysctl.write(f"ipv4/conf/{bridge.name}/rp_filter", _LOOSE)
+        ledger.did(f"bridge {bridge.name}: reverse path filter loose")
+
+
 def _mend_link(bridge: Bridge, link: LinkDetails, ledger: Ledger) -> None:
     wrong = list(_faults(bridge, link))
     if wrong:
         with conversation() as kernel:
-            for setting in _OFF:
-                kernel.link("set", index=link.index, kind="bridge", **{setting: 0})
+            for setting, value in _SETTINGS.items():
+                kernel.link("set", index=link.index, kind="bridge", **{setting: value})
             kernel.link("set", index=link.index, mtu=bridge.mtu, state="up")
         ledger.did(f"bridge {bridge.name}: {', '.join(wrong)}")
 
@@ -116,6 +131,8 @@ def _faults(bridge: Bridge, link: LinkDetails) -> Iterator[str]:
         yield f"MTU {bridge.mtu} instead of {link.mtu}"
     if link.stp or link.forward_delay:
         yield "spanning tree off, no forward delay"
+    if link.groups != FORWARDED_GROUPS:
+        yield "frames to link-local groups treated as others"
 
 
 def _mend_addresses(bridge: Bridge, link: LinkDetails, there: set[Interface], ledger: Ledger) -> None:
@@ -145,7 +162,7 @@ def delete_unwanted(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) ->
     names = {bridge.name for bridge in wanted}
     for link in ours(seen):
         if link.name not in names:
-            with ledger.about(f"bridge {link.name}"), conversation() as kernel:
+            with ledger.about(f"bridge {link.name}", link.name), conversation() as kernel:
                 with tolerating(errno.ENODEV):
                     kernel.link("del", index=link.index)
                 ledger.did(f"deleted bridge {link.name}")

@@ -3,33 +3,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shutil import which
 
-import msgspec
-from pyroute2.netlink import NLM_F_REQUEST
-from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETGEN, NFTSocket, nft_gen_msg
-
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.core.wanted import Policy, Wanted
-from dni_driver.kernel import iptables, nft, variants
+from dni_driver.kernel import iptables, nfnetlink, nft, variants
 from dni_driver.kernel.command import attempt, run
-from dni_driver.kernel.conversation import in_errno
+from dni_driver.kernel.fingerprint import Memory
 from dni_driver.kernel.iptables import docker_named
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.variants import Variant
 
 _TRIES = 2
-
-
-class Fingerprint(msgspec.Struct, frozen=True):
-    """Digests of the table as it was fed to nft, and as nft listed it right after."""
-
-    fed: str
-    listed: str
 
 
 class Firewall:
@@ -42,7 +30,7 @@ class Firewall:
 
     def __init__(self, run_dir: Path) -> None:
         """Keep the fingerprint in `run_dir`."""
-        self._file = run_dir / "firewall.json"
+        self._memory = Memory(run_dir / "firewall.json")
         self._agreed: tuple[object, ...] | None = None
 
     def settle(self, wanted: Wanted, links: Iterable[str], ledger: Ledger) -> None:
@@ -76,7 +64,7 @@ class Firewall:
             return
         run(["nft", "-f", "-"], fed)
         if wanted.policies:
-            self._remember(Fingerprint(_digest(fed), _digest(_listed() or "")))
+            self._memory.remember(fed.encode(), (_listed() or "").encode())
         ledger.did(f"nft table {nft.TABLE} {fault}: {'put right' if wanted.policies else 'removed'}")
 
     def _table_fault(self, wanted: Wanted, fed: str) -> str | None:
@@ -88,40 +76,15 @@ class Firewall:
             return "is left over" if listed is not None else None
         if listed is None:
             return "is missing"
-        known = self._remembered()
-        if known is None or known.fed != _digest(fed):
-            return "is out of date"
-        return "was changed by another program" if known.listed != _digest(listed) else None
-
-    def _remember(self, fingerprint: Fingerprint) -> None:
-        draft = self._file.with_suffix(".new")
-        draft.write_bytes(msgspec.json.encode(fingerprint))
-        draft.replace(self._file)
-
-    def _remembered(self) -> Fingerprint | None:
-        try:
-            return msgspec.json.decode(self._file.read_bytes(), type=Fingerprint)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
+        return self._memory.fault(fed.encode(), listed.encode())
 
 
 def _sight(wanted: Wanted, dockers: Sequence[str]) -> tuple[object, ...] | None:
     """Answer all that the firewall follows from and is judged by; None where iptables keeps no count of changes."""
-    generation = _generation()
+    generation = nfnetlink.generation()
     if generation is None or not variants.all_counted():
         return None
     return (generation, wanted.policies, wanted.overlay_subnets, tuple(dockers))
-
-
-def _generation() -> int | None:
-    """Answer the kernel's count of changes to nftables; None where it has none."""
-    try:
-        with in_errno(), NFTSocket() as kernel:
-            (answer,) = kernel.request_get(nft_gen_msg(), NFT_MSG_GETGEN, NLM_F_REQUEST)
-    except OSError:
-        return None
-    generation: int | None = answer.get_attr("NFTA_GEN_ID")
-    return generation
 
 
 def _listed() -> str | None:
@@ -132,10 +95,6 @@ def _listed() -> str | None:
     if "No such file or directory" in outcome.complaint:
         return None
     raise KernelError(f"nft cannot list its tables: {' '.join(outcome.complaint.split())}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _settle_chain(family: Family, policies: Sequence[Policy], dockers: Sequence[str], ledger: Ledger) -> None:

@@ -24,10 +24,11 @@ _DOCKER_TARGETS = frozenset({"DOCKER", "DOCKER-CT", "DOCKER-BRIDGE"})
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """The filter table as `iptables -S` lists it: its chains, and its rules in their order."""
+    """The filter table as `iptables -S` lists it: its chains, its rules in their order, and FORWARD's policy."""
 
     chains: frozenset[str]
     rules: tuple[str, ...]
+    policy: str = "ACCEPT"
 
     @property
     def is_dockers(self) -> bool:
@@ -58,7 +59,8 @@ def parse(text: str) -> Listing:
     """Read what `iptables -S` wrote."""
     lines = text.splitlines()
     chains = (line.split()[1] for line in lines if line.startswith(("-N ", "-P ")))
-    return Listing(frozenset(chains), tuple(line for line in lines if line.startswith("-A ")))
+    policy = next((line.split()[2] for line in lines if line.startswith("-P FORWARD ")), "ACCEPT")
+    return Listing(frozenset(chains), tuple(line for line in lines if line.startswith("-A ")), policy)
 
 
 def docker_named(links: Iterable[str]) -> list[str]:

@@ -5,23 +5,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import structlog
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import egress_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
+from dni_driver.kernel import bridges, guard, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
 from dni_driver.kernel.firewall import Firewall
+from dni_driver.kernel.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.lookout import LINKS, TRAFFIC_CONTROL, Lookout
+from dni_driver.kernel.news import News
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
@@ -54,21 +57,25 @@ class Kernel:
         except OSError as error:
             raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
-        self._reaper = Reaper()
+        self._reaper = Reaper(_bury)
         self._lookout = Lookout(snapshot.read, LINKS, clock, _SILENT_CHANGES)
         self._traffic = Lookout(shaping.read, TRAFFIC_CONTROL, clock, math.inf)
+        self._news = News()
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
-        self._refused: list[str] = []
+        self._guard = Guard(run_dir)
+        self._refused: list[tuple[str | None, str]] = []
 
-    def attach(self, link: Link) -> None:
+    def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Make a container's veth pair, its host end on the bridge, held to its limits; repeating it does no harm.
 
-        Raises BridgeMissing (a KernelError) where the bridge is gone: reconcile, then try again.
+        `beside` are the other links of its sandbox. Raises KernelError where something is gone, the bridge for one
+        (BridgeMissing): reconcile, then try again.
         """
         self._reaper.await_death(link.host)
         for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
             _log.info("kernel changed", change=change)
+        self._guard.admit([link, *beside])
         links.attach(link)
         if link.limits:
             shaping.apply(link)
@@ -87,30 +94,42 @@ class Kernel:
         self._lookout.close()
         self._traffic.close()
 
+    def link_news(self) -> Iterator[None]:
+        """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
+        with _in_words():
+            yield from self._news
+
+    def hush(self) -> None:
+        """End the news of links; from any thread."""
+        self._news.end()
+
     @_in_words()
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records; answer in words what was changed.
 
-        The links are read before the records: so a link seen without a record has really lost it. Raises one
-        KernelError that lists all that could not be mended, when the rest has been.
+        The links are read before the records: so a link seen without a record has really lost it. Raises NotMended
+        with all that could not be mended, when the rest has been.
         """
         with locked(self._lock):
             ledger = Ledger(known=self._refused)
-            seen = self._lookout.look()
+            seen, senders = self._lookout.look(), self._guard.look()
             wanted = read_wanted()
+            self._guard.settle(wanted, senders, read_wanted, ledger)
             swept = now = links.sweep(seen, ledger)
             links.delete_dead(wanted.links, now, ledger)
             bridges.delete_unwanted(wanted.bridges, now, ledger)
             if bridges.make(wanted.bridges, now, ledger):
                 now = self._lookout.look()
             bridges.mend(wanted.bridges, now, ledger)
-            links.mend(wanted.links, now, ledger)
+            links.mend(wanted.links, now, sandboxes.resize, ledger)
             shaping.mend(wanted.links, now, self._traffic.look(), ledger)
             shaping.delete_idle(wanted.links, swept, ledger)
             _keep_forwarding(wanted.links, now, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
             self._firewall.settle(wanted, now.names, ledger)
             self._refused = ledger.failures
+            if ledger.changes:
+                self._lookout.forget()
         ledger.settle()
         return ledger.changes
 
@@ -119,7 +138,7 @@ class Kernel:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
             seen, shapes = self._lookout.look(), self._traffic.look()
-            firewall = self._firewall.differences(wanted, seen.names)
+            firewall = self._firewall.differences(wanted, seen.names) + self._guard.differences(wanted)
         names = {index: name for name, index in seen.names.items()}
         return KernelView(
             bridges=tuple(
@@ -138,6 +157,7 @@ class Kernel:
             ),
             ifbs=tuple(seen.ifbs),
             firewall=tuple(firewall),
+            underlay=_underlay(wanted),
         )
 
     @_in_words()
@@ -177,9 +197,21 @@ class Kernel:
         return routes.agent_address()
 
     @_in_words()
-    def underlay_mtu(self, agent: IPv4Address) -> int:
-        """Answer the MTU in bytes of the link that carries the agent IP."""
-        return routes.underlay_mtu(agent)
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
+        return routes.underlay(agent)
+
+
+def _bury(hosts: Collection[str]) -> None:
+    """Delete links by their host ends, then what they might send as; raise OSError."""
+    links.delete(hosts)
+    guard.withdraw(hosts)
+
+
+def _underlay(wanted: Wanted) -> Underlay | None:
+    with suppress(KernelError):
+        return routes.underlay(wanted.agent) if wanted.agent else None
+    return None
 
 
 def _keep_forwarding(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from dni_driver.core.errors import DeadlineExceeded, DniError, KernelError
+from dni_driver.core.errors import DeadlineExceeded, DniError, NotMended
 
 _log = structlog.get_logger()
 
@@ -16,10 +16,10 @@ _log = structlog.get_logger()
 class Ledger:
     """Collects changes and failures, so that one broken object does not keep the others broken."""
 
-    def __init__(self, known: Collection[str] = ()) -> None:
+    def __init__(self, known: Collection[tuple[str | None, str]] = ()) -> None:
         """Begin with nothing changed; a failure that is known from last time is nothing new to the log."""
         self.changes: list[str] = []
-        self.failures: list[str] = []
+        self.failures: list[tuple[str | None, str]] = []
         self._known = known
 
     @property
@@ -38,22 +38,25 @@ class Ledger:
         self.changes.append(change)
 
     @contextmanager
-    def about(self, subject: str) -> Iterator[None]:
-        """Note a failure inside the block and go on behind it; a deadline that has passed ends it all."""
+    def about(self, subject: str, bridge: str | None = None) -> Iterator[None]:
+        """Note a failure inside the block and go on behind it; a deadline that has passed ends it all.
+
+        `bridge` is the one that a failure concerns, None where it concerns them all.
+        """
         try:
             yield
         except DeadlineExceeded:
             raise
         except (DniError, OSError) as error:
-            failure = f"{subject}: {in_words(error)}"
+            failure = bridge, f"{subject}: {in_words(error)}"
             log = _log.debug if failure in self._known else _log.warning
             log("kernel refused", subject=subject, error=str(error))
             self.failures.append(failure)
 
     def settle(self) -> None:
-        """Raise one KernelError that lists the failures, if there were any."""
+        """Raise one error that lists the failures, if there were any."""
         if self.failures:
-            raise KernelError("; ".join(self.failures))
+            raise NotMended(self.failures)
 
 
 def in_words(error: Exception) -> str:

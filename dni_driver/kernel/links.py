@@ -153,15 +153,20 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def mend(wanted: Iterable[Link], seen: Snapshot, ledger: Ledger) -> None:
-    """Put the host ends that are there back on their bridges, up, with hairpin and the right MTU."""
+def mend(wanted: Iterable[Link], seen: Snapshot, resize: Callable[[Link], None], ledger: Ledger) -> None:
+    """Put the host ends that are there back on their bridges, up, with hairpin and the right MTU.
+
+    `resize` gives the container end that MTU. It comes first: the host end, which is seen, tells that both are done.
+    """
     for link in wanted:
         host, bridge = seen.host_ends.get(link.host), seen.names.get(link.bridge)
         if host is None or bridge is None:
             continue
         wrong = list(_faults(link, host, bridge))
         if wrong:
-            with ledger.about(f"link {link.host}"), conversation() as kernel:
+            with ledger.about(f"link {link.host}", link.bridge), conversation() as kernel:
+                if host.mtu != link.mtu:
+                    resize(link)
                 finish(kernel, link, bridge)
                 ledger.did(f"mended link {link.host} on {link.bridge}: {', '.join(wrong)}")
 

@@ -55,6 +55,10 @@ class Lookout(Generic[_Seen]):
             self._last = self._read()
         return self._last
 
+    def forget(self) -> None:
+        """Have the next look be a new one: the kernel may tell of a change of ours only after it is made."""
+        self._last = None
+
     def close(self) -> None:
         """Listen no longer, until the next look."""
         if self._ear is not None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
 _OWN = Path("/proc/thread-self/ns/net")
+_libc = ctypes.CDLL(None, use_errno=True)
 
 _Result = TypeVar("_Result")
 
@@ -46,12 +47,21 @@ def _is_foreign_namespace(file: int) -> bool:
 
 def inside(namespace: int, work: Callable[[], _Result]) -> _Result:
     """Do some work in an open namespace, in a thread that lives no longer; raise what it raises."""
+    return _elsewhere(lambda: _check(_libc.setns(namespace, _CLONE_NEWNET)), work)
+
+
+def in_a_new_one(work: Callable[[], _Result]) -> _Result:
+    """Do some work in a namespace made for it, which the kernel takes away behind it; raise what it raises."""
+    return _elsewhere(lambda: _check(_libc.unshare(_CLONE_NEWNET)), work)
+
+
+def _elsewhere(go: Callable[[], None], work: Callable[[], _Result]) -> _Result:
     results: list[_Result] = []
     errors: list[BaseException] = []
 
     def visit() -> None:
         try:
-            _enter(namespace)
+            go()
             results.append(work())
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that asked
             errors.append(error)
@@ -64,7 +74,7 @@ def inside(namespace: int, work: Callable[[], _Result]) -> _Result:
     return results[0]
 
 
-def _enter(namespace: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
+def _check(status: int) -> None:
+    if status != 0:
         number = ctypes.get_errno() or errno.EINVAL
         raise OSError(number, os.strerror(number))

@@ -10,20 +10,20 @@ import structlog
 
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import DniError, Unavailable
-from dni_driver.kernel import links
 
 _log = structlog.get_logger()
 _LONGEST = 10.0
 
 
 class Reaper:
-    """A thread that deletes what is named to it, everything that waits in one batch.
+    """A thread that has what is named to it deleted, everything that waits in one batch.
 
     It lives from the first link to `close`. What it cannot delete is logged and left to reconcile.
     """
 
-    def __init__(self) -> None:
-        """Begin without a thread."""
+    def __init__(self, delete: Callable[[Collection[str]], None]) -> None:
+        """Begin without a thread; `delete` raises DniError or OSError."""
+        self._delete_all = delete
         self._changed = threading.Condition()
         self._waiting: set[str] = set()
         self._dying: set[str] = set()
@@ -75,6 +75,6 @@ class Reaper:
 
     def _delete(self, names: Collection[str]) -> None:
         try:
-            links.delete(names)
+            self._delete_all(names)
         except (DniError, OSError) as error:
             _log.warning("links not deleted, reconcile will", links=sorted(names), error=str(error))

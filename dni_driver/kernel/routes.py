@@ -13,10 +13,11 @@ import msgspec
 from pyroute2.netlink.rtnl import rt_proto, rt_scope, rt_type
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, Network
 from dni_driver.kernel import addresses
 from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
-from dni_driver.kernel.snapshot import find, names
+from dni_driver.kernel.snapshot import LinkDetails, find, names
 
 _MAIN = 254
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
@@ -137,14 +138,19 @@ def _default(message: Message) -> Default:
     )
 
 
-def underlay_mtu(agent: IPv4Address) -> int:
-    """Answer the MTU in bytes of the link that carries an agent IP; raise KernelError where none does."""
-    with conversation() as kernel:
-        carrier = next((index for index, interface in addresses.read(kernel) if interface.ip == agent), None)
-        link = None if carrier is None else find(kernel, index=carrier)
+def underlay(agent: IPv4Address) -> Underlay:
+    """Answer the link that carries an agent IP; raise KernelError where none does."""
+    link = carrier(agent)
     if link is None:
         raise KernelError(f"no link of this host carries the agent IP {agent}: see `ip -4 address`")
-    return link.mtu
+    return Underlay(link=link.name, mtu=link.mtu)
+
+
+def carrier(agent: IPv4Address) -> LinkDetails | None:
+    """Answer the link that carries an agent IP; None where none does."""
+    with conversation() as kernel:
+        index = next((index for index, interface in addresses.read(kernel) if interface.ip == agent), None)
+        return None if index is None else find(kernel, index=index)
 
 
 def advertised_uplinks() -> set[str]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The container ends inside the sandboxes: what they are called, and how to give one back that was deleted.
+"""The container ends inside the sandboxes: what they are called, their MTU, and how to give a deleted one back.
 
-Normally libnetwork does all of this. Only a link that somebody deleted under a running container is made here.
+Normally libnetwork does all of this. Only a link that somebody deleted under a running container is made here, and
+one whose network has another MTU now is given that.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dni_driver.core.wanted import Link
 from dni_driver.kernel import addresses, links, namespaces, shaping, snapshot, sysctl
 from dni_driver.kernel.conversation import conversation
 from dni_driver.kernel.ledger import Ledger, in_words
-from dni_driver.kernel.snapshot import Snapshot, find
+from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find
 
 _GRACE = 2.0
 """Seconds a link must have been seen missing: a Join between its record and its link takes milliseconds."""
@@ -30,7 +31,6 @@ _GRACE = 2.0
 _FOLLOWING, _STEP = 2.0, 0.05
 """Seconds to wait for links whose sandboxes are gone, and between two looks."""
 
-_PREFIX = "eth"
 _ORIGIN = rt_proto["boot"]
 """What libnetwork gives its routes."""
 
@@ -50,7 +50,7 @@ class Repairs:
         self._missing_since = {host: self._missing_since.get(host, now) for host in missing}
         for host, link in missing.items():
             if now - self._missing_since[host] >= _GRACE:
-                with ledger.about(f"link {host} of endpoint {link.endpoint[:12]}"):
+                with ledger.about(f"link {host} of endpoint {link.endpoint[:12]}", link.bridge):
                     _renew(link, ledger)
 
 
@@ -66,7 +66,7 @@ def _renew(link: Link, ledger: Ledger) -> None:
 
 
 def _free_name(link: Link, taken: Collection[str]) -> str:
-    numbered = (f"{_PREFIX}{index}" for index in itertools.count())
+    numbered = (f"{link.prefix}{index}" for index in itertools.count())
     wished = [link.ifname] if link.ifname else []
     return next(name for name in itertools.chain(wished, numbered) if name not in taken)
 
@@ -95,16 +95,43 @@ def _address(kernel: IPRoute, link: Link, name: str) -> None:
         family = addresses.FAMILIES[ip_address(gateway).version]
         if not list(kernel.get_default_routes(family)):
             kernel.route("add", family=family, dst="default", gateway=gateway, oif=index, proto=_ORIGIN)
+    for route in link.routes:
+        kernel.route("add", dst=str(route.subnet), gateway=route.gateway, oif=index, proto=_ORIGIN)
+
+
+def resize(link: Link) -> None:
+    """Give a container end in its sandbox the MTU of its link; raise OSError, KernelError.
+
+    One that has not been moved there yet is left to `links.finish`.
+    """
+    with conversation() as kernel:
+        host = find(kernel, ifname=link.host)
+    if host is None or host.peer_namespace is None:
+        return
+    with namespaces.opened(link.sandbox or "") as sandbox:
+        if sandbox is None:
+            raise KernelError(f"sandbox {link.sandbox} cannot be entered to give its link MTU {link.mtu}")
+        namespaces.inside(sandbox, partial(_set_mtu, host.peer, link.mtu))
+
+
+def _set_mtu(index: int, mtu: int) -> None:
+    with conversation() as kernel:
+        kernel.link("set", index=index, mtu=mtu)
 
 
 def ifname(link: Link) -> str | None:
     """Answer what a link's container end is called in its sandbox; None where it has not been moved there."""
+    end = container_end(link)
+    return end.name if end else None
+
+
+def container_end(link: Link) -> LinkDetails | None:
+    """Answer a link's container end as its sandbox has it; None where it has not been moved there."""
     with conversation() as kernel:
         host = find(kernel, ifname=link.host)
         if host is None or host.peer_namespace is None or host.peer_namespace < 0:
             return None
-        end = find(kernel, index=host.peer, if_netnsid=host.peer_namespace)
-    return end.name if end else None
+        return find(kernel, index=host.peer, if_netnsid=host.peer_namespace)
 
 
 def gone(wanted: Iterable[Link]) -> list[Link]:

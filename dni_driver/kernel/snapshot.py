@@ -48,14 +48,16 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
 class LinkDetails(LinkState, frozen=True, kw_only=True):
     """All that is ever asked of a link.
 
-    `stp` and `forward_delay` are a bridge's, 0 elsewhere; `peer` is the index of a veth's other end, and
-    `peer_namespace` the number this namespace has for the one that end is in, None where it is in this one.
+    `stp`, `forward_delay` and `groups` (the link-local ones it forwards to, as bits) are a bridge's, 0 elsewhere;
+    `peer` is the index of a veth's other end, and `peer_namespace` the number this namespace has for the one that
+    end is in, None where it is in this one.
     """
 
     kind: str
     alias: str
     stp: int
     forward_delay: int
+    groups: int
     peer: int
     peer_namespace: int | None
 
@@ -154,6 +156,7 @@ def _link(message: Message) -> LinkDetails:
         alias=message.get("ifalias", ""),
         stp=message.get(("linkinfo", "data", "br_stp_state"), 0),
         forward_delay=message.get(("linkinfo", "data", "br_forward_delay"), 0),
+        groups=message.get(("linkinfo", "data", "br_group_fwd_mask"), 0),
         peer=message.get("link", 0),
         peer_namespace=message.get("link_netnsid"),
         **_state(message),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from dni_driver.core.deadline import deadline
+from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import DniError, MalformedRequest
 from dni_driver.plugin import wire
 from dni_driver.plugin.ipam_driver import IpamDriver
@@ -36,14 +39,15 @@ LONGEST_TEXT = 2000
 Answer = Callable[[bytes], wire.Response]
 
 
-def create_app(network: NetworkDriver, ipam: IpamDriver) -> Flask:
-    """Build the app that answers every method of both drivers."""
+def create_app(network: NetworkDriver, ipam: IpamDriver, driver: str = PLAIN) -> Flask:
+    """Build the app that answers every method of both drivers; `driver` is what users call it in commands."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     for name, answer in methods(network, ipam).items():
         app.add_url_rule(f"/{name}", name, _view(name, answer), methods=["POST"], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)
+    app.after_request(partial(_as_typed, driver))
     return app
 
 
@@ -124,6 +128,13 @@ def _any_error(error: Exception) -> Response:
         return _error(str(error), 500)
     log.error("failed", method=method, exc_info=error)
     return _error(f"dni failed unexpectedly ({type(error).__name__}): its log says more", 500)
+
+
+def _as_typed(driver: str, response: Response) -> Response:
+    """Have the commands in an error name the driver as users must type it."""
+    if response.status_code != HTTPStatus.OK:
+        response.set_data(as_typed(response.get_data(as_text=True), driver))
+    return response
 
 
 def _error(text: str, status: int) -> Response:

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Protocol
 
 import msgspec
 import structlog
 
 from dni_driver.core.endpoint_options import parse_endpoint_options
-from dni_driver.core.errors import DniError, Unavailable
-from dni_driver.core.mtu import check_mtu, overlay_mtu
+from dni_driver.core.errors import DniError, KernelError, NotMended, Unavailable
+from dni_driver.core.mtu import Underlay, first_mtu
+from dni_driver.core.names import docker_bridge
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import Address, Network, Overlay, family_of
-from dni_driver.core.records import NetworkRecord, docker_halves, pool_id
+from dni_driver.core.overlays import Address, Network, family_of
+from dni_driver.core.records import EndpointRecord, NetworkRecord, docker_halves, pool_id
 from dni_driver.core.reservations import check_not_a_containers
-from dni_driver.core.wanted import Link, Wanted, gateways_of, link_of, wanted
+from dni_driver.core.wanted import Link, Wanted, link_of, wanted
 from dni_driver.plugin import reading, wire, without_ipam
 from dni_driver.store import Store, Transaction, addresses, endpoints, networks, overlays, pools, reservations
 from dni_driver.store.forget import forget_endpoint, forget_network
@@ -31,14 +32,12 @@ from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)
 
-LINK_PREFIX = "eth"
-
 
 class Plumbing(Protocol):
     """What the network driver does to the kernel."""
 
-    def attach(self, link: Link) -> None:
-        """Make a container's link, ready for libnetwork to move."""
+    def attach(self, link: Link, beside: Sequence[Link]) -> None:
+        """Make a container's link, ready for libnetwork to move; `beside` are the others of its sandbox."""
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete links in the background."""
@@ -49,8 +48,8 @@ class Plumbing(Protocol):
     def gone(self, links: Iterable[Link]) -> list[Link]:
         """Answer the links that are not there, and whose sandboxes are not either."""
 
-    def underlay_mtu(self, agent: IPv4Address) -> int:
-        """Answer the MTU of the link that carries the agent IP."""
+    def underlay(self, agent: IPv4Address) -> Underlay:
+        """Answer the link that carries the agent IP."""
 
     def overlapping_routes(self, network: Network) -> list[str]:
         """Name the on-link routes and name servers inside a subnet."""
@@ -115,7 +114,7 @@ class NetworkDriver:
                 without_ipam.take(tx, network, self._kernel, network.since)
             self._reserve(tx, network, reading.own_addresses(told))
         try:
-            self._reconcile()
+            self._mend_bridge(docker_bridge(network.overlay))
             self._settle(network)
         except DniError:
             if fresh:
@@ -170,18 +169,20 @@ class NetworkDriver:
         try:
             with self._store.write() as tx:
                 endpoint = endpoints.find(tx, request.endpoint_id)
-                network = networks.find(tx, endpoint.network)
-                halves = docker_halves(overlays.held(tx, network.overlay), network.overlay)
                 endpoints.joined(tx, endpoint.id, sandbox)
-            link = link_of(endpoint, network, halves)
-            self._attach(link)
+                links = {one.id: _link(tx, one) for one in endpoints.in_sandbox(tx, sandbox)}
+            link = links.pop(endpoint.id)
+            self._attach(link, list(links.values()))
         finally:
             self._joining.discard(request.endpoint_id)
-        gateways = {gateway.version: str(gateway) for gateway in gateways_of(endpoint, network, halves)}
+        gateways = {ip_address(gateway).version: gateway for gateway in link.gateways}
         return wire.JoinResponse(
-            interface_name=wire.InterfaceName(src_name=link.container, dst_prefix=LINK_PREFIX),
+            interface_name=wire.InterfaceName(src_name=link.container, dst_prefix=link.prefix),
             gateway=gateways.get(4, ""),
             gateway_ipv6=gateways.get(6, ""),
+            static_routes=[
+                wire.StaticRoute(destination=str(route.subnet), next_hop=route.gateway) for route in link.routes
+            ],
             disable_gateway_service=not gateways,
         )
 
@@ -225,17 +226,16 @@ class NetworkDriver:
             overlay = overlays.find(tx, reading.overlay_meant(told, overlays.held(tx), asked))
             reading.check_families(told, overlay, asked, now)
             gateway, gateway6 = reading.gateways(told)
-        mtu = options.mtu or self._mtu(tx, overlay)
-        check_mtu(mtu, speaks_ipv6=gateway6 is not None)
-        return NetworkRecord(
+        network = NetworkRecord(
             id=network_id,
             overlay=overlay.name,
             options=options,
-            mtu=mtu,
+            mtu=options.mtu or 0,
             gateway=gateway,
             gateway6=gateway6,
             since=now,
         )
+        return msgspec.structs.replace(network, mtu=self._mtu(tx, network))
 
     def _reserve(self, tx: Transaction, network: NetworkRecord, own: Iterable[Address]) -> None:
         """Keep what a network has for itself; raise InUse where that is reserved for a container."""
@@ -258,28 +258,44 @@ class NetworkDriver:
         address, address6 = reading.by_family(chosen)
         return msgspec.structs.replace(given, address=str(address or ""), address_ipv6=str(address6 or ""))
 
-    def _mtu(self, tx: Transaction, overlay: Overlay) -> int:
+    def _mtu(self, tx: Transaction, network: NetworkRecord) -> int:
+        """Answer the MTU of a new network: where the underlay cannot be told, the one its user gave is believed."""
         agent = overlays.agent_ip(tx)
         if agent is None:
             raise Unavailable("the dni agent has not started on this host yet: see `dni status`")
-        return overlay_mtu(self._kernel.underlay_mtu(agent), overlay.backend)
+        try:
+            underlay = self._kernel.underlay(agent)
+        except KernelError:
+            if network.options.mtu is None:
+                raise
+            return network.options.mtu
+        return first_mtu(network, overlays.find(tx, network.overlay), underlay)
 
     def _settle(self, network: NetworkRecord) -> None:
         """Have the network's overlay stay: one defined for it goes again where the network fails."""
         with self._store.write() as tx:
             pools.settle(tx, network.overlay)
 
-    def _attach(self, link: Link) -> None:
+    def _attach(self, link: Link, beside: Sequence[Link]) -> None:
         try:
-            self._kernel.attach(link)
+            self._kernel.attach(link, beside)
         except DniError:
             log.warning("link could not be made, mending the host first", endpoint=link.endpoint[:12])
             self._mend()
-            self._kernel.attach(link)
+            self._kernel.attach(link, beside)
 
     def _take_back(self, network: str) -> None:
         self._forget_network(network)
         self._mend()
+
+    def _mend_bridge(self, bridge: str) -> None:
+        """Reconcile; raise KernelError only for what concerns this bridge."""
+        try:
+            self._reconcile()
+        except NotMended as error:
+            log.warning("the host could not be mended altogether", error=str(error))
+            if failures := error.on(bridge):
+                raise KernelError("; ".join(failures)) from error
 
     def _mend(self) -> None:
         """Reconcile as far as that goes: what is at fault may concern another network."""
@@ -297,3 +313,9 @@ class NetworkDriver:
 
     def _reconcile(self) -> None:
         self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+
+
+def _link(tx: Transaction, endpoint: EndpointRecord) -> Link:
+    network = networks.find(tx, endpoint.network)
+    halves = docker_halves(overlays.held(tx, network.overlay), network.overlay)
+    return link_of(endpoint, network, halves, overlays.find(tx, network.overlay).subnets())

@@ -54,8 +54,11 @@ class Routes(Reach, Protocol):
 class Cluster(Protocol):
     """What the IPAM driver asks the agent, which asks the registry."""
 
-    def define(self, overlay: Overlay) -> None:
-        """Define an overlay, and lease this host's part of it."""
+    def try_out(self, overlay: Overlay) -> None:
+        """Define an overlay for a network that is being created, and lease this host's part of it.
+
+        Without that network it goes again by itself; so it does where the answer comes too late.
+        """
 
     def remove(self, overlay: str) -> None:
         """Remove an overlay that nothing uses."""
@@ -162,7 +165,7 @@ class PoolFinder:
         """Have a new overlay defined in the cluster, unless this host could not use it."""
         for subnet in overlay.subnets():
             self.check_routes(subnet)
-        self._cluster.define(overlay)
+        self._cluster.try_out(overlay)
 
     def check_routes(self, half: Network) -> None:
         """Refuse a pool that overlaps an on-link route."""

@@ -25,6 +25,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.workers.sync import SyncWorker
 
+from dni_driver.core.deadline import holding
 from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.plugin.crew import Crew
 
@@ -40,6 +41,9 @@ GRACEFUL_SECONDS = 25
 _STUCK_SECONDS = 2
 _SILENT_SECONDS = 20.0
 """How long a caller may take to say the next byte; dockerd says all at once."""
+
+OPENING_SECONDS = 20.0
+"""How long a call waits for another that opens the app, which mends the kernel first: as long as for a handler."""
 
 OpenApp = Callable[[], "AbstractContextManager[WSGIApplication]"]
 """Opens what the app rests on, gives the app, and closes it all at the end of the worker."""
@@ -93,7 +97,7 @@ class _Deferred:
 
     def open(self) -> WSGIApplication:
         """Open the app where it is not open yet; raise DniError."""
-        with self._opening:
+        with holding(self._opening, OPENING_SECONDS, "dni is still starting on this host: try again in a moment"):
             if self._opened is None:
                 self._opened = self._open()
             return self._opened

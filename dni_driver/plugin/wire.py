@@ -215,12 +215,21 @@ class InterfaceName(Response, frozen=True):
     dst_prefix: str
 
 
+class StaticRoute(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
+    """A route of a container; by a next hop, which is route type 0."""
+
+    destination: str
+    route_type: int = 0
+    next_hop: str
+
+
 class JoinResponse(Response, frozen=True):
     """Join. Gateways are bare addresses."""
 
     interface_name: InterfaceName
     gateway: str = ""
     gateway_ipv6: str = msgspec.field(default="", name="GatewayIPv6")
+    static_routes: list[StaticRoute] = []
     disable_gateway_service: bool = False
 
 

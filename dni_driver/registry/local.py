@@ -33,6 +33,7 @@ CREATE TABLE lease (
     subnet   TEXT NOT NULL UNIQUE,
     agent_ip TEXT NOT NULL
 ) STRICT"""
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _SCHEMA = (_OVERLAY_TABLE, _LEASE_TABLE, f"PRAGMA user_version = {_VERSION}")
 
 
@@ -144,7 +145,13 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"the registry {path} cannot be used: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split())
+        if (getattr(error, "sqlite_errorname", None) or "").startswith(_DAMAGE):
+            raise StoreError(
+                f"the registry {path} is damaged ({text}): stop dni and move it away (mv {path}* ELSEWHERE); what "
+                f"this host takes part in is put back into a new one"
+            ) from error
+        raise StoreError(f"the registry {path} cannot be used: {text}") from error
 
 
 def _overlays(tx: sqlite3.Connection) -> list[Overlay]:

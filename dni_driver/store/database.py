@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections, transactions and migrations.
+"""Connections and transactions.
 
 WAL with synchronous=FULL: what a transaction wrote is on disk before it returns. One connection for each
 thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other processes only.
@@ -7,15 +7,18 @@ thread; writers of this process queue on a lock, so that SQLite's own back-off i
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import resources
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dni_driver.core.deadline import within
-from dni_driver.core.errors import DeadlineExceeded, StoreError
+from dni_driver.core.deadline import holding, within
+from dni_driver.core.errors import StoreError
+from dni_driver.store import schema
+from dni_driver.store.complaints import damaged, explained, is_busy, is_read_only
 
 Transaction = sqlite3.Connection
 """A connection inside BEGIN … COMMIT."""
@@ -23,7 +26,6 @@ Transaction = sqlite3.Connection
 LOCK_SECONDS = 5.0
 CACHE_KIB = 256
 """For each connection, of which every thread has one."""
-MODE = 0o600
 
 
 class Store:
@@ -54,13 +56,11 @@ class Store:
 
         Raises DeadlineExceeded where the lock is not had in time, StoreError where the disk says no.
         """
-        if not self._writer.acquire(timeout=within(LOCK_SECONDS)):
-            raise DeadlineExceeded(f"the store {self.path} is busy; try again")
-        try:
-            with self._transaction("BEGIN IMMEDIATE", self._crash_point) as connection:
-                yield connection
-        finally:
-            self._writer.release()
+        with (
+            holding(self._writer, LOCK_SECONDS, f"the store {self.path} is busy; try again"),
+            self._transaction("BEGIN IMMEDIATE", self._crash_point) as connection,
+        ):
+            yield connection
 
     def close(self) -> None:
         """Close the connections of every thread."""
@@ -79,10 +79,10 @@ class Store:
             crash_point("before commit")
             connection.commit()
         except sqlite3.Error as error:
-            connection.rollback()
-            raise self._explained(error) from error
+            _rolled_back(connection)
+            raise self._failed(error) from error
         except BaseException:
-            connection.rollback()
+            _rolled_back(connection)
             raise
         crash_point("after commit")
 
@@ -101,59 +101,61 @@ class Store:
     def _prepare(self) -> None:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=MODE, exist_ok=True)
+            self._check_writable()
+            if not self.path.exists():
+                self._create()
+            self._check_whole()
             connection = self._connection()
             connection.execute("PRAGMA journal_mode = WAL")
             self._check(connection)
-            _migrate(connection, self.path)
+            schema.migrate(connection, self.path)
+
+    def _create(self) -> None:
+        log = schema.orphaned_log(self.path)
+        if log is not None:
+            raise damaged(self.path, f"it is gone, and its log {log.name} is left")
+        schema.create(self.path)
+
+    def _check_writable(self) -> None:
+        """Refuse a read-only disk: SQLite would open the file for reading, and the whole process stay with that."""
+        if is_read_only(self.path.parent):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def _check_whole(self) -> None:
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            raise damaged(self.path, "the file is empty")
 
     def _check(self, connection: sqlite3.Connection) -> None:
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
-            raise sqlite3.DatabaseError(answer)
+            raise damaged(self.path, answer)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise self._explained(error) from error
+            raise self._failed(error) from error
 
-    def _explained(self, error: Exception) -> StoreError:
-        text = " ".join(str(error).split())
-        if isinstance(error, sqlite3.OperationalError) and "locked" in text:
-            return StoreError(f"the store {self.path} is busy: {text}; try again")
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
-            error, (sqlite3.OperationalError, sqlite3.IntegrityError)
-        ):
-            return StoreError(
-                f"the store {self.path} is damaged ({text}): stop dni, put back a copy of it, or move it "
-                f"away and make its networks anew (docker network rm, docker network create)"
-            )
-        return StoreError(f"the store {self.path} cannot be used: {text}")
+    def _failed(self, error: sqlite3.Error | OSError) -> StoreError:
+        """Answer what to tell of an error; after one of the disk, the next transaction opens the file anew.
+
+        SQLite opens a file on a read-only disk for reading, and goes on so when the disk can be written again.
+        """
+        if not isinstance(error, sqlite3.IntegrityError) and not is_busy(error):
+            self._let_go()
+        return explained(self.path, error)
+
+    def _let_go(self) -> None:
+        """Close this thread's connection."""
+        connection = getattr(self._local, "connection", None)
+        if connection in self._opened:
+            self._opened.remove(connection)
+            connection.close()
+        self._local.connection = None
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    steps = sorted(
-        (step for step in resources.files(__package__).joinpath("migrations").iterdir()),
-        key=lambda step: step.name,
-    )
-    connection.execute("BEGIN IMMEDIATE")
-    (done,) = connection.execute("PRAGMA user_version").fetchone()
-    if done > len(steps):
+def _rolled_back(connection: sqlite3.Connection) -> None:
+    """Roll back as far as that goes: what SQLite cannot even take back goes with the connection."""
+    with suppress(sqlite3.Error):
         connection.rollback()
-        raise StoreError(f"the store {path} was written by a newer dni (version {done}): install that one")
-    for number, step in enumerate(steps[done:], done + 1):
-        for statement in _statements(step.read_text(encoding="utf-8")):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {number}")
-    connection.commit()
-
-
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -75,6 +75,12 @@ def of_network(tx: Transaction, network: str) -> list[EndpointRecord]:
     return [_endpoint(row) for row in rows]
 
 
+def in_sandbox(tx: Transaction, sandbox: str) -> list[EndpointRecord]:
+    """Answer the endpoints that are in a sandbox, by id."""
+    rows = tx.execute("SELECT * FROM endpoint WHERE sandbox = ? ORDER BY id", (sandbox,))
+    return [_endpoint(row) for row in rows]
+
+
 def joined(tx: Transaction, endpoint: str, sandbox: str) -> None:
     """Record in which sandbox an endpoint is."""
     tx.execute("UPDATE endpoint SET sandbox = ?, ifname = NULL WHERE id = ?", (sandbox, endpoint))

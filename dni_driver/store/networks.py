@@ -80,6 +80,11 @@ def set_name(tx: Transaction, network: str, name: str) -> None:
     tx.execute("UPDATE network SET name = ? WHERE id = ?", (name, network))
 
 
+def set_mtu(tx: Transaction, network: str, mtu: int) -> None:
+    """Record how large a network's packets are from now on, in bytes."""
+    tx.execute("UPDATE network SET mtu = ? WHERE id = ?", (mtu, network))
+
+
 def _network(row: sqlite3.Row) -> NetworkRecord:
     return NetworkRecord(
         id=row["id"],

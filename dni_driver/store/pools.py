@@ -78,9 +78,18 @@ def on_trial(tx: Transaction, overlay: str) -> bool:
     return any(pool.overlay == overlay and pool.trial for pool in every(tx))
 
 
-def try_out(tx: Transaction, pool: str) -> None:
-    """Record that a pool's overlay was defined for the network that is being created."""
-    tx.execute("UPDATE pool SET trial = 1 WHERE id = ?", (pool,))
+def try_out(tx: Transaction, overlay: Overlay, now: float) -> None:
+    """Record that an overlay, which has no pools yet, was defined for a network that is being created."""
+    for family in (family_of(subnet) for subnet in overlay.subnets()):
+        tx.execute(
+            "INSERT INTO pool (id, family, overlay, uses, since, trial) VALUES (?, ?, ?, 0, ?, 1)",
+            (pool_id(overlay.name, family), family, overlay.name, now),
+        )
+
+
+def tried_out(tx: Transaction, now: float) -> list[str]:
+    """Answer the overlays on trial for which no creation of a network can still be under way."""
+    return sorted({pool.overlay for pool in every(tx) if pool.trial and pool.overlay and not pool.is_recent(now)})
 
 
 def settle(tx: Transaction, overlay: str) -> None:

@@ -3,15 +3,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
+
 from dni_driver.core.records import Records
 from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools, reservations
+from dni_driver.store.complaints import damaged
 from dni_driver.store.database import Transaction
 
 
+def open_sound(path: Path) -> Store:
+    """Open a store and read all of it; raise StoreError where something in it cannot be read."""
+    store = Store(path)
+    try:
+        read_all(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
 def read_all(store: Store) -> Records:
-    """Answer everything the store holds at this moment."""
-    with store.read() as tx:
-        return read(tx)
+    """Answer everything the store holds at this moment; raise StoreError where something cannot be read."""
+    try:
+        with store.read() as tx:
+            return read(tx)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise damaged(store.path, str(error)) from error
 
 
 def read(tx: Transaction) -> Records:
@@ -25,4 +44,5 @@ def read(tx: Transaction) -> Records:
         endpoints=endpoints.every(tx),
         reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
+        agent=overlays.agent_ip(tx),
     )

@@ -66,13 +66,19 @@ def gateways(answer: Answer, addresses: Mapping[int, Interface]) -> dict[int, st
     assert 0 < len(name["SrcName"]) <= _LONGEST_DEVICE
     assert name["DstPrefix"], "an empty prefix makes a link called 0"
     assert isinstance(answer.get("DisableGatewayService", False), bool)
-    for route in answer.get("StaticRoutes") or []:
-        _check_route(route)
     found = {4: answer.get("Gateway", ""), 6: answer.get("GatewayIPv6", "")}
     for family, gateway in found.items():
         if gateway:
             assert ip_address(gateway) in addresses[family].network, "route for the gateway could not be found"
     return {family: gateway for family, gateway in found.items() if gateway}
+
+
+def routes(answer: Answer) -> dict[str, str]:
+    """Read Join's answer: the next hops of its routes, by destination."""
+    found = answer.get("StaticRoutes") or []
+    for route in found:
+        _check_route(route)
+    return {route["Destination"]: route["NextHop"] for route in found}
 
 
 def _check_route(route: Answer) -> None:

@@ -297,6 +297,7 @@ class Engine:
         arguments = {**ids(endpoint), "SandboxKey": container.sandbox, "Options": ports(container)}
         answer = self._plugin.call("NetworkDriver.Join", arguments)
         endpoint.gateways = answers.gateways(answer, endpoint.addresses)
+        endpoint.routes = answers.routes(answer)
         if self.version < 28 and 4 not in endpoint.gateways:
             endpoint.gateways.clear()
         endpoint.link = answer["InterfaceName"]["SrcName"]

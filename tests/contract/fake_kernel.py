@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -33,11 +33,11 @@ class FolderKernel(FakeKernel):
         self._lock = threading.Lock()
         self._shown = ""
 
-    def attach(self, link: Link) -> None:
+    def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Make a link."""
         self._obey()
         with self._lock:
-            super().attach(link)
+            super().attach(link, beside)
             self._show()
 
     def detach(self, endpoints: Iterable[str]) -> None:

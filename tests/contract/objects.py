@@ -58,6 +58,7 @@ class Endpoint:
     mac: str = ""
     link: str = ""
     gateways: dict[int, str] = field(default_factory=dict)
+    routes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

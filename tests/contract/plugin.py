@@ -25,7 +25,7 @@ PATIENCE = 10.0
 """Seconds until a test gives up waiting."""
 
 _REPOSITORY = Path(__file__).parents[2]
-_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6")
+_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "fuse")
 _TABLES = (
     "reservation",
     "address",

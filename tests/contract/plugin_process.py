@@ -4,7 +4,7 @@
     python -m tests.contract.plugin_process FOLDER fake|real PARENT_PID
 
 FOLDER gets the socket `dni.sock` and the store `dni.db`; `limits` in it names constants and their values; as long
-as `no-agent` is there, nobody leases subnets.
+as `no-agent` is there, nobody leases subnets. `fuse` ends the process between two writes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from dni_driver.plugin.app import create_app
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.serving import serve
-from dni_driver.store import Store, overlays
+from dni_driver.store import Store, overlays, pools
 from tests.contract.fake_kernel import FolderKernel
+from tests.contract.fuse import Fuse
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -56,7 +57,10 @@ def _limit(told: Path) -> None:
 
 @contextmanager
 def _opened(folder: Path, chosen: str) -> Iterator[WSGIApplication]:
-    store = Store(folder / "dni.db")
+    fuse = Fuse(folder)
+    if chosen == "real":
+        fuse.lay()
+    store = Store(folder / "dni.db", fuse.after_commit)
     kernel = Kernel(folder / "run") if chosen == "real" else FolderKernel(folder)
     ipam = IpamDriver(store, kernel, _Agent(store, folder), "dcos")
     try:
@@ -74,12 +78,14 @@ class _Agent:
         self._store = store
         self._folder = folder
 
-    def define(self, overlay: Overlay) -> None:
+    def try_out(self, overlay: Overlay) -> None:
         if (self._folder / "no-agent").exists():
             return
         time.sleep(0.01)
         with self._store.write() as tx:
             overlays.put(tx, overlay)
+            if not pools.on_trial(tx, overlay.name):
+                pools.try_out(tx, overlay, time.time())
             for family in FAMILIES:
                 if overlay.space(family):
                     subnet = lowest_free(overlay, family, [])

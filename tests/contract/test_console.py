@@ -58,6 +58,7 @@ DCOS = OverlayReport(
     docker_halves=["9.0.0.128/25"],
     mesos_halves=["9.0.0.0/25"],
     network=NetworkReport(id="d" * 64, name="dcos"),
+    create=None,
     usage=UsageReport(
         v4=Usage(size=125, used=2, reserved=1, free=122), v6=Usage(size=2**71 - 2, used=0, reserved=0, free=2**71 - 2)
     ),
@@ -105,6 +106,10 @@ class _Operations:
     def overlays(self) -> list[OverlayReport]:
         self._note("overlays")
         return [DCOS]
+
+    def try_overlay(self, overlay: Overlay) -> OverlayReport:
+        self._note("try", overlay)
+        return DCOS
 
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
         self._note("define", overlay)
@@ -204,6 +209,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
         "docker_halves": ["9.0.0.128/25"],
         "mesos_halves": ["9.0.0.0/25"],
         "network": {"id": "d" * 64, "name": "dcos"},
+        "create": None,
         "usage": {
             "v4": {"size": 125, "used": 2, "reserved": 1, "free": 122},
             "v6": {"size": 2**71 - 2, "used": 0, "reserved": 0, "free": 2**71 - 2},
@@ -223,6 +229,20 @@ def test_a_new_overlay_is_defined_from_its_body(console: Console, operations: _O
         80,
         "auto",
     )
+
+
+def test_an_overlay_for_a_network_being_created_is_tried_out(console: Console, operations: _Operations) -> None:
+    console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "trial": True})
+    assert [asked for asked, _ in operations.asked] == ["try"]
+
+
+def test_what_leaves_the_agent_names_the_driver_as_users_type_it() -> None:
+    operations = _Operations()
+    operations.error = Refused("use `docker network create -d dni --ipam-driver dni NAME`")
+    client = create_app(operations, "dni:latest").test_client()
+    assert client.get("/v1/status").get_json() == {
+        "error": "use `docker network create -d dni:latest --ipam-driver dni:latest NAME`"
+    }
 
 
 def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> None:

@@ -162,9 +162,27 @@ def test_join_answers_a_link_that_is_there(plugin: Plugin, dockerd: Dockerd, end
     assert plugin.links() == sorted((f"dni{endpoint['EndpointID'][:11]}", first["InterfaceName"]["SrcName"]))
 
 
-def test_join_answers_no_route_as_the_gateway_is_on_the_link(dockerd: Dockerd, endpoint: dict[str, str]) -> None:
-    """P13, adapted: dni has no option that adds routes."""
-    assert not join(dockerd, endpoint).get("StaticRoutes")
+def test_join_answers_a_route_to_the_whole_overlay(dockerd: Dockerd, endpoint: dict[str, str]) -> None:
+    """P13, adapted: where the container has other networks, its default route may be one of theirs."""
+    routes = join(dockerd, endpoint)["StaticRoutes"]
+    assert routes == [{"Destination": "9.0.0.0/8", "RouteType": 0, "NextHop": "9.0.0.129"}]
+
+
+def test_join_on_an_internal_network_answers_that_route_and_no_gateway(light: Plugin) -> None:
+    engine = light.engine()
+    network = engine.create("dcos", internal=True)
+    dockerd = light.dockerd()
+    answer = join(dockerd, create_endpoint(dockerd, network.id))
+    assert [route["Destination"] for route in answer["StaticRoutes"]] == ["9.0.0.0/8"]
+    assert "Gateway" not in answer
+    assert answer["DisableGatewayService"]
+
+
+def test_join_answers_the_name_that_the_network_gives_to_links(light: Plugin) -> None:
+    engine = light.engine()
+    network = engine.create("dcos", options={"com.docker.network.container_iface_prefix": "net"})
+    dockerd = light.dockerd()
+    assert join(dockerd, create_endpoint(dockerd, network.id))["InterfaceName"]["DstPrefix"] == "net"
 
 
 def test_leave_and_delete_in_any_order_take_the_link_away(plugin: Plugin, dockerd: Dockerd) -> None:

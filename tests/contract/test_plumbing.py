@@ -35,13 +35,15 @@ def engine(real: Plugin) -> Engine:
 
 
 def plug(host: Namespace, sandbox: Namespace, endpoint: Endpoint) -> None:
-    """Do as osl/interface_linux.go: move, down, rename, MAC, addresses, up, default routes. No MTU."""
+    """Do as osl/interface_linux.go: move, down, rename, MAC, addresses, up, routes. No MTU."""
     host.sh(f"ip link set {endpoint.link} netns {sandbox.path}")
     sandbox.sh(f"ip link set {endpoint.link} down", f"ip link set {endpoint.link} name eth0")
     sandbox.sh(f"ip link set eth0 address {endpoint.mac}")
     for interface in endpoint.addresses.values():
         sandbox.sh(f"ip addr add {interface} dev eth0 {'nodad' if interface.version == 6 else ''}")
     sandbox.sh("ip link set eth0 up")
+    for destination, gateway in endpoint.routes.items():
+        sandbox.sh(f"ip route add {destination} via {gateway}")
     for family, gateway in endpoint.gateways.items():
         sandbox.sh(f"ip -{family} route add default via {gateway}")
 

@@ -107,6 +107,19 @@ CREATIONS = {
     "option that is neither": Case(
         ("isolated='perhaps' is neither true nor false",), {"options": {"isolated": "perhaps"}}
     ),
+    "mtu too large for the underlay": Case(
+        ("mtu=1500 does not fit: eth0 has 1500, VXLAN takes 50: at most 1450",), {"options": {"mtu": "1500"}}
+    ),
+    "option of Docker's bridges": Case(
+        ("'com.docker.network.bridge.enable_icc' is not one of dni", "two overlays"),
+        {"options": {"com.docker.network.bridge.enable_icc": "false"}},
+    ),
+    "option of the overlay": Case(("use --ipam-opt overlay=VALUE",), {"options": {"overlay": "dev"}}),
+    "spoof that is neither": Case(("spoof='yes' is neither allow nor deny",), {"options": {"spoof": "yes"}}),
+    "name for links that is none": Case(
+        ("container_iface_prefix='0' cannot begin the name of a link",),
+        {"options": {"com.docker.network.container_iface_prefix": "0"}},
+    ),
     "mtu too small": Case(("mtu='551'", "552 to 65535"), {"options": {"mtu": "551"}}),
     "mtu too long": Case(("552 to 65535",), {"options": {"mtu": "9" * 5000}}),
     "two mtus": Case(

@@ -27,7 +27,8 @@ import pytest
 from dni_driver.cli import lifeline, listening, locks
 from dni_driver.cli.settings import Settings
 from dni_driver.cli.supervisor import Program, Supervisor
-from dni_driver.core.errors import StoreError
+from dni_driver.core.errors import StoreError, Unavailable
+from dni_driver.plugin import serving
 from dni_driver.plugin.serving import serve
 from tests.lab import procfs
 
@@ -315,6 +316,13 @@ def test_what_nobody_foresaw_while_opening_is_answered_too(start: Start, tmp_pat
     assert call(tmp_path) == {"status": 500, "Err": text, "Error": text}
     (tmp_path / "faulty").unlink()
     assert call(tmp_path)["status"] == 200
+
+
+def test_a_call_waits_for_the_opening_no_longer_than_a_handler_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "OPENING_SECONDS", 0.01)
+    app = serving._Deferred(lambda: pytest.fail("it is being opened already"))  # noqa: SLF001
+    with app._opening, pytest.raises(Unavailable, match="dni is still starting"):  # noqa: SLF001
+        app.open()
 
 
 def test_no_connection_is_kept_for_a_second_call(start: Start, tmp_path: Path) -> None:

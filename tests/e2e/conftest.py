@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 
 from tests.e2e import host_state
-from tests.lab import Host, Lab
+from tests.lab import Host, Lab, Machine
 
 ENGINE = os.environ.get("LAB_ENGINE", "20.10")
 
@@ -56,11 +56,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.when == "call" and report.failed:
         item.failed = True  # type: ignore[attr-defined]
-        made = getattr(item, "funcargs", {}).get("lab")
-        if isinstance(made, Lab):
-            report.sections += [_last_words(made.hosts[0], "dni"), _last_words(made.hosts[0], "dockerd")]
+        made = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Lab | Machine)]
+        report.sections += [section for one in made for section in _last_words(one)]
     return report
 
 
-def _last_words(host: Host, program: Literal["dni", "dockerd"]) -> tuple[str, str]:
-    return f"{program} log", "\n".join(host.logs(program).splitlines()[-60:])
+def _last_words(made: Lab | Machine) -> list[tuple[str, str]]:
+    if isinstance(made, Machine):
+        return [("journal", made.run("journalctl", "--no-pager", "--output", "short-precise", "--lines", "100"))]
+    programs: tuple[Literal["dni", "dockerd"], ...] = ("dni", "dockerd")
+    return [
+        (f"{program} log", "\n".join(host.logs(program).splitlines()[-60:]))
+        for host in made.hosts[:1]
+        for program in programs
+    ]

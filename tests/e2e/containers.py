@@ -6,36 +6,36 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.lab import Host
+from tests.lab import Administered
 from tests.lab.image import NAME
 
 CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 
 
-def create(host: Host, *words: str) -> str:
+def create(host: Administered, *words: str) -> str:
     """Create a dni network; answer its id."""
     return host.docker(*CREATE, *words)
 
 
-def refused(host: Host, *words: str) -> str:
+def refused(host: Administered, *words: str) -> str:
     """Run a docker command that must fail; answer what the user reads."""
     done = host.try_docker(*words)
     assert done.returncode != 0, f"docker {' '.join(words)} was not refused"
     return done.stderr.strip()
 
 
-def start(host: Host, name: str, *words: str, net: str = "dcos") -> str:
+def start(host: Administered, name: str, *words: str, net: str = "dcos") -> str:
     """Start a container that sleeps; answer its address on `net`."""
     host.docker("run", "-d", "--name", name, "--net", net, *words, NAME, "sleep", "100000")
     return address(host, name, net)
 
 
-def address(host: Host, name: str, net: str = "dcos") -> str:
+def address(host: Administered, name: str, net: str = "dcos") -> str:
     """Answer what Mesos reads: NetworkSettings.Networks.NAME.IPAddress."""
     return str(place(host, name, net)["IPAddress"])
 
 
-def place(host: Host, name: str, net: str = "dcos") -> dict[str, Any]:
+def place(host: Administered, name: str, net: str = "dcos") -> dict[str, Any]:
     """Answer a container's NetworkSettings.Networks.NAME."""
     networks: dict[str, Any] = json.loads(
         host.docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", name)
@@ -43,23 +43,23 @@ def place(host: Host, name: str, net: str = "dcos") -> dict[str, Any]:
     return dict(networks[net])
 
 
-def inside(host: Host, name: str, *argv: str) -> str:
+def inside(host: Administered, name: str, *argv: str) -> str:
     """Run a command in a container; answer its output."""
     return host.docker("exec", name, *argv)
 
 
-def reaches(host: Host, name: str, target: str) -> bool:
+def reaches(host: Administered, name: str, target: str) -> bool:
     """Tell whether a container gets an answer to ping."""
     return host.try_docker("exec", name, "ping", "-c", "1", "-W", "2", target).returncode == 0
 
 
-def serve(host: Host, name: str) -> None:
+def serve(host: Administered, name: str) -> None:
     """Make a container answer HTTP on port 9000 with its own name."""
     host.docker("exec", name, "sh", "-c", f"mkdir -p /www && echo {name} > /www/index.html")
     host.docker("exec", "-d", name, "httpd", "-f", "-p", "9000", "-h", "/www")
 
 
-def fetch(host: Host, name: str, url: str) -> str | None:
+def fetch(host: Administered, name: str, url: str) -> str | None:
     """Answer what a container gets from a URL, or None."""
     done = host.try_docker("exec", name, "timeout", "4", "wget", "-q", "-O", "-", url)
     return done.stdout.strip() if done.returncode == 0 else None

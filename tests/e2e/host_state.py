@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tests.lab import Host, LabError
+from tests.lab import Administered, Host, LabError
 
 T = TypeVar("T")
 
@@ -23,7 +23,13 @@ def make_ready(host: Host) -> None:
     if not dockerd_runs(host):
         host.start_dockerd()
     if not dni_runs(host):
-        host.start_dni(**SETTINGS)
+        _start_dni(host)
+
+
+def _start_dni(host: Host) -> None:
+    """Start dni, and wait for the agent too: the plugin may answer before it."""
+    host.start_dni(**SETTINGS)
+    overlays(host)
 
 
 def leave_clean(host: Host, *, say_why: bool) -> None:
@@ -75,7 +81,7 @@ def reset(host: Host) -> None:
     """Begin anew with an empty store, so that one failed test does not fail the next."""
     host.stop_dni()
     host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
-    host.start_dni(**SETTINGS)
+    _start_dni(host)
 
 
 def dockerd_runs(host: Host) -> bool:
@@ -95,27 +101,32 @@ def dni_runs(host: Host) -> bool:
     return True
 
 
-def overlays(host: Host) -> list[dict[str, Any]]:
+def overlays(host: Administered) -> list[dict[str, Any]]:
     """Answer `dni overlay ls`."""
     return list(_told(host, "overlay", "ls"))
 
 
-def addresses(host: Host) -> list[dict[str, Any]]:
+def addresses(host: Administered) -> list[dict[str, Any]]:
     """Answer `dni address ls`."""
     return list(_told(host, "address", "ls"))
 
 
-def held(host: Host) -> list[dict[str, Any]]:
+def held(host: Administered) -> list[dict[str, Any]]:
     """Answer every address that is not free."""
     return [row for row in addresses(host) if row["state"] != "free"]
 
 
-def findings(host: Host) -> list[dict[str, Any]]:
+def findings(host: Administered) -> list[dict[str, Any]]:
     """Answer what `dni check` finds."""
     return list(_told(host, "check")["findings"])
 
 
-def _told(host: Host, *words: str) -> Any:
+def problems(host: Administered) -> list[str]:
+    """Answer the problems that `dni status` tells of."""
+    return list(_told(host, "status")["problems"])
+
+
+def _told(host: Administered, *words: str) -> Any:
     """Answer what a dni command shows, once the agent is there to be asked."""
 
     def ask() -> str | None:

@@ -3,22 +3,32 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.e2e import host_state
-from tests.e2e.containers import create, reaches, start
+from tests.e2e.containers import address, create, reaches, start
 from tests.lab import Host
 
 
-def test_containers_removed_while_the_driver_was_down_are_collected(host: Host) -> None:
+def test_containers_removed_or_stopped_while_the_driver_was_down_are_collected(host: Host) -> None:
     create(host, "dcos")
-    start(host, "one")
-    start(host, "two")
+    for name in ("one", "two", "three"):
+        start(host, name)
     host.stop_dni()
-    host.docker("rm", "-f", "one", timeout=180)
+    with ThreadPoolExecutor(2) as pool:
+        ends = [
+            pool.submit(host.docker, *words, timeout=180)
+            for words in (("rm", "-f", "one"), ("stop", "-t", "0", "three"))
+        ]
+        for end in ends:
+            end.result()
     host.start_dni(**host_state.SETTINGS)
-    host_state.eventually(lambda: len(host_state.held(host)) == 1 or None, 40, "one still holds its address")
+    host_state.eventually(lambda: len(host_state.held(host)) == 1 or None, 40, "they still hold their addresses")
     assert reaches(host, "two", "9.0.0.129")
     links = host.run("sh", "-c", "ls /sys/class/net | grep -c ^dni")
     assert links == "1"
+    host.docker("start", "three")
+    assert reaches(host, "three", address(host, "two"))
 
 
 def test_a_network_removed_while_the_driver_was_down_is_collected(host: Host) -> None:

@@ -8,7 +8,7 @@ import json
 from tests.e2e import host_state
 from tests.e2e.containers import create, start
 from tests.lab import Host
-from tests.lab.dni import command
+from tests.lab.dni import NOBODY, command
 
 
 def test_status_shows_agent_overlays_and_how_full_they_are(host: Host) -> None:
@@ -57,7 +57,7 @@ def test_check_names_what_is_wrong_and_exits_1(host: Host) -> None:
 
 
 def test_without_the_right_to_the_socket_the_operator_is_told(host: Host) -> None:
-    done = host.try_run("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--", *command("status"))
+    done = host.try_run(*NOBODY, *command("status"))
     assert done.returncode == 1
     assert "sudo dni" in done.stderr
 

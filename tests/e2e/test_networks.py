@@ -185,3 +185,18 @@ def test_a_pool_that_the_host_reaches_already_is_refused(host: Host) -> None:
         assert re.search(r"9\.0\.0\.128/28.*clash0", text)
     finally:
         host.run("ip", "link", "del", "clash0")
+
+
+def test_a_network_is_made_although_another_has_lost_its_bridge_to_a_stranger(host: Host) -> None:
+    create(host, "dcos")
+    host.run("sh", "-c", "ip link del d-dcos; ip link add d-dcos type bridge")
+    try:
+        create(host, "--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
+        assert start(host, "c1", net="dev").startswith("10.64.")
+        host_state.eventually(
+            lambda: any("ip link del d-dcos" in problem for problem in host_state.problems(host)),
+            10,
+            "status is silent",
+        )
+    finally:
+        host.run("ip", "link", "del", "d-dcos")

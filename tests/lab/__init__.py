@@ -13,10 +13,12 @@ dockerd and its client see that engine's root file system instead; all else, dni
 
 from __future__ import annotations
 
+from tests.lab.administered import Administered
 from tests.lab.errors import CommandError, LabError
 from tests.lab.host import Host
 from tests.lab.lab import Lab
+from tests.lab.machine import Machine
 from tests.lab.node import Node
 from tests.lab.outside import Outside
 
-__all__ = ["CommandError", "Host", "Lab", "LabError", "Node", "Outside"]
+__all__ = ["Administered", "CommandError", "Host", "Lab", "LabError", "Machine", "Node", "Outside"]

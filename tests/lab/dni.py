@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Literal
 
 from tests.lab import procfs, unix_http
@@ -19,6 +20,13 @@ PLUGIN_SOCKET = "/run/docker/plugins/dni.sock"
 Program = Literal["up", "plugin-master", "plugin-worker", "agent"]
 _READY_SECONDS = 30
 _STOP_SECONDS = 60  # more than `dni up` itself gives its programs
+
+
+NOBODY = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--"),
+)
+"""Before a command: as a user without any right but to read files, so that the checkout may lie anywhere."""
 
 
 def command(*words: str) -> tuple[str, ...]:
@@ -35,13 +43,12 @@ class Dni:
         self._process: subprocess.Popen[bytes] | None = None
         self.log = node.directory / "dni.log"
 
-    def start(self, settings: dict[str, object]) -> None:
-        """Start `dni up` with these settings (`section_key=value`) and wait until its socket answers."""
+    def launch(self, settings: Mapping[str, object], env: Mapping[str, str]) -> None:
+        """Start `dni up` with these settings (`section_key=value`) and variables, without waiting for it."""
         if self._process is not None and self._process.poll() is None:
             raise LabError(f"dni runs already on {self._node.name}")
-        env = {f"DNI_{key.upper()}": _as_setting(value) for key, value in settings.items()}
-        self._process = self._node.spawn(*command("up"), log=self.log, env=env)
-        self.wait_until_ready()
+        own = {f"DNI_{key.upper()}": _as_setting(value) for key, value in settings.items()}
+        self._process = self._node.spawn(*command("up"), log=self.log, env={**env, **own})
 
     def wait_until_ready(self) -> None:
         """Wait until POST /Plugin.Activate is answered with 200."""

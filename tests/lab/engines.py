@@ -101,7 +101,7 @@ def _debootstrap(suite: str, root: Path) -> None:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Let one process at a time add to the cache."""
+    """Keep everybody else from changing the cache."""
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from tests.lab import addresses, dni, image
 from tests.lab.dockerd import Dockerd
 from tests.lab.errors import CommandError
-from tests.lab.node import Node
+from tests.lab.node import SCRIPTS, Node
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Host(Node):
@@ -71,9 +75,14 @@ class Host(Node):
         """As docker, but answer also when it fails."""
         return self.try_run("docker", *words, stdin=stdin, timeout=timeout, mounts_of=self._dockerd.mounts_of)
 
-    def start_dni(self, **settings: object) -> None:
-        """Run `dni up`, each `section_key=value` as `DNI_SECTION_KEY`, and wait until its socket answers."""
-        self._dni.start(settings)
+    def launch_dni(self, env: Mapping[str, str] = _NONE, /, **settings: object) -> None:
+        """Run `dni up` without waiting, each `section_key=value` as `DNI_SECTION_KEY`; `env` adds other variables."""
+        self._dni.launch(settings, env)
+
+    def start_dni(self, env: Mapping[str, str] = _NONE, /, **settings: object) -> None:
+        """Run `dni up` and wait until its socket answers. Arguments as for launch_dni."""
+        self.launch_dni(env, **settings)
+        self.wait_for_dni()
 
     def wait_for_dni(self) -> None:
         """Wait until the plugin socket answers, after a kill of one of its programs for example."""
@@ -103,6 +112,19 @@ class Host(Node):
     ) -> subprocess.CompletedProcess[str]:
         """As dni, but answer also when it fails."""
         return self.try_run(*dni.command(*words), stdin=stdin, timeout=timeout)
+
+    def switch_off(self) -> None:
+        """Lose power: every process ends at once, and all that is only in memory is gone; the disk stays.
+
+        `start_dni` and `start_dockerd` switch the host on again.
+        """
+        self._dni.kill("up")
+        self._dockerd.kill()
+        script = (SCRIPTS / "switch-off.sh").read_text()
+        self.run("sh", "-s", "processes", stdin=script)
+        for mounts in {self.pid, self._dockerd.mounts_of}:
+            self.run("sh", "-s", "mounts", stdin=script, mounts_of=mounts)
+        self.run("sh", "-s", "network", stdin=script)
 
     def logs(self, program: Literal["dockerd", "dni"]) -> str:
         """Answer what a program has written since the host came up."""

@@ -14,6 +14,7 @@ from typing import Self
 from tests.lab import addresses, engines, image, runs, wiring
 from tests.lab.errors import LabError
 from tests.lab.host import Host
+from tests.lab.machine import Machine
 from tests.lab.node import Node
 from tests.lab.outside import Outside
 
@@ -22,17 +23,20 @@ class Lab:
     """A context manager: `hosts` on one link, each with a dockerd of version `engine`, and `outside`.
 
     With `dockerd=False` the hosts come up without Docker running. Host `h1` is on port `p-h1` of `switch`.
+    `machines` are on the link as well: hosts that systemd runs, with the same engine.
     """
 
     hosts: list[Host]
+    machines: list[Machine]
     outside: Outside
     switch: Node
 
-    def __init__(self, *, hosts: int = 1, engine: str = "20.10", dockerd: bool = True) -> None:
+    def __init__(self, *, hosts: int = 1, machines: int = 0, engine: str = "20.10", dockerd: bool = True) -> None:
         """Make nothing yet."""
-        if not 1 <= hosts <= addresses.MOST_HOSTS:
-            raise LabError(f"a lab has 1 to {addresses.MOST_HOSTS} hosts, not {hosts}")
+        if not 1 <= hosts + machines <= addresses.MOST_HOSTS:
+            raise LabError(f"a lab has 1 to {addresses.MOST_HOSTS} hosts, not {hosts + machines}")
         self._number_of_hosts = hosts
+        self._number_of_machines = machines
         self._engine = engine
         self._dockerd = dockerd
         self._removal = contextlib.ExitStack()
@@ -74,7 +78,11 @@ class Lab:
             Host(number, directory, engine_root=engine_root, image_archive=image_archive)
             for number in range(self._number_of_hosts)
         ]
-        for node in (self.switch, self.outside, *self.hosts):
+        self.machines = [
+            Machine(len(self.hosts) + number, directory, engine_root=engine_root, image_archive=image_archive)
+            for number in range(self._number_of_machines)
+        ]
+        for node in (self.switch, self.outside, *self.hosts, *self.machines):
             removal.callback(node.remove)
             node.boot()
         self._connect()
@@ -84,10 +92,10 @@ class Lab:
 
     def _connect(self) -> None:
         wiring.make_switch(self.switch)
-        for node in (self.outside, *self.hosts):
+        for node in (self.outside, *self.hosts, *self.machines):
             wiring.plug_in(self.switch, node)
         wiring.stand_for_the_world(self.outside)
-        for host in self.hosts:
+        for host in (*self.hosts, *self.machines):
             wiring.route_by_outside(host)
 
     def _start_dockerds(self) -> None:
@@ -96,6 +104,8 @@ class Lab:
             host.launch_dockerd()
         for host in self.hosts:
             host.wait_for_dockerd()
+        for machine in self.machines:
+            machine.start_docker()
 
 
 def _expect_bridge_netfilter() -> None:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from tests.lab import addresses, births, procfs
 from tests.lab.errors import CommandError, LabError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent
-_ENVIRONMENT = {
+_ENVIRONMENT: Mapping[str, str] = {
     # The distribution's commands before /usr/local's, which may hold another Docker client.
     "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin",
     "PYTHONPATH": str(REPOSITORY),
@@ -30,6 +31,9 @@ class Node:
     The root file system is the machine's, with /proc, /sys, /run, /etc and /var/lib its own. Everything here
     ends with the keeper, and the keeper with the process that made it.
     """
+
+    environment: ClassVar[Mapping[str, str]] = _ENVIRONMENT
+    """What commands in the node find in theirs."""
 
     def __init__(self, name: str, run: Path, *, address: str = "", address6: str = "") -> None:
         """Name it, without making it; `run` is the directory of the run."""
@@ -52,16 +56,9 @@ class Node:
         """Make the namespaces and the mounts."""
         self.directory.mkdir(parents=True)
         unshare = ("unshare", "--net", "--uts", "--mount", "--propagation", "private", "--")
-        init = (
-            str(SCRIPTS / "node-init.sh"),
-            str(self.directory),
-            self.name,
-            str(addresses.OUTSIDE),
-            sys.executable,
-        )
         with births.in_new_namespace(), (self.directory / "node.log").open("ab") as log:
             self._keeper = subprocess.Popen(
-                [*unshare, *init],
+                [*unshare, *self._init()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -70,6 +67,11 @@ class Node:
             )
         record_keeper(self.directory, self.pid)
         self._expect_ready(self._keeper)
+
+    def _init(self) -> tuple[str, ...]:
+        """Answer the command that becomes process 1 of the node, once it has written `ready`."""
+        script = str(SCRIPTS / "node-init.sh")
+        return script, str(self.directory), self.name, str(addresses.OUTSIDE), sys.executable
 
     def remove(self) -> None:
         """End every process of the node; its namespaces, links and mounts go with them."""
@@ -112,7 +114,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**_ENVIRONMENT, **(env or {})},
+                env={**self.environment, **(env or {})},
                 start_new_session=True,
             )
         self._spawned = [earlier for earlier in self._spawned if earlier.poll() is None]
@@ -134,7 +136,7 @@ class Node:
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**_ENVIRONMENT, **(env or {})},
+                env={**self.environment, **(env or {})},
             )
         with process:
             try:

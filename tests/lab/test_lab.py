@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import CommandError, Host, Lab, LabError, Node, Outside, engines, procfs
+from tests.lab import CommandError, Host, Lab, LabError, Machine, Node, Outside, engines, procfs
 from tests.lab.node import REPOSITORY
 from tests.lab.traces import Traces, named_for
 
@@ -190,8 +190,9 @@ def test_the_engine_is_of_the_version_asked_for(lab: Lab, request: pytest.Fixtur
 
 def test_nothing_is_left_after_a_lab_with_containers() -> None:
     links = _links()
-    with Lab(hosts=2) as lab:
-        for host in lab.hosts:
+    with Lab(hosts=1, machines=1) as lab:
+        with_docker: list[Host | Machine] = [*lab.hosts, *lab.machines]
+        for host in with_docker:
             host.docker("run", "-d", "busybox", "sleep", "600")
             host.spawn("sleep", "600")
         assert _links() == links

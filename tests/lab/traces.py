@@ -16,7 +16,7 @@ class Traces:
     def __init__(self, lab: Lab) -> None:
         """Take stock of a lab that is up."""
         self._run = lab.switch.directory.parent.name
-        pids = {pid for node in (lab.switch, lab.outside, *lab.hosts) for pid in _family(node.pid)}
+        pids = {pid for node in (lab.switch, lab.outside, *lab.hosts, *lab.machines) for pid in _family(node.pid)}
         pids |= {host.dockerd_pid for host in lab.hosts}
         self._processes = {pid: procfs.start_time(pid) for pid in pids}
         self._namespaces = {link for pid in pids for link in _namespaces(pid)} - set(_namespaces(os.getpid()))

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests.root import docker
@@ -139,11 +140,7 @@ def test_what_leaves_for_an_overlay_elsewhere_is_not_masqueraded(host: Host, out
     """Its containers run on other hosts: no network of it is here, its subnet is known."""
     host.want(DCOS)
     elsewhere = overlay("far", "10.70.0.1/24", subnets=("10.70.0.0/16",)).policy.subnets
-    host.wanted = type(host.wanted)(
-        bridges=host.wanted.bridges,
-        policies=host.wanted.policies,
-        overlay_subnets=(*host.wanted.overlay_subnets, *elsewhere),
-    )
+    host.wanted = msgspec.structs.replace(host.wanted, overlay_subnets=(*host.wanted.overlay_subnets, *elsewhere))
     host.reconcile()
     container = host.container(DCOS)
     outside.sh("ip addr add 10.70.0.5/32 dev lo")

@@ -86,10 +86,11 @@ def test_attach_repeated_after_the_move_leaves_the_sandbox_alone(dcos: Host) -> 
         assert sandbox.sh("ip -4 -o addr show") == before
 
 
-def test_attach_without_its_bridge_says_so(host: Host) -> None:
+def test_attach_without_its_bridge_says_so(dcos: Host) -> None:
+    dcos.sh("ip link del d-dcos")
     with pytest.raises(BridgeMissing, match=r"d-dcos is missing.*dni repair"):
-        attach(host, link(DCOS))
-    assert names(host) == set()
+        attach(dcos, link(DCOS))
+    assert names(dcos) == set()
 
 
 def test_attach_does_not_take_over_a_stranger(dcos: Host) -> None:

@@ -150,6 +150,7 @@ class Host(Namespace):
             links=links,
             policies=tuple(place.policy for place in places),
             overlay_subnets=tuple(subnet for place in places for subnet in place.policy.subnets),
+            guarded=bool(places),
         )
 
     def reconcile(self) -> list[str]:

@@ -191,8 +191,12 @@ class AgentProcess:
         self._store.close()
 
     def define(self, overlay: Overlay) -> None:
-        """Define an overlay, as the plugin asks it to (POST /v1/overlays)."""
+        """Define an overlay, as a person asks it to (POST /v1/overlays)."""
         self._surviving(lambda: self.agent.define_overlay(overlay))
+
+    def try_out(self, overlay: Overlay) -> None:
+        """Define an overlay for a network that is being created, as the plugin asks it to."""
+        self._surviving(lambda: self.agent.try_overlay(overlay))
 
     def remove(self, overlay: str) -> None:
         """Remove an overlay, as the plugin asks it to (DELETE /v1/overlays/NAME)."""

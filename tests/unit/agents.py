@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_interface
+from queue import SimpleQueue
 
 from dni_driver.agent.ports import DockerEvent, Time
 from dni_driver.core.errors import KernelError, Unavailable
@@ -38,6 +39,21 @@ class AgentsKernel(FakeKernel):
         self.ifnames: dict[str, str] = {}
         self.detached: list[str] = []
         self.reconciled = threading.Event()
+        self.when_asked: Callable[[], None] = lambda: None
+        self._news: SimpleQueue[bool] = SimpleQueue()
+
+    def tell_news(self) -> None:
+        """Have news of links."""
+        self._news.put(True)  # noqa: FBT003
+
+    def link_news(self) -> Iterator[None]:
+        """Tell the news there are."""
+        while self._news.get():
+            yield
+
+    def hush(self) -> None:
+        """End the news."""
+        self._news.put(False)  # noqa: FBT003
 
     def agent_address(self) -> IPv4Address:
         """Answer the address of the moment."""
@@ -45,6 +61,7 @@ class AgentsKernel(FakeKernel):
 
     def answers(self, address: Address) -> bool:
         """Tell whether an address is alive."""
+        self.when_asked()
         if str(address) in self.unaskable:
             raise KernelError("the kernel cannot be asked: Permission denied")
         return str(address) in self.alive

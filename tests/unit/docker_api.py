@@ -60,13 +60,15 @@ def container(name: str, network_id: str, endpoint: str, address: str, address6:
 
 
 class DockerApi:
-    """Serves `networks` and `containers`; `events` are streamed, and the stream is held open until the end.
+    """Serves `networks`, `containers` and `plugins`; `events` are streamed, and the stream is held open.
 
     What is put into `gone` is listed, and 404 when it is inspected.
     """
 
     def __init__(self, path: Path) -> None:
         """Listen."""
+        self.version = "28.5.2"
+        self.plugins: list[dict[str, Any]] = []
         self.networks: list[dict[str, Any]] = []
         self.containers: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
@@ -100,9 +102,11 @@ class DockerApi:
         """Answer status and body of a GET."""
         self.asked.append(path)
         if path == "/version":
-            return 200, {"Version": "28.5.2", "ApiVersion": "1.51", "MinAPIVersion": "1.24"}
+            return 200, {"Version": self.version, "ApiVersion": "1.51", "MinAPIVersion": "1.24"}
         if self.broken is not None:
             return 500, {"message": self.broken}
+        if path == "/plugins":
+            return 200, self.plugins
         if path == "/networks":
             return 200, [{**one, "Containers": {}} for one in self.networks]
         if path == "/containers/json":

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dni_driver import __version__
-from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.agent import KERNEL, Agent, Options
+from dni_driver.agent.inspection import PORTION
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.bandwidth import UNLIMITED, Limits
 from dni_driver.core.collection import Graces
@@ -127,6 +128,14 @@ def test_an_event_of_docker_has_it_looked_at_and_a_reload_has_the_kernel_mended(
     assert new.docker.looked.wait(PATIENCE)
     new.agent.stop()
     assert new.kernel.reconciled.is_set()
+
+
+def test_news_of_links_are_looked_into_at_once(running: World) -> None:
+    """Not with the next look, seconds later."""
+    for _ in range(5):
+        running.kernel.reconciled.clear()
+        running.kernel.tell_news()
+        assert running.kernel.reconciled.wait(KERNEL.every / 2)
 
 
 def test_a_docker_that_is_away_is_told_once_and_harms_nothing(new: World) -> None:
@@ -260,6 +269,41 @@ def test_a_removed_overlay_is_no_longer_reported(world: World) -> None:
     assert [overlay.name for overlay in world.agent.overlays()] == ["dcos"]
 
 
+def test_networks_follow_the_underlay_record_first(world: World) -> None:
+    world.run_containers()
+    world.kernel.underlay_mtu = 1400
+    world.agent.repair()
+    (network,) = read_all(world.store).networks
+    assert network.mtu == 1350
+    assert {bridge.mtu for bridge in world.kernel.bridges.values()} == {1350}
+    assert {link.mtu for link in world.kernel.links.values()} == {1350}
+    assert world.agent.check() == []
+
+
+def test_a_given_mtu_that_no_longer_fits_is_told_and_left(new: World) -> None:
+    new.agent.define_overlay(DCOS)
+    new.run_containers()
+    with new.store.write() as tx:
+        tx.execute("UPDATE network SET options = '{\"mtu\": 1450}'")
+    new.kernel.underlay_mtu = 1400
+    told = "mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350"
+    assert [finding.problem for finding in new.agent.check()] == [told]
+    new.agent.start()
+    assert eventually(lambda: f"network dcos: {told}" in new.agent.status().problems)
+    new.agent.stop()
+    assert [network.mtu for network in read_all(new.store).networks] == [1450]
+
+
+def test_where_no_link_carries_the_agent_ip_networks_keep_their_mtu(new: World) -> None:
+    new.agent.define_overlay(DCOS)
+    new.run_containers()
+    new.kernel.lost_underlay = KernelError("no link of this host carries the agent IP")
+    new.agent.start()
+    assert eventually(lambda: new.agent.status().problems == ["no link of this host carries the agent IP"])
+    new.agent.stop()
+    assert [network.mtu for network in read_all(new.store).networks] == [1450]
+
+
 def test_check_is_clean_on_a_host_in_good_order_and_takes_one_look(world: World) -> None:
     world.run_containers()
     before = world.clock.now
@@ -375,3 +419,54 @@ def test_a_network_name_in_messages_is_dockers(world: World) -> None:
         networks.set_name(tx, NETWORK, "front")
     world.docker.networks = ()
     assert "network front" in [finding.about for finding in world.agent.check()]
+
+
+def test_a_repair_that_runs_out_of_time_frees_a_part_and_says_how_much_is_left(world: World) -> None:
+    create_network(world.store, world.clock.now - 3600)
+    world.docker.networks = (shown(),)
+    for last in range(130, 230):
+        claim(world.store, f"9.0.0.{last}", world.clock.now - 3600)
+    world.kernel.when_asked = lambda: world.clock.pass_by(1)
+    repair = world.agent.repair()
+    assert len(repair.freed) == PORTION
+    (told,) = [finding for finding in repair.findings if finding.about == "repair"]
+    assert told.problem.startswith("had no time for 36 more")
+    assert told.mend == "dni repair"
+    assert len(world.agent.repair().freed) == 36
+
+
+def test_a_change_of_overlays_is_followed_by_the_kernel_at_once(running: World) -> None:
+    """The firewall lists the subnets of all; the kernel's own pace is five seconds."""
+    assert eventually(lambda: [overlay.name for overlay in running.agent.overlays()] == ["dcos"])
+    for change in (lambda: running.agent.define_overlay(DEV), lambda: running.agent.remove_overlay("dev")):
+        assert running.kernel.reconciled.wait(PATIENCE)
+        time.sleep(0.1)
+        running.kernel.reconciled.clear()
+        change()
+        assert running.kernel.reconciled.wait(1)
+
+
+def test_a_network_of_dockers_that_the_store_has_lost_is_a_problem_until_it_is_gone(world: World) -> None:
+    """The store was removed, or another one put in its place: it may not pass for a new host in silence."""
+    world.docker.networks = (shown(),)
+    (problem,) = world.agent.look()
+    assert problem.startswith("network dcos is in Docker, but dni has no record of it: docker network rm dcos")
+    assert "put back a copy" in problem
+    world.docker.networks = ()
+    assert list(world.agent.look()) == []
+
+
+def test_a_network_created_between_the_two_looks_is_none(world: World) -> None:
+    world.docker.networks = (shown(),)
+    world.docker.when_asked = lambda: create_network(world.store, world.clock.now)
+    assert list(world.agent.look()) == []
+
+
+def test_a_new_overlay_comes_with_the_command_that_makes_its_network(world: World) -> None:
+    four, six = define("four", [ip_network("10.66.0.0/16")]), define("six", [ip_network("fd06::/64")])
+    assert world.agent.define_overlay(four).create == (
+        "docker network create -d dni --ipam-driver dni --ipam-opt overlay=four four"
+    )
+    assert world.agent.define_overlay(six).create == (
+        "docker network create -d dni --ipam-driver dni --ipv6 --ipam-opt overlay=six six"
+    )

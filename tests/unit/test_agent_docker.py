@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dni_driver.agent import docker
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.errors import Unavailable
@@ -244,6 +245,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from dni_driver.agent.agent import Agent
+from dni_driver.agent import docker
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.core.errors import Unavailable
 with suppress(Unavailable):
@@ -255,3 +257,11 @@ print("docker" in sys.modules, "requests" in sys.modules)
 def test_docker_py_is_not_loaded_where_no_dockerd_runs() -> None:
     said = subprocess.run([sys.executable, "-c", WITHOUT_DOCKERD], check=True, capture_output=True, text=True)
     assert said.stdout.split() == ["False", "False"]
+
+
+def test_a_thread_that_waits_too_long_for_another_to_ask_is_told(
+    daemon: DockerDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker, "TURN_SECONDS", 0.01)
+    with daemon._lock, pytest.raises(Unavailable, match="is being asked already"):  # noqa: SLF001
+        daemon.version()

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from dni_driver.agent import joining as joining_module
 from dni_driver.agent.joining import Identity, Joining
-from dni_driver.core.errors import InUse, NotFound, Refused, StoreError, Unavailable
+from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
-from dni_driver.core.records import AddressState
+from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Lease, Registry, open_registry
 from dni_driver.store import Store, local_subnets, networks, overlays, pools
 from tests.fakes import AGENT, DCOS, FakeClock
@@ -51,9 +53,14 @@ Start = Callable[..., Joining]
 def start(store: Store, registry: Registry) -> Start:
     """Answer how an agent starts, with the address it is found to have."""
 
-    def start(found: IPv4Address = AGENT, default: Overlay = DCOS, configured: IPv4Address | None = None) -> Joining:
+    def start(
+        found: IPv4Address = AGENT,
+        default: Overlay = DCOS,
+        configured: IPv4Address | None = None,
+        clock: Callable[[], float] = FakeClock(),  # noqa: B008 - nobody lets it pass
+    ) -> Joining:
         identity = Identity(store, lambda: found, configured)
-        return Joining(store, registry, identity, default, FakeClock())
+        return Joining(store, registry, identity, default, clock)
 
     return start
 
@@ -223,6 +230,18 @@ def test_what_containers_use_is_put_back_into_a_registry_that_lost_it(
     assert held(store) == ["dcos 9.0.0.0/24", "dev 10.64.0.0/24"]
 
 
+def test_an_empty_registry_gets_back_also_what_nothing_uses(start: Start, store: Store, directory: Path) -> None:
+    """It was lost: an overlay that somebody removed leaves the others there."""
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    for file in directory.glob("registry.db*"):
+        file.unlink()
+    empty = open_registry("local", directory)
+    assert Joining(store, empty, Identity(store, lambda: AGENT, None), DCOS, FakeClock()).join() == []
+    assert (empty.overlays(), held(store)) == ([DCOS, DEV], ["dcos 9.0.0.0/24", "dev 10.64.0.0/24"])
+
+
 def test_an_overlay_removed_elsewhere_is_forgotten_where_nothing_uses_it(
     start: Start, store: Store, registry: Registry
 ) -> None:
@@ -331,12 +350,64 @@ def test_an_overlay_defined_elsewhere_on_a_plain_pool_of_this_host_is_a_problem(
 def test_an_overlay_defined_once_more_is_no_trial_any_longer(start: Start, store: Store) -> None:
     """A person wants it now, whatever becomes of the network it was first defined for."""
     joining = start()
-    joining.define(DEV)
-    with store.write() as tx:
-        pools.try_out(tx, pools.use_overlay(tx, "dev", 4, None, 1).id)
+    joining.try_out(DEV)
     joining.define(DEV)
     with store.read() as tx:
         assert [pool.trial for pool in pools.every(tx)] == [False]
+
+
+def trials(store: Store) -> list[str | None]:
+    with store.read() as tx:
+        return [pool.overlay for pool in pools.every(tx) if pool.trial]
+
+
+def test_an_overlay_whose_network_never_came_goes_again(start: Start, store: Store, registry: Registry) -> None:
+    """Dockerd's call gave up on the agent, which finished all the same."""
+    clock = FakeClock()
+    joining = start(clock=clock)
+    joining.try_out(DEV)
+    joining.join()
+    assert (known(store), trials(store)) == ([DCOS, DEV], ["dev"])
+    clock.pass_by(CREATION_SECONDS)
+    assert joining.join() == []
+    assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
+
+
+def test_an_overlay_whose_network_was_created_stays_although_nobody_settled_it(start: Start, store: Store) -> None:
+    """The plugin died between the network's record and that."""
+    clock = FakeClock()
+    joining = start(clock=clock)
+    joining.join()
+    joining.try_out(DEV)
+    with store.write() as tx:
+        networks.add(tx, NetworkRecord(id=NETWORK, overlay="dev", options=NetworkOptions(), mtu=1450))
+    clock.pass_by(CREATION_SECONDS)
+    joining.join()
+    assert (known(store), trials(store)) == ([DCOS, DEV], [])
+
+
+def test_a_trial_that_the_registry_refuses_leaves_nothing_behind(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    with pytest.raises(InUse):
+        joining.try_out(define("dev", [ip_network("9.9.0.0/16")]))
+    assert (known(store), registry.overlays(), trials(store)) == ([DCOS], [DCOS], [])
+
+
+def test_an_overlay_that_the_registry_has_already_is_no_trial(start: Start, store: Store, registry: Registry) -> None:
+    """Another host wants it, whatever becomes of a network here."""
+    registry.define(DEV)
+    start().try_out(DEV)
+    assert (known(store), trials(store)) == ([DEV], [])
+
+
+def test_one_who_waits_too_long_for_the_registry_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining_module, "TURN_SECONDS", 0.01)
+    joining = start()
+    with joining._turn, pytest.raises(DeadlineExceeded, match="another change of the overlays is under way"):  # noqa: SLF001
+        joining.define(DEV)
 
 
 def test_a_removed_overlay_is_gone_from_store_and_registry(start: Start, store: Store, registry: Registry) -> None:
@@ -471,20 +542,13 @@ def test_an_agent_killed_at_any_call_to_the_registry_joins_whole_the_next_time(
 WIDE = define("dev", [*DEV.subnets(), ip_network("fd64::/64")])
 
 
-def try_out(store: Store, overlay: str) -> None:
-    """Record that a network is being created, for which an overlay was defined."""
-    with store.write() as tx:
-        pools.try_out(tx, pools.use_overlay(tx, overlay, 4, None, FakeClock()()).id)
-
-
 def test_an_overlay_on_trial_gets_its_second_family_and_stays_on_trial(
     start: Start, store: Store, registry: Registry
 ) -> None:
     joining = start()
     joining.join()
-    joining.define(DEV)
-    try_out(store, "dev")
-    joining.define(WIDE)
+    joining.try_out(DEV)
+    joining.try_out(WIDE)
     assert registry.overlays() == known(store) == [DCOS, WIDE]
     assert held(store)[1:] == ["dev 10.64.0.0/24", "dev fd64::/80"]
     with store.read() as tx:
@@ -496,15 +560,14 @@ def test_one_that_is_there_to_stay_gets_none(start: Start, store: Store, registr
     joining.join()
     joining.define(DEV)
     with pytest.raises(InUse, match="'dev' exists already"):
-        joining.define(WIDE)
+        joining.try_out(WIDE)
     assert registry.overlays() == known(store) == [DCOS, DEV]
 
 
 def test_a_user_who_defines_what_is_on_trial_keeps_it(start: Start, store: Store) -> None:
     joining = start()
     joining.join()
-    joining.define(DEV)
-    try_out(store, "dev")
+    joining.try_out(DEV)
     joining.define(DEV)
     with store.read() as tx:
         assert not pools.on_trial(tx, "dev")
@@ -515,8 +578,7 @@ def test_a_second_family_that_a_crash_kept_out_of_the_store_is_found_again(
 ) -> None:
     joining = start()
     joining.join()
-    joining.define(DEV)
-    try_out(store, "dev")
+    joining.try_out(DEV)
     registry.widen(WIDE)
     assert start().join() == []
     assert known(store) == [DCOS, WIDE]

@@ -110,6 +110,13 @@ def test_a_killed_holder_holds_nothing(holder: subprocess.Popen[bytes], tmp_path
     os.close(locks.take(tmp_path / "up.lock", "`dni up`", 0))
 
 
+def test_a_managed_plugin_that_holds_a_lock_is_named_as_docker_names_it(tmp_path: Path) -> None:
+    lock = locks.take(tmp_path / "up.lock", "`dni up`", 0, "dni:latest")
+    with pytest.raises(Unavailable, match=r"runs here already \(managed plugin dni:latest\): stop that first"):
+        locks.take(tmp_path / "up.lock", "`dni up`", 0)
+    os.close(lock)
+
+
 def test_a_lock_is_waited_for(holder: subprocess.Popen[bytes], tmp_path: Path) -> None:
     killer = threading.Timer(0.2, holder.kill)
     killer.start()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import DeadlineExceeded, StoreError
 from dni_driver.core.overlays import Overlay
 from dni_driver.store import Store, overlays
+from dni_driver.store.records import open_sound
 from tests.fakes import AGENT, DCOS, DUAL, FakeClock
 
 
@@ -86,7 +88,7 @@ def test_each_migration_is_applied_from_where_the_store_stands(path: Path, monke
     migrations = path.parent / "migrations"
     migrations.mkdir()
     (migrations / "0001.sql").write_text("CREATE TABLE first (n INTEGER);\nINSERT INTO first VALUES (1);\n")
-    monkeypatch.setattr("dni_driver.store.database.resources.files", lambda _: path.parent)
+    monkeypatch.setattr("dni_driver.store.schema.resources.files", lambda _: path.parent)
     Store(path).close()
     (migrations / "0002.sql").write_text("-- one; more\nALTER TABLE first ADD COLUMN m INTEGER DEFAULT 7;\n")
     Store(path).close()
@@ -102,7 +104,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
         (migrations / f"{number:04}.sql").write_text("")
     (migrations / "9999.sql").write_text("CREATE TABLE half (n INTEGER);\nCREATE TABLE half (n INTEGER);\n")
     with monkeypatch.context() as patched:
-        patched.setattr("dni_driver.store.database.resources.files", lambda _: path.parent)
+        patched.setattr("dni_driver.store.schema.resources.files", lambda _: path.parent)
         with pytest.raises(StoreError, match="cannot be used: table half already exists"):
             Store(path)
     assert ask(path, "PRAGMA user_version") == version
@@ -132,7 +134,23 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
-@pytest.mark.parametrize("damage", [damage_all, damage_a_page, cut_off])
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def lose_all_but_the_log(path: Path) -> None:
+    path.with_name("dni.db-wal").write_bytes(b"frames")
+    path.unlink()
+
+
+DAMAGES = [damage_all, damage_a_page, cut_off, cut_short, empty, lose_all_but_the_log]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_store_is_refused_with_what_to_do(path: Path, damage: Callable[[Path], None]) -> None:
     store = Store(path)
     put(store)
@@ -141,6 +159,33 @@ def test_a_damaged_store_is_refused_with_what_to_do(path: Path, damage: Callable
     with pytest.raises(StoreError, match=r"dni\.db is damaged .*put back a copy of it, or move it away") as caught:
         Store(path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_no_check_of_the_file_finds_is_found_by_reading_all_of_it(path: Path) -> None:
+    store = Store(path)
+    put(store)
+    with store.write() as tx:
+        tx.execute("UPDATE overlay SET subnet = '9.0.0/8'")
+    store.close()
+    with pytest.raises(StoreError, match=r"dni\.db is damaged \(Expected 4 octets in '9\.0\.0'\)"):
+        open_sound(path)
+
+
+def test_a_new_store_appears_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("os.link", lambda *_: crash_at("link")("link"))
+        with pytest.raises(Crash):
+            Store(path)
+    assert not path.exists()
+    Store(path).close()
+    assert [file.name for file in path.parent.iterdir()] == ["dni.db"]
+
+
+def test_two_programs_that_start_at_once_on_a_new_host_share_one_store(path: Path) -> None:
+    with ThreadPoolExecutor(2) as programs:
+        first, second = programs.map(lambda _: Store(path), range(2))
+    put(first)
+    assert names(second) == ["dcos"]
 
 
 def test_a_folder_in_the_place_of_the_file_is_said(path: Path) -> None:
@@ -292,3 +337,14 @@ def test_a_closed_store_can_be_used_again(path: Path) -> None:
         overlays.set_agent_ip(tx, AGENT)
     with store.read() as tx:
         assert overlays.agent_ip(tx) == AGENT
+
+
+def test_a_read_only_disk_is_not_opened_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would, for reading, and stay with that when the disk can be written again."""
+    Store(path).close()
+    with monkeypatch.context() as patched:
+        patched.setattr("dni_driver.store.database.is_read_only", lambda _: True)
+        patched.setattr("dni_driver.store.complaints.is_read_only", lambda _: True)
+        with pytest.raises(StoreError, match=r"dni\.db cannot be written: its disk is read-only"):
+            Store(path)
+    put(Store(path))

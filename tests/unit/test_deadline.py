@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dni_driver.core.deadline import deadline, within
+from dni_driver.core.deadline import deadline, holding, within
 from dni_driver.core.errors import DeadlineExceeded
 from tests.fakes import FakeClock
 
@@ -60,3 +60,27 @@ def test_a_deadline_binds_its_own_thread_only() -> None:
         thread.start()
         thread.join()
     assert found == [5.0]
+
+
+def test_a_lock_that_is_not_had_in_time_is_an_error_that_says_who_is_busy() -> None:
+    lock = threading.Lock()
+    with (
+        lock,
+        pytest.raises(DeadlineExceeded, match="the kitchen is busy"),
+        holding(lock, 0.01, "the kitchen is busy"),
+    ):
+        pytest.fail("the lock is held elsewhere")
+    assert not lock.locked()
+
+
+def test_a_lock_is_waited_for_no_longer_than_the_caller_waits() -> None:
+    lock = threading.Lock()
+    with lock, deadline(0.01), pytest.raises(DeadlineExceeded), holding(lock, 3600, "busy"):
+        pytest.fail("the lock is held elsewhere")
+
+
+def test_a_lock_is_given_back_after_an_error() -> None:
+    lock = threading.Lock()
+    with pytest.raises(ValueError, match="inside"), holding(lock, 1, "busy"):
+        raise ValueError("inside")
+    assert not lock.locked()

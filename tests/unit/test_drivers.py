@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dni_driver.agent.joining import Identity, Joining
-from dni_driver.core.errors import Exhausted, KernelError, NotFound
+from dni_driver.core.errors import Exhausted, KernelError, NotFound, NotMended
+from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Network, Overlay, define
 from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.plugin import wire
@@ -63,8 +64,12 @@ class Host:
         self.network = NetworkDriver(store, self.kernel, FakeClock())
 
     def define(self, overlay: Overlay) -> None:
-        """Define an overlay, as the plugin asks the agent to."""
+        """Define an overlay, as a person asks the agent to."""
         self.joining.define(overlay)
+
+    def try_out(self, overlay: Overlay) -> None:
+        """Define an overlay for a network that is being created."""
+        self.joining.try_out(overlay)
 
     def remove(self, overlay: str) -> None:
         """Remove one."""
@@ -78,10 +83,12 @@ class Host:
         """Request an address."""
         return self.ipam.request_address(wire.RequestAddressRequest(pool_id=pool, options=options)).address
 
-    def create(self, pool: wire.RequestPoolResponse, gateway: str) -> None:
+    def create(self, pool: wire.RequestPoolResponse, gateway: str, network: str = NETWORK, **options: str) -> None:
         """Create a network of a pool."""
         data = wire.IPAMData(pool=pool.pool, gateway=gateway)
-        self.network.create_network(wire.CreateNetworkRequest(network_id=NETWORK, ipv4_data=[data]))
+        self.network.create_network(
+            wire.CreateNetworkRequest(network_id=network, ipv4_data=[data], options={wire.GENERIC: options})
+        )
 
     def release(self, pool: str, *texts: str) -> None:
         """Release some addresses and their pool, as dockerd does in the end."""
@@ -132,6 +139,24 @@ def test_an_overlay_stays_when_its_first_network_goes(host: Host) -> None:
 # -- a host of which not everything can be mended
 
 
+def test_a_network_is_made_although_another_cannot_be_mended(host: Host) -> None:
+    pool = host.pool()
+    host.kernel.elsewhere = NotMended([("d-dev", "d-dev exists and dni did not make it")])
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    assert "d-dcos" in host.kernel.bridges
+    assert [network.id for network in read_all(host.store).networks] == [NETWORK]
+
+
+@pytest.mark.parametrize("where", ["d-dcos", None])
+def test_a_network_is_refused_where_it_cannot_be_made_itself(host: Host, where: str | None) -> None:
+    """Its own bridge, or what all networks need."""
+    pool = host.pool()
+    host.kernel.elsewhere = NotMended([("d-dev", "not ours"), (where, "nft said no")])
+    with pytest.raises(KernelError, match=r"^nft said no$"):
+        host.create(pool, host.address(pool.pool_id, GATEWAY))
+    assert read_all(host.store).networks == []
+
+
 def test_a_join_makes_its_link_although_another_network_cannot_be_mended(host: Host) -> None:
     pool = host.pool()
     host.create(pool, host.address(pool.pool_id, GATEWAY))
@@ -143,6 +168,41 @@ def test_a_join_makes_its_link_although_another_network_cannot_be_mended(host: H
         wire.JoinRequest(network_id=NETWORK, endpoint_id=WEB, sandbox_key="/run/docker/netns/x")
     )
     assert answer.interface_name.src_name in {link.container for link in host.kernel.links.values()}
+
+
+# -- an underlay that nobody knows
+
+
+def test_an_mtu_is_believed_where_no_link_carries_the_agent_ip(host: Host) -> None:
+    """An agent IP that is translated on the way; without an MTU of its user's choice a network cannot be made."""
+    host.kernel.lost_underlay = KernelError("no link of this host carries the agent IP")
+    pool = host.pool()
+    gateway = host.address(pool.pool_id, GATEWAY)
+    with pytest.raises(KernelError, match="no link"):
+        host.create(pool, gateway)
+    host.create(pool, gateway, mtu="9000")
+    assert [network.mtu for network in read_all(host.store).networks] == [9000]
+
+
+# -- a container on several networks
+
+
+def test_a_join_tells_the_kernel_of_the_other_links_of_its_sandbox(host: Host) -> None:
+    """So that an answer may leave by another of them than the question came in by."""
+    host.define(DEV)
+    for network, overlay in ((NETWORK, "dcos"), ("c" * 64, "dev")):
+        pool = host.pool(overlay)
+        host.create(pool, host.address(pool.pool_id, GATEWAY), network)
+    for network, overlay, endpoint in ((NETWORK, "dcos", WEB), ("c" * 64, "dev", "d" * 64)):
+        interface = wire.EndpointInterface(address=host.address(f"{overlay}/v4"))
+        host.network.create_endpoint(
+            wire.CreateEndpointRequest(network_id=network, endpoint_id=endpoint, interface=interface)
+        )
+        host.network.join(
+            wire.JoinRequest(network_id=network, endpoint_id=endpoint, sandbox_key="/run/docker/netns/x")
+        )
+    first, second = host_link(WEB), host_link("d" * 64)
+    assert host.kernel.beside == {first: [], second: [first]}
 
 
 # -- an overlay removed while a network of it is asked for

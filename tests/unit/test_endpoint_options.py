@@ -17,6 +17,16 @@ def test_what_dockerd_adds_itself_is_no_option_of_ours() -> None:
     assert parse_endpoint_options(given) == EndpointOptions()
 
 
+def test_the_settings_that_dockerd_makes_in_the_container_itself_are_left_to_it() -> None:
+    assert parse_endpoint_options({"com.docker.network.endpoint.sysctls": "x"}) == EndpointOptions()
+
+
+def test_a_name_for_the_link_that_dockerd_would_not_give_it_is_refused() -> None:
+    """No engine up to 28.5 does, and none says so."""
+    with pytest.raises(Refused, match=r"endpoint\.ifname is only for Docker's own drivers: .*container_iface_prefix"):
+        parse_endpoint_options({"com.docker.network.endpoint.ifname": "lan0"})
+
+
 @pytest.mark.parametrize("key", ["spoof", "dni.spoof"])
 def test_an_option_is_known_with_and_without_our_prefix(key: str) -> None:
     assert parse_endpoint_options({key: "allow"}) == EndpointOptions(spoof=True)

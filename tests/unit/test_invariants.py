@@ -12,7 +12,9 @@ from dni_driver.core.bandwidth import Limits
 from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.invariants import Finding, findings
 from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import egress_link, host_link
+from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
@@ -216,6 +218,18 @@ def test_what_holds_a_known_endpoint_back_is_no_stranger() -> None:
     assert check(records(), kernel(ifbs=(egress_link(WEB),))) == []
 
 
+def test_a_network_too_large_for_the_underlay_is_told_with_both_ways_out() -> None:
+    given = records(networks=[msgspec.structs.replace(network(), options=NetworkOptions(mtu=1450))])
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1500))) == []
+    assert check(given, kernel(underlay=Underlay(link="eth0", mtu=1400))) == [
+        Finding(
+            about="network dcos",
+            problem="mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350",
+            mend="raise the MTU of eth0, or create the network again with a smaller -o mtu",
+        )
+    ]
+
+
 def test_what_was_recorded_just_now_may_be_missing_in_the_kernel() -> None:
     young = records(
         networks=[network(since=JUST_NOW)],
@@ -313,7 +327,8 @@ def test_a_record_dated_in_the_future_is_not_held_against_docker() -> None:
             Finding(
                 about="network dev",
                 problem="is in Docker, but dni has no record of it",
-                mend="docker network rm dev, then create it again",
+                mend="docker network rm dev, then create it again; where the store was lost, stop dni and put back a "
+                "copy of it",
             ),
         ),
         (

@@ -8,7 +8,7 @@ import errno
 import pytest
 from structlog.testing import capture_logs
 
-from dni_driver.core.errors import DeadlineExceeded, KernelError, Unavailable
+from dni_driver.core.errors import DeadlineExceeded, KernelError, NotMended, Unavailable
 from dni_driver.kernel.ledger import Ledger, in_words
 
 
@@ -31,7 +31,7 @@ def test_failures_are_collected_and_raised_as_one() -> None:
 
 
 def test_what_is_known_from_last_time_is_no_news_to_the_log() -> None:
-    ledger = Ledger(known=["bridge d-a: not ours"])
+    ledger = Ledger(known=[(None, "bridge d-a: not ours")])
     with capture_logs() as lines:
         with ledger.about("bridge d-a"):
             refuse(KernelError("not ours"))
@@ -41,7 +41,21 @@ def test_what_is_known_from_last_time_is_no_news_to_the_log() -> None:
         ("debug", "bridge d-a"),
         ("warning", "bridge d-b"),
     ]
-    assert ledger.failures == ["bridge d-a: not ours", "bridge d-b: not ours"]
+    assert [text for _, text in ledger.failures] == ["bridge d-a: not ours", "bridge d-b: not ours"]
+
+
+def test_failures_are_told_by_the_bridge_they_concern() -> None:
+    ledger = Ledger()
+    with ledger.about("bridge d-a", "d-a"):
+        refuse(KernelError("not ours"))
+    with ledger.about("link dni1", "d-b"):
+        refuse(OSError(errno.EINVAL, "mtu greater than device maximum"))
+    with ledger.about("forwarding"):
+        refuse(KernelError("cannot be set"))
+    with pytest.raises(NotMended) as caught:
+        ledger.settle()
+    assert caught.value.on("d-a") == ["bridge d-a: not ours", "forwarding: cannot be set"]
+    assert caught.value.on("d-c") == ["forwarding: cannot be set"]
 
 
 def test_what_happens_every_day_is_told_but_not_to_the_log() -> None:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from dni_driver.core.bandwidth import UNLIMITED
 from dni_driver.core.errors import BadName, Refused
-from dni_driver.core.options import LARGEST_MTU, MTU_KEYS, SMALLEST_MTU, NetworkOptions, parse_options
+from dni_driver.core.options import (
+    LARGEST_MTU,
+    LINK_PREFIX_KEY,
+    MTU_KEYS,
+    SMALLEST_MTU,
+    NetworkOptions,
+    parse_options,
+)
 from tests.unit.refusals import refusal
 
 
@@ -70,9 +77,43 @@ def test_a_limit_that_is_no_rate_is_refused(key: str) -> None:
 
 
 def test_an_unknown_option_is_refused_with_those_that_are_known() -> None:
-    known = "use mtu, masquerade, isolated, egress, ingress, overlay"
-    with pytest.raises(Refused, match=f"option 'parent' is not known to dni: {known}"):
-        parse_options({"parent": "eth0"})
+    known = "use mtu, masquerade, isolated, spoof, egress, ingress, overlay"
+    with pytest.raises(Refused, match=f"option 'masquarade' is not known to dni: {known}"):
+        parse_options({"masquarade": "false"})
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("parent", "d-OVERLAY"),
+        ("encrypted", "WireGuard"),
+        ("internal", "--internal"),
+        ("com.docker.network.bridge.name", "--ipam-opt overlay=NAME"),
+        ("com.docker.network.bridge.enable_icc", "two overlays"),
+        ("com.docker.network.bridge.enable_ip_masquerade", "-o masquerade="),
+        ("com.docker.network.bridge.host_binding_ipv4", "-p 127.0.0.1:8080:80"),
+        ("com.docker.network.bridge.gateway_mode_ipv4", "--internal"),
+    ],
+)
+def test_an_option_of_another_driver_is_refused_with_what_to_use_instead(key: str, instead: str) -> None:
+    with pytest.raises(Refused, match=f"option '{key}' is not one of dni: .*{instead}"):
+        parse_options({key: "x"})
+
+
+@pytest.mark.parametrize(("given", "spoof"), [({}, False), ({"spoof": "allow"}, True), ({"spoof": "deny"}, False)])
+def test_containers_may_spoof_where_the_network_says_so(given: dict[str, str], spoof: bool) -> None:  # noqa: FBT001
+    assert parse_options(given).spoof is spoof
+
+
+@pytest.mark.parametrize("prefix", ["eth", "net", "A", "a-b_c", "x" * 11])
+def test_links_are_called_inside_as_on_dockers_own_bridges(prefix: str) -> None:
+    assert parse_options({LINK_PREFIX_KEY: prefix}).link_prefix == prefix
+
+
+@pytest.mark.parametrize("prefix", ["", "0eth", "x" * 12, "a b", "a/b", "é", "a.b"])
+def test_what_no_link_can_be_called_is_refused(prefix: str) -> None:
+    with pytest.raises(Refused, match=f"{LINK_PREFIX_KEY}={prefix!r} cannot begin the name of a link"):
+        parse_options({LINK_PREFIX_KEY: prefix})
 
 
 def test_an_overlay_is_named_by_its_name_or_refused() -> None:

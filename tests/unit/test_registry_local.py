@@ -23,9 +23,9 @@ def test_the_file_is_for_root_alone(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "registry.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "registry.db").write_bytes(b"no database at all" * 300)
-    with pytest.raises(StoreError, match=r"the registry .*registry\.db cannot be used: file is not a database"):
+    with pytest.raises(StoreError, match=r"the registry .*registry\.db is damaged .*move it away"):
         open_registry("local", tmp_path)
 
 

@@ -41,6 +41,7 @@ def test_without_a_file_and_variables_all_is_as_documented(monkeypatch: pytest.M
     assert found.agent.ip is None
     assert found.plugin.socket == Path("/run/docker/plugins/dni.sock")
     assert found.plugin.threads == 32
+    assert found.plugin.driver == "dni"
     assert found.api.socket == Path("/run/dni/dni.sock")
     assert found.store.directory == Path("/var/lib/dni")
     assert (found.collector.grace, found.collector.claim_grace) == (900, 120)
@@ -101,6 +102,7 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_RUN_DIRECTORY": "/r",
         "DNI_PLUGIN_SOCKET": "/p.sock",
         "DNI_PLUGIN_THREADS": "3",
+        "DNI_PLUGIN_DRIVER": "example.org/dni:1.2",
         "DNI_API_SOCKET": "/a.sock",
         "DNI_DOCKER_SOCKET": "/d.sock",
         "DNI_COLLECTOR_GRACE": "4",
@@ -135,12 +137,16 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
     ("text", "line"),
     [
         ("[plugin]\nthread = 4", "plugin.thread is no setting: did you mean threads?"),
-        ("[plugin]\ncolour = 4", "plugin.colour is no setting: allowed are socket, threads"),
+        ("[plugin]\ncolour = 4", "plugin.colour is no setting: allowed are socket, threads, driver"),
         ("[plugins]\nthreads = 4", "[plugins] is no section: did you mean plugin?"),
         ("plugin = 4", "plugin = 4: must be a table, written [plugin]"),
         ('[plugin]\nthreads = "many"', 'plugin.threads = "many": must be a whole number from 1 to 512'),
         ('[plugin]\nthreads = "4"', 'plugin.threads = "4": must be a whole number from 1 to 512'),
         ("[plugin]\nthreads = 0", "plugin.threads = 0: must be a whole number from 1 to 512"),
+        (
+            '[plugin]\ndriver = "my dni"',
+            'plugin.driver = "my dni": must be the name of a Docker plugin, such as dni or dni:latest',
+        ),
         ("[plugin]\nthreads = true", "plugin.threads = true: must be a whole number from 1 to 512"),
         (
             "[collector]\ngrace = nan",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_interface, ip_network
 
 import msgspec
+import pytest
 
 from dni_driver.core.bandwidth import UNLIMITED, Limits
 from dni_driver.core.endpoint_options import EndpointOptions
@@ -108,6 +109,43 @@ def test_a_link_of_both_families_has_two_gateways() -> None:
     both = endpoint(address6=IPv6Interface("fd01:b::8000:0:2/81"))
     (link,) = state([network(gateway6=GATEWAY6)], [both]).links
     assert link.gateways == ("10.64.0.129", "fd01:b::8000:0:1")
+
+
+def test_a_container_routes_the_whole_overlay_by_its_own_gateway() -> None:
+    """On an internal network too, where there is no default route; and whichever network leads outside."""
+    both = endpoint(address6=IPv6Interface("fd01:b::8000:0:2/81"))
+    for internal in (False, True):
+        (link,) = state([network(gateway6=GATEWAY6, internal=internal)], [both]).links
+        assert [(str(route.subnet), route.gateway) for route in link.routes] == [
+            ("10.64.0.0/16", "10.64.0.129"),
+            ("fd01:b::/64", "fd01:b::8000:0:1"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("of_network", "of_endpoint", "spoof", "guarded"),
+    [
+        (False, None, False, True),
+        (False, True, True, True),
+        (True, None, True, False),
+        (True, False, False, True),
+    ],
+)
+def test_a_container_may_spoof_as_its_endpoint_says_or_else_its_network(
+    of_network: bool,  # noqa: FBT001
+    of_endpoint: bool | None,  # noqa: FBT001
+    spoof: bool,  # noqa: FBT001
+    guarded: bool,  # noqa: FBT001
+) -> None:
+    """And senders are checked on this host where there is one to check."""
+    where = msgspec.structs.replace(network(), options=NetworkOptions(spoof=of_network))
+    who = msgspec.structs.replace(endpoint(), options=EndpointOptions(spoof=of_endpoint))
+    there = state([where], [who])
+    assert (there.links[0].spoof, there.guarded) == (spoof, guarded)
+
+
+def test_a_host_without_networks_checks_nobody() -> None:
+    assert not state([]).guarded
 
 
 def test_an_endpoint_that_left_has_no_link() -> None:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store and its disk, looked at without being opened to be written: for `dni doctor`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from dni_driver.core.errors import StoreError
+from dni_driver.core.host_facts import DiskFacts, StoreFacts
+from dni_driver.core.records import Records
+from dni_driver.store import schema
+from dni_driver.store.complaints import damaged, explained, is_read_only
+from dni_driver.store.records import read
+
+_PATIENCE = 5.0
+
+
+def look(path: Path) -> StoreFacts:
+    """Look at a store; raise OSError where this user may not."""
+    if not path.exists():
+        orphan = schema.orphaned_log(path)
+        trouble = None if orphan is None else f"is gone, and its log {orphan} is left"
+        return StoreFacts(path=str(path), exists=orphan is not None, trouble=trouble)
+    log = path.with_name(f"{path.name}-wal")
+    status = path.stat()
+    path.open("rb").close()
+    records, trouble = _contents(path)
+    return StoreFacts(
+        path=str(path),
+        exists=True,
+        size=status.st_size,
+        log_size=log.stat().st_size if log.exists() else 0,
+        mode=status.st_mode & 0o777,
+        trouble=trouble,
+        records=records,
+    )
+
+
+def _contents(path: Path) -> tuple[Records | None, str | None]:
+    """Answer what a store holds (None for an older dni's, which is brought up to date first), or what ails it."""
+    try:
+        return _read(path), None
+    except (ValueError, msgspec.MsgspecError) as error:
+        return None, _without_subject(damaged(path, str(error)), path)
+    except (sqlite3.Error, OSError) as error:
+        return None, _without_subject(explained(path, error), path)
+    except StoreError as error:
+        return None, _without_subject(error, path)
+
+
+def _read(path: Path) -> Records | None:
+    if path.stat().st_size == 0:
+        raise damaged(path, "the file is empty")
+    with closing(sqlite3.connect(_uri(path), _PATIENCE, isolation_level=None, uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.execute("BEGIN")
+        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise damaged(path, answer)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        schema.check_version(version, path)
+        return read(connection) if version == schema.newest() else None
+
+
+def _uri(path: Path) -> str:
+    """Name a store to be read; of one that nobody has open SQLite then leaves no log beside it."""
+    is_open = path.with_name(f"{path.name}-wal").exists()
+    return f"file:{path}?mode=ro" + ("" if is_open else "&immutable=1")
+
+
+def _without_subject(error: StoreError, path: Path) -> str:
+    return str(error).removeprefix(f"the store {path} ")
+
+
+def look_at_disk(directory: Path) -> DiskFacts:
+    """Look at the file system that a directory is on, or will be; raise OSError."""
+    there = next(place for place in (directory, *directory.parents) if place.exists())
+    status = os.statvfs(there)
+    return DiskFacts(
+        path=str(directory),
+        mount=str(next(place for place in (there, *there.parents) if place.is_mount())),
+        free=status.f_bavail * status.f_frsize,
+        is_out_of_inodes=status.f_files > 0 and status.f_favail == 0,
+        is_read_only=is_read_only(there),
+    )

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dni on a machine that systemd runs, beside Docker's own units: installed, restarted, confined, taken away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e import host_state
+from tests.e2e.conftest import ENGINE
+from tests.e2e.containers import CREATE, address, create, reaches, start
+from tests.lab import Lab, Machine
+
+UNITS = ("dni-plugin.socket", "dni-plugin.service", "dni-agent.service")
+DOCKER = ("docker.socket", "docker.service")
+CONTAINERS = [f"c{number}" for number in range(20)]
+EXPOSURE = 30
+"""What `systemd-analyze security` may find, in tenths: from 0 to 100."""
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Machine]:
+    """A machine with Docker."""
+    with Lab(hosts=0, machines=1, engine=ENGINE) as lab:
+        yield lab.machines[0]
+
+
+@pytest.fixture(scope="module")
+def untouched(bare: Machine) -> list[str]:
+    """What the machine was like before dni came."""
+    return _trace(bare)
+
+
+@pytest.fixture
+def machine(bare: Machine, untouched: list[str]) -> Iterator[Machine]:
+    """A machine with Docker and dni, and nothing on them."""
+    if _trace(bare) == untouched:
+        _install(bare)
+    yield bare
+    _clear(bare)
+    host_state.eventually(lambda: host_state.held(bare) == [] or None, 30, "addresses are still held")
+    host_state.eventually(lambda: host_state.findings(bare) == [] or None, 30, "dni check finds something")
+
+
+def _install(machine: Machine, *words: str) -> None:
+    done = machine.make("install", *words)
+    assert done.returncode == 0, done.stderr
+    assert "systemctl enable --now dni-plugin" in done.stdout
+    machine.systemctl("enable", "--now", "dni-plugin")
+
+
+def _clear(machine: Machine) -> None:
+    containers = machine.docker("ps", "-aq").split()
+    if containers:
+        machine.docker("rm", "-f", *containers)
+    for name in machine.docker("network", "ls", "--format", "{{.Name}}").split():
+        if name not in host_state.OURS:
+            machine.docker("network", "rm", name)
+
+
+def _trace(machine: Machine) -> list[str]:
+    """Answer what an installation and its networks could leave: files, units, links, rules."""
+    places = "find /etc /usr/local /usr/lib/systemd /var/lib/dni /run/dni /run/docker/plugins"
+    looks = (
+        f"{places} -not -type d 2>/dev/null | sort; ls -d /run/dni /var/lib/dni 2>/dev/null",
+        "systemctl list-units --all --no-legend --plain 'dni*'",
+        "ip -o link show type bridge | cut -d: -f2; ls /sys/class/net | grep ^dn",
+        "nft list tables; iptables -S; ip6tables -S",
+    )
+    return [line for look in looks for line in machine.try_run("sh", "-c", look).stdout.splitlines()]
+
+
+def test_the_units_are_well_formed_and_confined(machine: Machine) -> None:
+    paths = [f"/usr/local/lib/systemd/system/{unit}" for unit in UNITS]
+    verified = machine.try_run("systemd-analyze", "verify", *paths)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    machine.run("systemd-analyze", "security", f"--threshold={EXPOSURE}", "--no-pager", *UNITS[1:])
+
+
+def test_dni_is_there_before_dockerd_and_goes_after_it(machine: Machine) -> None:
+    create(machine, "dcos")
+    start(machine, "keeper", "--restart", "always", "--stop-signal", "KILL")
+    start(machine, "fleeting", "--stop-signal", "KILL")
+    machine.systemctl("stop", *DOCKER, *UNITS)
+    assert _lost_calls(machine) == []
+    # As at boot: all at once, in the order that systemd finds in the units.
+    machine.systemctl("start", "multi-user.target")
+    began = [int(_property(machine, unit, "ActiveEnterTimestampMonotonic")) for unit in UNITS]
+    assert max(began) < int(_property(machine, "docker.service", "ExecMainStartTimestampMonotonic"))
+    assert not set(UNITS) & set(_property(machine, "docker.service", "Requires").split())
+    host_state.eventually(lambda: reaches(machine, "keeper", "9.0.0.129"), 20, "keeper is not back")
+    assert [row["address"] for row in host_state.held(machine)] == [address(machine, "keeper")]
+
+
+def _property(machine: Machine, unit: str, name: str) -> str:
+    return machine.systemctl("show", "--value", "--property", name, unit)
+
+
+def test_a_call_starts_the_plugin_where_none_runs(machine: Machine) -> None:
+    machine.systemctl("stop", "dni-plugin.service", "dni-agent.service")
+    assert machine.try_run("systemctl", "is-active", "dni-plugin.service").stdout.strip() == "inactive"
+    create(machine, "dcos")
+    assert machine.systemctl("is-active", *UNITS).split() == ["active"] * 3
+
+
+def test_confined_as_they_are_the_programs_attach_masquerade_and_mend(machine: Machine) -> None:
+    create(machine, "dcos")
+    start(machine, "one")
+    start(machine, "two")
+    machine.run("sh", "-c", "ip link del d-dcos; nft delete table inet dni; iptables -F DNI-FORWARD")
+    machine.run("sh", "-c", "for link in $(ls /sys/class/net | grep ^dni); do ip link del $link; done")
+    host_state.eventually(lambda: reaches(machine, "one", address(machine, "two")), 25, "no link was made anew")
+    host_state.eventually(lambda: reaches(machine, "one", "198.51.100.1"), 10, "the outside is not reached")
+    assert "d-dcos" in machine.run("iptables", "-S", "DNI-FORWARD")
+
+
+def test_ten_restarts_under_load_lose_no_call(machine: Machine) -> None:
+    create(machine, "dcos")
+    for name in CONTAINERS:
+        machine.docker("create", "--name", name, "--net", "dcos", "busybox", "sleep", "100000")
+    with _starting_and_stopping(machine, CONTAINERS) as rounds:
+        for _ in range(10):
+            before = len(rounds)
+            machine.systemctl("restart", "dni-plugin.service")
+            host_state.eventually(lambda: len(rounds) > before, 30, "nothing is started any more")  # noqa: B023
+    machine.docker("start", *CONTAINERS)
+    assert _lost_calls(machine) == []
+    addresses = {address(machine, name) for name in CONTAINERS}
+    assert {row["address"] for row in host_state.held(machine)} == addresses
+    assert len(addresses) == len(CONTAINERS)
+
+
+@contextmanager
+def _starting_and_stopping(machine: Machine, names: Sequence[str], lanes: int = 4) -> Iterator[list[str]]:
+    """Start and stop containers in a loop while the block runs, a few at a time; no command may fail."""
+    over = threading.Event()
+    rounds: list[str] = []
+
+    def cycle(mine: Sequence[str]) -> None:
+        while not over.is_set():
+            for name in mine:
+                machine.docker("start", name)
+                machine.docker("stop", "-t", "0", name)
+                rounds.append(name)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        running = [pool.submit(cycle, names[lane::lanes]) for lane in range(lanes)]
+        try:
+            yield rounds
+        finally:
+            over.set()
+            for one in running:
+                one.result()
+
+
+def _lost_calls(machine: Machine) -> list[str]:
+    """Answer what dockerd said about calls that it had to repeat, or that failed."""
+    words = ("Unable to connect to plugin", "NetworkDriver.", "IpamDriver.", "driver error")
+    return [line for line in machine.journal("docker.service").splitlines() if any(word in line for word in words)]
+
+
+def test_other_network_software_keeps_its_hands_off(machine: Machine) -> None:
+    create(machine, "dcos")
+    start(machine, "one")
+    machine.write("/etc/systemd/network/50-all.network", "[Match]\nName=d-* dn*\n\n[Network]\nAddress=10.9.9.9/24\n")
+    # It waits for udev, which runs in no container, unless /sys is read-only.
+    machine.write("/run/systemd/system/systemd-networkd.service.d/lab.conf", "[Service]\nReadOnlyPaths=/sys\n")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "systemd-networkd.service")
+    try:
+        shown = machine.run("networkctl", "--no-legend", "--no-pager").splitlines()
+        states = {words[1]: words[4] for words in map(str.split, shown) if words[1].startswith("d")}
+        assert "d-dcos" in states
+        assert any(link.startswith("dni") for link in states)
+        assert {link: state for link, state in states.items() if state != "unmanaged"} == {}
+    finally:
+        machine.systemctl("stop", "systemd-networkd.service", "systemd-networkd.socket")
+        machine.run("rm", "/etc/systemd/network/50-all.network")
+    assert reaches(machine, "one", "9.0.0.129")
+
+
+def test_uninstalling_refuses_while_networks_are_there(machine: Machine) -> None:
+    create(machine, "dcos")
+    machine.docker("network", "create", "--ipam-driver", "dni", "--subnet", "10.68.0.0/24", "lan")
+    refused = machine.make("uninstall")
+    assert refused.returncode != 0
+    command = refused.stderr.partition("(docker network rm ")[2].partition(")")[0]
+    assert set(command.split()) == {"dcos", "lan"}
+    assert machine.systemctl("is-active", *UNITS).split() == ["active"] * 3
+
+
+def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
+    machine: Machine, untouched: list[str]
+) -> None:
+    machine.docker(*CREATE, "--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
+    machine.docker("network", "rm", "dev")
+    done = machine.make("uninstall")
+    assert done.returncode == 0, done.stderr
+    assert "kept: /var/lib/dni (PURGE=1 removes it too)" in done.stdout
+    assert [line for line in _trace(machine) if "/var/lib/dni" not in line] == untouched
+    # Put back as a package would: unpacked somewhere, then copied.
+    assert machine.make("install", "DESTDIR=/stage").returncode == 0
+    _unpack(machine, "/stage")
+    assert [overlay["name"] for overlay in host_state.overlays(machine)] == ["dcos", "dev"]
+    machine.dni("overlay", "rm", "dev")
+    assert machine.make("uninstall", "PURGE=1").returncode == 0
+    assert _trace(machine) == untouched
+    _unpack(machine, "/stage")
+    machine.run("rm", "-r", "/stage")
+
+
+def _unpack(machine: Machine, stage: str) -> None:
+    machine.run("cp", "-a", f"{stage}/.", "/")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("enable", "--now", "dni-plugin")

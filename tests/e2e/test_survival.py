@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host goes through in its life: after each of it `dni check` is clean, and containers start and stop.
+
+Programs killed one by one, and links and bridges deleted by hand, are in test_restarts.py; what dockerd could not
+tell is in test_collector.py; kill -9 between any two writes, and a thousand containers, are in tests/contract.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import host_state
+from tests.e2e.containers import address, create, fetch, reaches, refused, start
+from tests.e2e.test_doctor import kinds, mend
+from tests.lab import Host, Lab
+from tests.lab.node import REPOSITORY, SCRIPTS
+
+GATEWAY = "9.0.0.129"
+MENDED_SECONDS = 10
+STOPPED_SECONDS = 60
+
+
+def settle(host: Host, seconds: float = 30) -> None:
+    """Wait until what is held is what runs, and nothing is wrong."""
+    running = host.docker("ps", "-q", "--filter", "network=dcos").split()
+    host_state.eventually(lambda: len(host_state.held(host)) == len(running) or None, seconds, "something leaked")
+    host_state.eventually(lambda: host_state.findings(host) == [] or None, seconds, "dni check finds something")
+    assert len({address(host, name) for name in running}) == len(running)
+
+
+def works(host: Host, name: str) -> None:
+    """Have a container reach its gateway; start another, which it reaches, and take that away."""
+    host_state.eventually(lambda: reaches(host, name, GATEWAY), 25, f"{name} does not reach its gateway")
+    another = f"new{time.monotonic_ns()}"
+    assert reaches(host, name, start(host, another))
+    host.docker("rm", "-f", another)
+    settle(host)
+
+
+def let_collect(host: Host, grace: str) -> None:
+    """Have the collector look, and let so much time pass that it frees at its next look: when a container starts."""
+    host.docker("network", "rm", host.docker("network", "create", "event"))
+    time.sleep(float(str(host_state.SETTINGS[grace])) + 1)
+
+
+# -- dockerd, and the whole host
+
+
+def test_dockerd_killed_with_twenty_endpoints_gives_back_those_that_do_not_come_back(host: Host) -> None:
+    create(host, "dcos")
+
+    def run(number: int) -> None:
+        start(host, f"c{number}", *(("--restart", "always") if number % 4 == 0 else ()))
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(run, range(20)))
+    assert len(host_state.held(host)) == 20
+    host.kill_dockerd()
+    host.start_dockerd()
+    host_state.eventually(lambda: len(host.docker("ps", "-q").split()) == 5 or None, 40, "they are not back")
+    settle(host)
+    works(host, "c0")
+
+
+@pytest.mark.parametrize("first", ["dni", "dockerd"])
+def test_a_host_comes_back_from_a_loss_of_power(host: Host, first: str) -> None:
+    """All kernel state is gone, the store is there; whichever program is started first."""
+    create(host, "dcos")
+    start(host, "keeper", "--restart", "always")
+    start(host, "fleeting")
+    host.switch_off()
+    if first == "dni":
+        host.start_dni(**host_state.SETTINGS)
+        host.start_dockerd()
+    else:
+        host.launch_dockerd()
+        time.sleep(1)
+        host.start_dni(**host_state.SETTINGS)
+        host.wait_for_dockerd()
+    host_state.eventually(lambda: reaches(host, "keeper", GATEWAY), 40, "keeper is not back")
+    settle(host)
+    host.docker("start", "fleeting")
+    assert reaches(host, "fleeting", address(host, "keeper"))
+    works(host, "keeper")
+
+
+# -- the disk
+
+
+@contextmanager
+def own_disk(host: Host) -> Iterator[Path]:
+    """Have dni's store on a disk of its own, small and empty, with dni not running; answer its image."""
+    image = host.directory / "disk"
+    host.stop_dni()
+    host.run("truncate", "-s", "8M", str(image))
+    host.run("mkfs.ext4", "-q", "-m", "0", str(image))
+    host.run("mount", "-o", "loop", str(image), "/var/lib/dni")
+    try:
+        yield image
+    finally:
+        if host_state.dni_runs(host):
+            host.stop_dni()
+        host.run("umount", "-l", "/var/lib/dni")
+        host.start_dni(**host_state.SETTINGS)
+
+
+def test_a_full_disk_refuses_clearly_and_all_goes_on_when_there_is_room(host: Host) -> None:
+    with own_disk(host):
+        host.start_dni(**host_state.SETTINGS)
+        create(host, "dcos")
+        start(host, "one")
+        start(host, "two")
+        host.try_run("dd", "if=/dev/zero", "of=/var/lib/dni/ballast", "bs=4k")
+        text = refused(host, "run", "--name", "three", "--net", "dcos", "busybox", "true")
+        assert "cannot be written: its disk is full; make room there (`df -h /var/lib/dni`)" in text
+        assert reaches(host, "one", address(host, "two"))
+        host.docker("rm", "-f", "two", "three")
+        assert kinds(host) == ["disk-full"]
+        host.run("rm", "/var/lib/dni/ballast")
+        let_collect(host, "collector_grace")
+        works(host, "one")
+        clear(host)
+        assert integrity(host) == "ok"
+
+
+def test_a_disk_that_becomes_read_only_refuses_clearly_and_is_as_it_was_afterwards(host: Host) -> None:
+    """First the kernel stops writing to it under a running dni; then it is mounted read-only when dni starts."""
+    with own_disk(host) as image:
+        host.start_dni(**host_state.SETTINGS)
+        create(host, "dcos")
+        start(host, "one")
+        host.run("mount", "-o", "remount,abort", "/var/lib/dni")
+        text = refused(host, "run", "--rm", "--net", "dcos", "busybox", "true")
+        assert "cannot be written: its disk is read-only" in text
+        assert reaches(host, "one", GATEWAY)
+        assert "disk-read-only" in kinds(host)
+        host.stop_dni()
+        host.run("umount", "/var/lib/dni")
+        assert host.try_run("e2fsck", "-fy", str(image)).returncode < 4
+        host.run("mount", "-o", "loop", str(image), "/var/lib/dni")
+        host.run("mount", "-o", "remount,ro", "/var/lib/dni")
+        host.launch_dni(**host_state.SETTINGS)
+        text = refused(host, "run", "--rm", "--net", "dcos", "busybox", "true")
+        assert "its disk is read-only" in text
+        mend(host, "disk-read-only")
+        host.wait_for_dni()
+        works(host, "one")
+        clear(host)
+        assert integrity(host) == "ok"
+
+
+def clear(host: Host) -> None:
+    host_state.clear(host)
+    host_state.eventually(lambda: host_state.held(host) == [] or None, 30, "addresses are still held")
+
+
+def integrity(host: Host) -> str:
+    script = (
+        "import sqlite3; print(*sqlite3.connect('/var/lib/dni/dni.db').execute('PRAGMA integrity_check').fetchone())"
+    )
+    return host.run("python3", "-c", script)
+
+
+# -- the store
+
+
+DAMAGE = {
+    "random bytes": "head -c 65536 /dev/urandom > dni.db",
+    "truncated": "truncate -s 9000 dni.db",
+    "empty": "truncate -s 0 dni.db",
+}
+
+
+def test_a_damaged_store_is_refused_with_the_way_out_and_a_copy_put_back_is_taken_up(host: Host) -> None:
+    create(host, "dcos")
+    start(host, "one")
+    host.stop_dni()
+    host.run("sh", "-c", "cp -a /var/lib/dni /var/lib/dni.copy")
+    for what, damage in DAMAGE.items():
+        host.run("sh", "-c", f"cd /var/lib/dni && {damage}")
+        host.launch_dni(**host_state.SETTINGS)
+        text = refused(host, "run", "--rm", "--net", "dcos", "busybox", "true")
+        assert "the store /var/lib/dni/dni.db is damaged" in text, what
+        assert "put back a copy of it, or move it away" in text, what
+        assert reaches(host, "one", GATEWAY), what
+        host.run("sh", "-c", "rm -rf /var/lib/dni/dni.db* && cp -a /var/lib/dni.copy/dni.db /var/lib/dni/")
+        host.wait_for_dni()
+        settle(host)
+        host.stop_dni()
+    host.run("rm", "-rf", "/var/lib/dni.copy")
+    host.start_dni(**host_state.SETTINGS)
+    works(host, "one")
+
+
+# -- the firewall
+
+
+def _flush_nftables(host: Host) -> None:
+    host.run("nft", "flush", "ruleset")
+
+
+def _flush_iptables(host: Host) -> None:
+    host.run("sh", "-c", "iptables -F && iptables -t nat -F")
+
+
+def _reload_like_firewalld(host: Host) -> None:
+    """Flush everything, and put own rules in place with which nothing is forwarded that nobody accepts."""
+    rules = (
+        "*filter",
+        ":INPUT ACCEPT",
+        ":FORWARD DROP",
+        ":OUTPUT ACCEPT",
+        "-A FORWARD -i lo -j ACCEPT",
+        "COMMIT",
+        "",
+    )
+    host.run("nft", "flush", "ruleset")
+    host.run("iptables-restore", stdin="\n".join(rules))
+
+
+def test_a_flushed_or_reloaded_firewall_is_mended_within_ten_seconds(lab: Lab, host: Host) -> None:
+    create(host, "dcos")
+    start(host, "one")
+    start(host, "two")
+    for disturb in (_flush_nftables, _flush_iptables, _reload_like_firewalld):
+        disturb(host)
+        _mended(lab, host, disturb)
+    host_state.eventually(lambda: host_state.findings(host) == [] or None, 10, "dni check finds something")
+    host.docker("rm", "-f", "one", "two")
+    host.stop_dockerd()
+    host.start_dockerd()  # its own rules are its own affair
+
+
+def _mended(lab: Lab, host: Host, disturb: Callable[[Host], None]) -> None:
+    """Wait until dni's rules are back; then containers reach each other and the outside, under the host's address."""
+    host_state.eventually(
+        lambda: (
+            host.try_run("nft", "list", "table", "inet", "dni").returncode == 0
+            and host.try_run("iptables", "-S", "DNI-FORWARD").returncode == 0
+        ),
+        MENDED_SECONDS,
+        f"{disturb.__name__}: dni's rules are not back",
+    )
+    assert reaches(host, "one", address(host, "two")), disturb.__name__
+    assert fetch(host, "one", lab.outside.echo_url) == host.address, disturb.__name__
+
+
+# -- time
+
+
+A_DAY = 24 * 3600
+
+
+def shifted(clock: Path) -> Mapping[str, str]:
+    """Answer the variables with which dni's clock is set as a file says."""
+    return {"LAB_CLOCK": str(clock), "PYTHONPATH": f"{SCRIPTS / 'clock'}:{REPOSITORY}"}
+
+
+def test_a_clock_set_back_a_day_keeps_nothing_from_working(host: Host) -> None:
+    """While dni runs, and again at its start: what it recorded before is dated tomorrow."""
+    clock = host.directory / "clock"
+    clock.write_text("0")
+    host.stop_dni()
+    host.start_dni(shifted(clock), **host_state.SETTINGS)
+    create(host, "dcos")
+    start(host, "one")
+    clock.write_text(str(-A_DAY))
+    assert json.loads(host.dni("address", "ls", "--json"))[0]["since"] > time.time() - 3600
+    orphan(host)
+    works(host, "one")
+    assert kinds(host, shifted(clock)) == ["clock-set-back"]
+    host.stop_dni()
+    host.start_dni(shifted(clock), **host_state.SETTINGS)
+    orphan(host)
+    host.docker("restart", "-t", "0", "one")
+    works(host, "one")
+    clock.write_text("0")
+    assert kinds(host, shifted(clock)) == []
+    host.stop_dni()
+
+
+def orphan(host: Host) -> None:
+    """Have an address claimed for a container that never comes; the collector is to free it."""
+    url = "http://dni/IpamDriver.RequestAddress"
+    host.run("curl", "-sf", "--unix-socket", "/run/docker/plugins/dni.sock", url, "-d", '{"PoolID": "dcos/v4"}')
+    let_collect(host, "collector_claim_grace")
+
+
+def test_programs_that_stand_still_for_a_minute_go_on_where_they_were(host: Host) -> None:
+    create(host, "dcos")
+    start(host, "one")
+    pids = [host.dni_pid(program) for program in ("plugin-worker", "agent")]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(start, host, f"c{number}") for number in range(4)]
+        time.sleep(0.2)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(STOPPED_SECONDS)
+        assert reaches(host, "one", GATEWAY)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        outcomes = [call.exception(timeout=60) for call in calls]
+    for error in filter(None, outcomes):
+        assert "dni ran out of time on this call" in str(error) or "dni is busy" in str(error)
+    assert [host.dni_pid(program) for program in ("plugin-worker", "agent")] == pids
+    works(host, "one")
