@@ -162,12 +162,17 @@ class Agent:
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
 
     def reserve(self, wish: Wish) -> reports.ReservationReport:
-        """Keep addresses back."""
-        return self._reservation_reports([self._reserving.reserve(wish)])[0]
+        """Keep addresses back, knowing who has which as Docker has it now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
+        made = self._reserving.reserve(wish)
+        self._docker_loop.wake()
+        return self._reservation_reports([made])[0]
 
     def release(self, wish: Wish) -> list[reports.ReservationReport]:
         """Give up what was kept back."""
-        return self._reservation_reports(self._reserving.release(wish))
+        given_up = self._reserving.release(wish)
+        self._docker_loop.wake()
+        return self._reservation_reports(given_up)
 
     def limit(self, address: Address, limits: dict[str, int]) -> reports.AddressReport:
         """Change what the container that has an address may send (`egress`) and be sent (`ingress`) from now on."""

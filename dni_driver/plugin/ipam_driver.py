@@ -199,7 +199,7 @@ def _forget_plain(tx: Transaction, pool: str) -> None:
 
 
 def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
-    """Clear a pool that nobody uses; answer its overlay where that goes with it, and with its other pool."""
+    """Clear a pool that nobody uses; answer its overlay where that is on trial, and its other pool unused too."""
     known = pools.every(tx)
     pool = next((pool for pool in known if pool.id == pool_id), None)
     if pool is None:
@@ -209,5 +209,5 @@ def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
         return None
     if networks.of_overlay(tx, pool.overlay) is None:
         addresses.free_pool(tx, pool_id, now)
-    used = any(other.overlay == pool.overlay and other.uses for other in known)
-    return pool.overlay if pool.trial and not used else None
+    both = [one for one in known if one.overlay == pool.overlay]
+    return pool.overlay if any(one.trial for one in both) and not any(one.uses for one in both) else None

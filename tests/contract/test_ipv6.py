@@ -77,6 +77,8 @@ def test_where_its_network_cannot_be_it_goes_altogether(light: Plugin, version: 
         light.tell("broken-once", "no bridge today")
         with pytest.raises(PluginError, match="no bridge today"):
             engine.create("dev", subnets=BOTH, ipam_options=DEV, ipv6=True)
+        with pytest.raises(PluginError, match="mtu=1279 does not fit"):
+            engine.create("dev", subnets=BOTH, ipam_options=DEV, ipv6=True, options={"mtu": "1279"})
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,10 @@ CREATIONS = {
     "no IPAM driver and a name that no overlay can have": Case(
         ("overlay name 'host' is reserved",), {"ipam": "null", "options": {"overlay": "host"}}
     ),
+    "no IPAM driver and a family that the overlay lacks": Case(
+        ("overlay 'dcos' has no IPv6 subnet: leave --ipv6 out",),
+        {"ipam": "null", "options": {"overlay": "dcos"}, "ipv6": True, "ipv4": False},
+    ),
     "an overlay by the wrong option": Case(("use --ipam-opt overlay=dual",), {"options": {"overlay": "dual"}}),
 }
 

@@ -25,7 +25,6 @@ class Listener:
     def __init__(self, host: Host) -> None:
         """Begin, and wait until it does."""
         self._host = host
-        self._news = News()
         self._heard: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._listen)
         host.run(self._thread.start)
@@ -38,12 +37,12 @@ class Listener:
 
     def close(self) -> None:
         """End."""
-        self._news.end()
+        self._host.kernel.hush()
         self._thread.join(_PATIENCE)
         assert not self._thread.is_alive()
 
     def _listen(self) -> None:
-        for _ in self._news:
+        for _ in self._host.kernel.link_news():
             self._heard.put(None)
 
     def _settle(self) -> None:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from dni_driver.core.errors import KernelError
-from dni_driver.core.wanted import Link
+from dni_driver.core.wanted import Link, Route
 from dni_driver.kernel import Kernel
 from tests.root.ground import Namespace
 from tests.root.packets import Server, call
@@ -79,6 +80,19 @@ def test_the_renewed_link_leads_outside(dcos: Host, clock: Clock, outside: Names
     renewals(dcos, clock)
     assert call(container.sandbox, "198.51.100.2") == "198.51.100.1"
     assert call(container.sandbox, "fd00:5::2") == "fd00:5::1"
+
+
+def test_the_renewed_link_has_the_routes_of_its_overlay(dcos: Host, clock: Clock) -> None:
+    """Also where it has no default route, as on an internal network."""
+    container = dcos.container(DCOS)
+    routes = (Route(ip_network("9.0.0.0/8"), "9.0.0.129"), Route(ip_network("fd01:b::/64"), "fd01:b::8000:0:1"))
+    internal = msgspec.structs.replace(container.link, gateways=(), routes=routes)
+    dcos.wanted = msgspec.structs.replace(dcos.wanted, links=(internal,))
+    delete_link(dcos, container)
+    assert renewals(dcos, clock)
+    assert "default" not in container.sandbox.sh("ip route")
+    assert "9.0.0.0/8 via 9.0.0.129 dev eth0" in container.sandbox.sh("ip route")
+    assert "fd01:b::/64 via fd01:b::8000:0:1 dev eth0" in container.sandbox.sh("ip -6 route")
 
 
 def test_bridge_and_links_deleted_together_come_back(dcos: Host, clock: Clock) -> None:

@@ -394,7 +394,8 @@ def typed_address(network: Network, pick: int | None) -> str:
     Where there is no IPAM driver it is a driver-opt.
     """
     if pick is not None and not network.has_ipam:
-        return str(choose(pick, list(ip_network(HALVES[dict(network.plan.options)["overlay"]]))))
+        half = HALVES.get(dict(network.plan.options)["overlay"])
+        return str(choose(pick, list(ip_network(half)))) if half else ""
     pool = network.pools[0]
     return str(choose(pick, list(pool.network()))) if pick is not None and pool.typed.subnet else ""
 

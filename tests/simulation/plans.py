@@ -72,6 +72,7 @@ _usual = st.sampled_from(
         _alone,
         _alone,
         Plan(ipam="null", options=_dual, subnets=(Subnet(), Subnet(family=6))),
+        Plan(ipam="null", options=_six, subnets=(Subnet(family=6),)),
         Plan(ipam_options=_six, subnets=(Subnet(), Subnet(family=6))),
         Plan(ipam_options=_six, subnets=(Subnet(family=6),)),
         Plan(subnets=(Subnet("10.64.0.0/16"), Subnet(family=6))),
@@ -93,6 +94,7 @@ _mistakes = st.sampled_from(
         Plan(driver="bridge"),
         Plan(ipam="null"),
         Plan(ipam="null", options=(("overlay", "nobody"),)),
+        Plan(ipam="null", options=_six),
     ]
 )
 

@@ -463,9 +463,9 @@ def test_a_network_created_between_the_two_looks_is_none(world: World) -> None:
 
 
 def test_a_new_overlay_comes_with_the_command_that_makes_its_network(world: World) -> None:
-    six = define("six", [ip_network("fd06::/64")])
-    assert world.agent.define_overlay(DEV).create == (
-        "docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev"
+    four, six = define("four", [ip_network("10.66.0.0/16")]), define("six", [ip_network("fd06::/64")])
+    assert world.agent.define_overlay(four).create == (
+        "docker network create -d dni --ipam-driver dni --ipam-opt overlay=four four"
     )
     assert world.agent.define_overlay(six).create == (
         "docker network create -d dni --ipam-driver dni --ipv6 --ipam-opt overlay=six six"
