@@ -87,7 +87,9 @@ def test_a_given_mtu_stands_and_is_told_where_it_no_longer_fits(underlay: Host) 
     start(host, "one")
     _set_underlay(host, 1400)
     told = "mtu=1450 does not fit: eth0 has 1400, VXLAN takes 50: at most 1350"
-    assert [finding["problem"] for finding in host_state.findings(host)] == [told]
+    host_state.eventually(
+        lambda: [finding["problem"] for finding in host_state.findings(host)] == [told] or None, 10, "not found"
+    )
     host_state.eventually(
         lambda: any(told in problem for problem in host_state.problems(host)), 10, "status does not tell"
     )
