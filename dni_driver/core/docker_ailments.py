@@ -151,5 +151,5 @@ def _second_process(plugin: PluginFacts) -> Iterator[Ailment]:
 
 
 def _has_legacy(plugin: PluginFacts) -> bool:
-    """Tell whether dockerd finds a plugin named dni by a socket of this host."""
-    return plugin.plugin_runs or any(socket.path == plugin.socket for socket in plugin.sockets)
+    """Tell whether dockerd finds a plugin named dni by a socket of this host; a managed one has its own elsewhere."""
+    return any(socket.path == plugin.socket for socket in plugin.sockets)

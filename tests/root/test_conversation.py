@@ -68,5 +68,6 @@ def test_thirty_two_threads_do_everything_at_once_and_leave_nothing_open(host: H
     files, threads = open_files(), threading.active_count()
     host.run(at_once)
     host.kernel.drain()
-    assert (open_files(), threading.active_count()) == (files, threads)
+    assert open_files() <= files
+    assert threading.active_count() == threads
     assert "dni" not in host.sh("ip -o link show type veth")

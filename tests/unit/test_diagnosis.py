@@ -266,9 +266,6 @@ FINE: list[Callable[[], Facts]] = [
     lambda: host(
         docker__plugins=(ManagedPlugin("dni:latest", is_enabled=True),),
         plugin__sockets=(),
-        plugin__plugin_runs=False,
-        store__records=None,
-        docker__networks={},
     ),
     lambda: host(plugin__plugin_runs=False, plugin__agent_runs=False, store=StoreFacts(path=STORE, exists=False),
                  docker__networks={}),
