@@ -12,9 +12,9 @@ import re
 PLAIN = "dni"
 """The name of a driver on a socket of its own, /run/docker/plugins/dni.sock."""
 
-_TYPED = re.compile(rf"(?<=-d ){PLAIN}(?![\w.:/-])|(?<=--ipam-driver ){PLAIN}(?![\w.:/-])")
+_TYPED = re.compile(rf"(-d|--ipam-driver|driver:) {PLAIN}(?![\w.:/-])")
 
 
 def as_typed(text: str, driver: str) -> str:
     """Answer a text with the driver's name in its commands as users type it."""
-    return text if driver == PLAIN else _TYPED.sub(lambda _: driver, text)
+    return text if driver == PLAIN else _TYPED.sub(lambda found: f"{found[1]} {driver}", text)

@@ -24,6 +24,12 @@ def test_commands_name_a_managed_plugin_whole() -> None:
     )
 
 
+def test_compose_files_name_it_whole_too() -> None:
+    assert as_typed("(in a Compose file `ipam: {driver: dni}`)", "dni:latest") == (
+        "(in a Compose file `ipam: {driver: dni:latest}`)"
+    )
+
+
 @pytest.mark.parametrize("text", ["dni needs root", "-d dnis", "-d dni:other x", "-d dni/x", "rmdir -d /run/dni"])
 def test_what_is_not_the_driver_in_a_command_stays(text: str) -> None:
     assert as_typed(text, "example.org/net/dni:1.2") == text
