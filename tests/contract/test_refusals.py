@@ -114,7 +114,7 @@ CREATIONS = {
         ("'com.docker.network.bridge.enable_icc' is not one of dni", "two overlays"),
         {"options": {"com.docker.network.bridge.enable_icc": "false"}},
     ),
-    "option of the overlay": Case(("use --ipam-opt overlay=VALUE",), {"options": {"overlay": "dev"}}),
+    "option of the overlay": Case(("use --ipam-opt prefix=VALUE",), {"options": {"prefix": "26"}}),
     "spoof that is neither": Case(("spoof='yes' is neither allow nor deny",), {"options": {"spoof": "yes"}}),
     "name for links that is none": Case(
         ("container_iface_prefix='0' cannot begin the name of a link",),
