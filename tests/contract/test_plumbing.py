@@ -106,6 +106,21 @@ def test_what_a_network_left_behind_goes_with_it(
     assert "eth0" not in sandboxes[0].sh("ip link show")
 
 
+def test_what_a_container_may_send_as_is_settled_before_join_answers_and_goes_with_its_endpoint(
+    real: Plugin, engine: Engine
+) -> None:
+    host, mac = _host(real), "02:42:ac:13:00:02"
+    checked = engine.run("a", "dual", mac=mac).endpoints["dual"]
+    free = engine.run("b", "dual", driver_opts={"spoof": "allow"}).endpoints["dual"]
+    table = host.sh("nft list table bridge dni")
+    for address in checked.addresses.values():
+        assert f'"dni{checked.id[:11]}" . {mac} . {address.ip}' in table
+    assert f'elements = {{ "dni{free.id[:11]}" }}' in table
+    for name in ("a", "b"):
+        engine.delete(name)
+    eventually(lambda: "elements" not in host.sh("nft list table bridge dni"), "elements are left")
+
+
 def _host(plugin: Plugin) -> Namespace:
     assert plugin.namespace is not None
     return plugin.namespace

@@ -230,7 +230,8 @@ def test_options_of_other_drivers_are_refused_with_what_to_use_instead(host: Hos
         ("com.docker.network.bridge.enable_ip_masquerade=false", "-o masquerade="),
         ("encrypted", "WireGuard"),
         ("parent=eth0", "d-OVERLAY"),
-        ("overlay=dev", "--ipam-opt overlay=VALUE"),
+        ("overlay=dev", "--ipam-opt overlay=dev"),
+        ("prefix=26", "--ipam-opt prefix=VALUE"),
     ):
         assert instead in refused(host, *CREATE, "-o", option, "dcos")
 
