@@ -20,7 +20,7 @@ WARMING_UP = 100
 
 AT_WORK = 2
 """Files that a call or a deletion may have open at the moment of looking."""
-SLACK_KIB = 4096
+SLACK_KIB = 8192
 
 
 class Size(msgspec.Struct, frozen=True):

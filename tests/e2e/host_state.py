@@ -19,9 +19,10 @@ OURS = ("bridge", "host", "none")
 
 
 def make_ready(host: Host) -> None:
-    """Make dockerd and dni run."""
+    """Make dockerd and dni run, and have FORWARD drop: a dockerd that begins again does not see to that."""
     if not dockerd_runs(host):
         host.start_dockerd()
+    host.run("iptables", "-P", "FORWARD", "DROP")
     if not dni_runs(host):
         _start_dni(host)
 
