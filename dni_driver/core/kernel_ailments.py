@@ -18,6 +18,10 @@ FEATURES: dict[str, tuple[Kind, str]] = {
         error("no-nftables", "no network can be created: isolation and masquerading are nftables rules"),
         "modprobe -a nf_tables nft_ct nft_masq nft_chain_nat nft_fib_inet",
     ),
+    "bridge-nftables": (
+        error("no-bridge-nftables", "no network can be created where senders are to be checked"),
+        "boot a kernel with CONFIG_NF_TABLES_BRIDGE, or create networks with -o spoof=allow",
+    ),
     "vxlan": (warning("no-vxlan", "containers on different hosts cannot reach each other"), "modprobe vxlan"),
     "shaping": (
         warning("no-shaping", "bandwidth limits of containers are refused"),

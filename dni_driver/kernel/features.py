@@ -9,10 +9,11 @@ from shutil import which
 
 from dni_driver.core.bandwidth import Limits
 from dni_driver.core.errors import DeadlineExceeded, DniError, KernelError
+from dni_driver.core.guard import permits
 from dni_driver.core.host_facts import Lack
 from dni_driver.core.names import container_link, docker_bridge, host_link
 from dni_driver.core.wanted import Link, Policy, Wanted
-from dni_driver.kernel import links, namespaces, nft, shaping, sysctl
+from dni_driver.kernel import guard_table, links, namespaces, nft, shaping, sysctl
 from dni_driver.kernel.command import run
 from dni_driver.kernel.conversation import conversation
 from dni_driver.kernel.ledger import in_words
@@ -74,6 +75,12 @@ def _filter() -> None:
         run(["nft", "-f", "-"], nft.ruleset(_SAMPLE))
 
 
+def _guard() -> None:
+    """As _filter: the table that checks what containers send."""
+    if which("nft") is not None:
+        run(["nft", "-f", "-"], guard_table.ruleset(permits([_SAMPLE_LINK])))
+
+
 def _follow_sctp() -> None:
     _filter()
     if which("nft") is not None and sysctl.read(_SCTP) is None:
@@ -85,6 +92,7 @@ TRIALS: Mapping[str, Trial] = {
     "veth": device("veth", peer=f"{_NAME}p"),
     "vxlan": device("vxlan", vxlan_id=1024, vxlan_port=64000),
     "nftables": _filter,
+    "bridge-nftables": _guard,
     "shaping": _shape,
     "sctp": _follow_sctp,
 }

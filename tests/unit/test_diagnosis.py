@@ -153,6 +153,7 @@ ILL: dict[str, list[Facts]] = {
     "no-veth": [host(lacks=(Lack("veth", "Unknown device type."),))],
     "no-vxlan": [host(lacks=(Lack("vxlan", "Unknown device type."),))],
     "no-nftables": [host(lacks=(Lack("nftables", "No such file or directory"),))],
+    "no-bridge-nftables": [host(lacks=(Lack("bridge-nftables", "Operation not supported"),))],
     "no-shaping": [host(lacks=(Lack("shaping", "egress=1mbit needs ifb"),))],
     "no-sctp": [host(lacks=(Lack("sctp", "its connections are not followed"),))],
     "forwarding-off": [host(kernel__forwarding={4: False, 6: True})],
