@@ -12,6 +12,7 @@ import msgspec
 
 from dni_driver import __version__
 from dni_driver.agent.collector import Collector
+from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.limiting import change_limits
@@ -24,6 +25,8 @@ from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.figures import Figures, endpoints_of
+from dni_driver.core.fullness import Half, OverlayUsage, Room
 from dni_driver.core.invariants import Finding, unknown_networks
 from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.records import ReservationRecord
@@ -38,6 +41,7 @@ KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
+FILLING = Pace(every=10.0)
 
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
@@ -92,6 +96,7 @@ class Agent:
         self._reconciler = Reconciler(store, kernel)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
+        self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
         self._stopping = threading.Event()
@@ -100,6 +105,7 @@ class Agent:
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
+        self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
 
     def start(self) -> None:
         """Start the loops: joining first, as the plugin waits for that."""
@@ -134,6 +140,28 @@ class Agent:
     def overlays(self) -> list[reports.OverlayReport]:
         """Answer all overlays, by name."""
         return reports.overlay_reports(read_all(self._store))
+
+    def usage(self, name: str) -> OverlayUsage:
+        """Answer how full an overlay is, agent by agent."""
+        return self._fullness.usage(name)
+
+    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+        """Answer whether some more containers find addresses on an agent."""
+        return self._fullness.room(overlay, agent, half, count)
+
+    def figures(self) -> Figures:
+        """Answer what is counted, for monitoring."""
+        return Figures(
+            version=__version__,
+            docker_reachable=self._dockerd.reachable,
+            loads=self._fullness.loads(),
+            endpoints=endpoints_of(read_all(self._store)),
+            cluster=self._fullness.cluster(),
+            problems=len(self.status().problems),
+            candidates=self._collector.candidates,
+            reclaimed=self._collector.reclaimed.count,
+            kernel_changes=self._reconciler.changes.count,
+        )
 
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return this host can make a network of it."""
@@ -233,4 +261,11 @@ class Agent:
         return ()
 
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop
+        return (
+            self._joining_loop,
+            self._kernel_loop,
+            self._news_loop,
+            self._docker_loop,
+            self._events_loop,
+            self._filling_loop,
+        )

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
+from dni_driver.console.asking import read_agent, read_count, read_half
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.deadline import deadline
@@ -48,6 +49,9 @@ _STATUS = (
 )
 
 B = TypeVar("B", bound=msgspec.Struct)
+
+Route = tuple[str, str, Callable[..., Response]]
+"""A path, a method, and what answers it."""
 
 
 class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,9 +128,22 @@ class Findings(msgspec.Struct, frozen=True):
 
 def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
     """Build the app around what the agent can do; `driver` is what users call it in commands."""
+    return _app([*_routes(operations), *_counts(operations)], driver)
+
+
+def create_reading_app(operations: Operations, driver: str = PLAIN) -> Flask:
+    """Build the app for those who may look and change nothing: over TCP nobody knows who asks."""
+    routes = [*_routes(operations), *_counts(operations)]
+    app = _app([route for route in routes if route[1] == "GET"], driver)
+    app.config["ELSEWHERE"] = "; what changes something is asked for at the socket, which `dni` does"
+    return app
+
+
+def _app(routes: list[Route], driver: str) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    for rule, method, view in _routes(operations):
+    app.config["ELSEWHERE"] = ""
+    for rule, method, view in routes:
         app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)
@@ -134,7 +151,7 @@ def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
     return app
 
 
-def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Response]]]:
+def _routes(operations: Operations) -> list[Route]:
     def define_overlay() -> Any:
         new = _body(NewOverlay)
         return (operations.try_overlay if new.trial else operations.define_overlay)(new.overlay())
@@ -177,6 +194,26 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
         ("/v1/limits", "POST", _view(limit)),
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
+    ]
+
+
+def _counts(operations: Operations) -> list[Route]:
+    """Answer the routes to what is counted: for people, schedulers and monitoring."""
+
+    def room(name: str) -> Any:
+        query = _query("agent", "count", "half")
+        return operations.room(name, read_agent(query), read_half(query), read_count(query))
+
+    def metrics() -> Response:
+        from dni_driver.console.metrics import exposition  # noqa: PLC0415 - for those who ask alone
+
+        with deadline(ANSWER_SECONDS):
+            return exposition(operations.figures())
+
+    return [
+        ("/v1/overlays/<name>/usage", "GET", _view(operations.usage)),
+        ("/v1/overlays/<name>/room", "GET", _view(room)),
+        ("/metrics", "GET", metrics),
     ]
 
 
@@ -238,7 +275,7 @@ def _as_typed(driver: str, response: Response) -> Response:
 def _http_error(error: HTTPException) -> Response:
     texts = {
         404: f"there is nothing at {request.path[:80]!r}",
-        405: f"{request.method} is not possible at {request.path[:80]!r}",
+        405: f"{request.method} is not possible at {request.path[:80]!r}{current_app.config['ELSEWHERE']}",
         413: f"the request is longer than {LARGEST_BODY} bytes",
     }
     status = error.code or 500

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from dni_driver.core.errors import (
     Refused,
     Unavailable,
 )
+from dni_driver.core.figures import Cluster, Figures, Leases
+from dni_driver.core.filling import Load
+from dni_driver.core.fullness import AgentUsage, Half, HalfUsage, OverlayUsage, Room, SubnetUsage
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.reports import (
@@ -73,6 +77,28 @@ WEB = AddressReport(
     container="web",
     since=1700000000.5,
 )
+HALF = HalfUsage(half="9.0.0.128/25", size=125, used=2, reserved=1, free=122)
+USAGE = OverlayUsage(
+    overlay="dcos",
+    agents=[
+        AgentUsage(
+            agent="192.0.2.1",
+            here=True,
+            subnets=[SubnetUsage(subnet="9.0.0.0/24", since=1700000000.5, mesos=HALF, docker=HALF)],
+        )
+    ],
+)
+FIGURES = Figures(
+    version="1.2.3",
+    docker_reachable=True,
+    loads=[Load(overlay="dcos", half="docker", family=4, size=125, used=2, reserved=1)],
+    endpoints={"dcos": 2},
+    cluster=Cluster(leases=[Leases(overlay="dcos", family=4, here=False, count=3)], agents=4),
+    problems=1,
+    candidates=5,
+    reclaimed=6,
+    kernel_changes=7,
+)
 KEPT = ReservationReport(
     overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
 )
@@ -106,6 +132,18 @@ class _Operations:
     def overlays(self) -> list[OverlayReport]:
         self._note("overlays")
         return [DCOS]
+
+    def usage(self, name: str) -> OverlayUsage:
+        self._note("usage", name)
+        return USAGE
+
+    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+        self._note("room", overlay, str(agent), half, count)
+        return Room(overlay=overlay, agent="192.0.2.1", half=half, count=count, room=True, free=7, why="7 free")
+
+    def figures(self) -> Figures:
+        self._note("figures")
+        return FIGURES
 
     def try_overlay(self, overlay: Overlay) -> OverlayReport:
         self._note("try", overlay)
