@@ -12,6 +12,7 @@ import msgspec
 
 from dni_driver import __version__
 from dni_driver.agent.collector import Collector
+from dni_driver.agent.dcos import DcosView
 from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
@@ -22,7 +23,7 @@ from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.watcher import note_names
-from dni_driver.core import reports
+from dni_driver.core import dcos, reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.figures import Figures, endpoints_of
@@ -43,6 +44,7 @@ DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 EVENTS = Pace(every=10.0)
 FILLING = Pace(every=10.0)
 
+_JOINING_PART = "registry"
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
@@ -99,9 +101,10 @@ class Agent:
         self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
+        self._dcos = DcosView(store, registry, lambda: self._problems.of(_JOINING_PART))
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
-        self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
+        self._joining_loop = Loop(_JOINING_PART, self._joining.join, JOINING, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
@@ -162,6 +165,19 @@ class Agent:
             reclaimed=self._collector.reclaimed.count,
             kernel_changes=self._reconciler.changes.count,
         )
+
+    def dcos_agent(self) -> dcos.Agent:
+        """Answer what DC/OS asks of an agent."""
+        return self._dcos.agent()
+
+    def dcos_cluster(self) -> dcos.Cluster:
+        """Answer what DC/OS asks of the leading master."""
+        return self._dcos.cluster()
+
+    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+        """Forget agents that are gone, and answer what is left."""
+        self._dcos.purge(agents)
+        return self._dcos.cluster()
 
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return this host can make a network of it."""

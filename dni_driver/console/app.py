@@ -11,12 +11,14 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
-from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from dni_driver.console import dcos
 from dni_driver.console.asking import read_agent, read_count, read_half
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
+from dni_driver.core.dcos import Agent, Cluster
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
@@ -128,21 +130,22 @@ class Findings(msgspec.Struct, frozen=True):
 
 def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
     """Build the app around what the agent can do; `driver` is what users call it in commands."""
-    return _app([*_routes(operations), *_counts(operations)], driver)
+    return _app(_all_routes(operations), driver)
 
 
 def create_reading_app(operations: Operations, driver: str = PLAIN) -> Flask:
     """Build the app for those who may look and change nothing: over TCP nobody knows who asks."""
-    routes = [*_routes(operations), *_counts(operations)]
-    app = _app([route for route in routes if route[1] == "GET"], driver)
-    app.config["ELSEWHERE"] = "; what changes something is asked for at the socket, which `dni` does"
-    return app
+    routes = _all_routes(operations)
+    return _app([(rule, method, view if method == "GET" else _elsewhere) for rule, method, view in routes], driver)
+
+
+def _all_routes(operations: Operations) -> list[Route]:
+    return [*_routes(operations), *_counts(operations), *_dcos_routes(operations)]
 
 
 def _app(routes: list[Route], driver: str) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    app.config["ELSEWHERE"] = ""
     for rule, method, view in routes:
         app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
@@ -217,6 +220,27 @@ def _counts(operations: Operations) -> list[Route]:
     ]
 
 
+def _dcos_routes(operations: Operations) -> list[Route]:
+    """Answer the routes that DC/OS knows, at which errors are plain text."""
+
+    def view(operation: Callable[[], Agent | Cluster]) -> Callable[[], Response]:
+        def answer() -> Response:
+            with deadline(ANSWER_SECONDS):
+                return dcos.answer(operation)
+
+        return answer
+
+    return [
+        ("/overlay-agent/overlay", "GET", view(operations.dcos_agent)),
+        ("/overlay-master/state", "GET", view(operations.dcos_cluster)),
+        ("/overlay-master/agents/delete", "POST", view(lambda: operations.purge(dcos.read_purge()))),
+    ]
+
+
+def _elsewhere(**_: str) -> Response:
+    return _error("over TCP nothing is changed: ask at the socket, as `dni` does", HTTPStatus.FORBIDDEN)
+
+
 def _view(
     operation: Callable[..., Any], status: HTTPStatus = HTTPStatus.OK, seconds: float = ANSWER_SECONDS
 ) -> Callable[..., Response]:
@@ -231,7 +255,7 @@ def _body(kind: type[B]) -> B:
     """Decode the body; raise MalformedRequest naming what is wrong and what is allowed."""
     try:
         return msgspec.json.decode(request.get_data(cache=False) or b"{}", type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         allowed = ", ".join(kind.__struct_fields__) or "nothing"
         raise MalformedRequest(f"the request body is not understood: {error}; allowed: {allowed}") from None
 
@@ -275,18 +299,25 @@ def _as_typed(driver: str, response: Response) -> Response:
 def _http_error(error: HTTPException) -> Response:
     texts = {
         404: f"there is nothing at {request.path[:80]!r}",
-        405: f"{request.method} is not possible at {request.path[:80]!r}{current_app.config['ELSEWHERE']}",
+        405: f"{request.method} is not possible at {request.path[:80]!r}",
         413: f"the request is longer than {LARGEST_BODY} bytes",
     }
     status = error.code or 500
-    return _json({"error": texts.get(status, str(error.description))}, status)
+    response = _error(texts.get(status, str(error.description)), status)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    return response
 
 
 def _any_error(error: Exception) -> Response:
     if not isinstance(error, DniError):
         log.error("failed", request=f"{request.method} {request.path}", exc_info=error)
         text = f"dni failed unexpectedly ({type(error).__name__}): the log of the agent says more"
-        return _json({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _error(text, HTTPStatus.INTERNAL_SERVER_ERROR)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
     log.info("refused", request=f"{request.method} {request.path}", error=str(error))
-    return _json({"error": str(error)}, status)
+    return _error(str(error), status)
+
+
+def _error(text: str, status: int) -> Response:
+    return dcos.plain(text, status) if dcos.is_asked() else _json({"error": text}, status)

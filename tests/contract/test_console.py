@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 from dni_driver.console.app import LARGEST_BODY, create_app
 from dni_driver.console.client import Console
 from dni_driver.console.server import Server
+from dni_driver.core import dcos
 from dni_driver.core.allocation import Usage
 from dni_driver.core.errors import (
     DeadlineExceeded,
@@ -99,6 +100,18 @@ FIGURES = Figures(
     reclaimed=6,
     kernel_changes=7,
 )
+DCOS_AGENT = dcos.Agent(
+    ip="192.0.2.1",
+    configuration_attempts=1,
+    overlays=[
+        dcos.AgentOverlay(
+            info=dcos.OverlayInfo(name="dcos", subnet="9.0.0.0/8", prefix=24, enabled=True),
+            backend=dcos.Backend(),
+            subnet="9.0.0.0/24",
+            state=dcos.State(status="STATUS_OK"),
+        )
+    ],
+)
 KEPT = ReservationReport(
     overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
 )
@@ -144,6 +157,18 @@ class _Operations:
     def figures(self) -> Figures:
         self._note("figures")
         return FIGURES
+
+    def dcos_agent(self) -> dcos.Agent:
+        self._note("dcos agent")
+        return DCOS_AGENT
+
+    def dcos_cluster(self) -> dcos.Cluster:
+        self._note("dcos cluster")
+        return dcos.Cluster(agents=[DCOS_AGENT])
+
+    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+        self._note("purge", *map(str, agents))
+        return dcos.Cluster()
 
     def try_overlay(self, overlay: Overlay) -> OverlayReport:
         self._note("try", overlay)
@@ -494,7 +519,7 @@ def test_a_path_or_method_that_is_not_there_is_answered_in_json(
     assert ask(path, method, target) == (status, "application/json", {"error": text})
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'"x"', b"\xff", b'{"name": 7}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'"x"', b"\xff", b'{"name": 7}', b'{"name": "\xff"}'])
 def test_a_body_that_is_no_overlay_is_answered_400(path: Path, operations: _Operations, body: bytes) -> None:
     status, kind, answer = ask(path, "POST", "/v1/overlays", body)
     assert (status, kind) == (400, "application/json")
