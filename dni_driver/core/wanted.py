@@ -97,7 +97,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     guarded: bool = False
     vtep: Vtep | None = None
     overlays: tuple[Overlay, ...] = ()
-    peers: Sequence[Peer] = ()
+    peers: Sequence[Peer] = []
 
 
 def wanted(records: Records) -> Wanted:
