@@ -20,6 +20,7 @@ from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
+from dni_driver.agent.room import Room
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import reports
 from dni_driver.core.collection import Graces, Sightings
@@ -38,6 +39,8 @@ KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
+ROOM = Pace(every=0.25)
+"""Most looks ask the store for a number, and no more."""
 
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
@@ -90,6 +93,7 @@ class Agent:
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
         self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
+        self._room = Room(store, registry, self._identity, self._reconciler.mend, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
@@ -97,6 +101,7 @@ class Agent:
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
+        self._room_loop = Loop("room", self._room.look, ROOM, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
@@ -233,4 +238,11 @@ class Agent:
         return ()
 
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop
+        return (
+            self._joining_loop,
+            self._room_loop,
+            self._kernel_loop,
+            self._news_loop,
+            self._docker_loop,
+            self._events_loop,
+        )
