@@ -38,8 +38,8 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
 class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     """An overlay, this agent's part of it, and how full that is.
 
-    `create` is the command that makes its Docker network here; None where there is one. `local_subnet` is what an
-    IPv6-only overlay has for IPv4 on this host.
+    `create` is the command that makes its Docker network here; None where there is one. `hindrance`: why the agent,
+    just asked to make it, could not. `local_subnet` is what an IPv6-only overlay has for IPv4 on this host.
     """
 
     name: str
@@ -55,6 +55,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     create: str | None
     usage: UsageReport
     local_subnet: str | None = None
+    hindrance: str | None = None
 
 
 class AddressReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -105,6 +105,7 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_PLUGIN_DRIVER": "example.org/dni:1.2",
         "DNI_API_SOCKET": "/a.sock",
         "DNI_DOCKER_SOCKET": "/d.sock",
+        "DNI_DOCKER_CREATE_NETWORKS": "True",
         "DNI_COLLECTOR_GRACE": "4",
         "DNI_COLLECTOR_CLAIM_GRACE": "5",
         "DNI_LOG_LEVEL": "debug",

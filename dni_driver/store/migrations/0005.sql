@@ -8,3 +8,10 @@ CREATE TABLE no_room (
     reason  TEXT NOT NULL,
     PRIMARY KEY (overlay, family)
 ) STRICT, WITHOUT ROWID;
+
+-- The overlays that have had their Docker network on this host: the agent makes none a second time by itself. `made`:
+-- the agent made it.
+CREATE TABLE networked (
+    overlay TEXT PRIMARY KEY REFERENCES overlay (name) ON DELETE CASCADE,
+    made    INTEGER NOT NULL CHECK (made IN (0, 1))
+) STRICT;
