@@ -13,10 +13,11 @@ import structlog
 
 from dni_driver.agent.joining import Identity
 from dni_driver.agent.ports import Time
-from dni_driver.core.errors import DniError, Exhausted, NotMended
+from dni_driver.core.errors import DniError, Exhausted, NotMended, Unavailable
 from dni_driver.core.names import docker_bridge
-from dni_driver.core.overlays import Family
+from dni_driver.core.overlays import AgentSubnet, Family
 from dni_driver.core.room import Idle, Leaving, described, idle
+from dni_driver.mesos.host_local import occupied
 from dni_driver.registry import Registry
 from dni_driver.store import Store, Transaction, overlays, room
 from dni_driver.store.records import read
@@ -31,7 +32,7 @@ RETRY_SECONDS = 5.0
 """After the registry has said no, until it is asked again."""
 
 
-class Room:
+class Leasing:
     """Watches how full this agent's parts of the overlays are. Looks are made by one thread."""
 
     def __init__(
@@ -140,7 +141,7 @@ class Room:
             return
         self._looks_for_idle = now + IDLE_SECONDS
         with self._store.read() as tx:
-            found = self._idle(tx)
+            found = [one for one in self._idle(tx) if not self._is_taken_by_mesos(one.held)]
         self._idle_since = {one: self._idle_since.get(one, now) for one in found}
         due = [one for one in found if now - self._idle_since[one] >= EMPTY_SECONDS]
         if due:
@@ -148,6 +149,14 @@ class Room:
 
     def _idle(self, tx: Transaction) -> list[Idle]:
         return list(idle(read(tx), self._time.clock()))
+
+    def _is_taken_by_mesos(self, held: AgentSubnet) -> bool:
+        """Tell whether a container of Mesos has an address of it; what cannot be told is taken for a yes."""
+        try:
+            taken = occupied(held.overlay)
+        except Unavailable:
+            return True
+        return any(address in held.mesos_half for address in taken)
 
     def _begin_leaving(self, chosen: Idle) -> None:
         """Mark an agent subnet, unless it has been needed again."""

@@ -15,7 +15,7 @@ from dni_driver.agent.agent import ROOM
 from dni_driver.agent.joining import Identity
 from dni_driver.agent.loop import Loop
 from dni_driver.agent.problems import Problems
-from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, Room
+from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, Leasing
 from dni_driver.core.names import docker_bridge
 from dni_driver.core.overlays import define
 from dni_driver.core.wanted import Link, wanted
@@ -44,7 +44,7 @@ class Agent:
         self.clock = FakeClock()
         self._plugin = plugin
         identity = Identity(self.store, lambda: AGENT, AGENT)
-        self.room = Room(self.store, self.registry, identity, self._mend, frozen(self.clock))
+        self.room = Leasing(self.store, self.registry, identity, self._mend, frozen(self.clock))
 
     @contextmanager
     def watching(self) -> Iterator[None]:

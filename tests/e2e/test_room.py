@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 from tests.e2e import host_state
 from tests.e2e.containers import address, create, fetch, inside, refused, start
 from tests.lab import Host, Lab
+from tests.lab.image import NAME
 
 HALVES = ["10.67.0.8/29", "10.67.0.24/29", "10.67.0.40/29"]
 """Room for five containers each."""
@@ -63,12 +64,15 @@ def test_containers_in_every_half_reach_each_other_the_host_and_the_outside_thro
 
 
 def test_an_address_in_a_later_half_can_be_asked_for_and_only_a_full_overlay_refuses_a_start(host: Host) -> None:
-    create(host, "--subnet", "10.67.0.0/27", "--ipam-opt", "overlay=small", "--ipam-opt", "prefix=28", "small")
+    host.dni("overlay", "create", "small", "--subnet", "10.67.0.0/27", "--prefix", "28", "--no-network")
+    host.docker("network", "create", "-d", "dni", "--ipam-driver", "null", "-o", "overlay=small", "small")
     for number in range(4):
         start(host, f"c{number}", net="small")
     wanted = "10.67.0.28"
     host_state.eventually(lambda: len(_halves(host)) == 2, 5, "no second half was leased")
-    assert start(host, "asked", "--ip", wanted, net="small") == wanted
+    option = f"name=small,driver-opt=dni.address={wanted}"
+    host.docker("run", "-d", "--name", "asked", "--network", option, NAME, "sleep", "100000")
+    assert address(host, "asked", "small") == wanted
     for number in range(4, 9):
         start(host, f"c{number}", net="small")
     text = refused(host, "run", "--rm", "--net", "small", "busybox", "true")

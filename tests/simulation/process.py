@@ -14,7 +14,7 @@ from dni_driver.agent.agent import Agent, Options
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.ports import DockerEvent, Time
 from dni_driver.agent.reconciler import Reconciler
-from dni_driver.agent.room import Room
+from dni_driver.agent.room import Leasing
 from dni_driver.core.docker_networks import ListedNetwork
 from dni_driver.core.errors import DniError, KernelError, Refused, Unavailable
 from dni_driver.core.overlays import AgentSubnet, Family, Overlay
@@ -196,7 +196,7 @@ class AgentProcess:
         identity = Identity(self._store, self._kernel.agent_address, AGENT)
         self._joining = Joining(self._store, self._registry, identity, DCOS, self._time.clock)
         self._reconciler = Reconciler(self._store, self._kernel)
-        self._room = Room(self._store, self._registry, identity, self._reconciler.mend, self._time)
+        self._room = Leasing(self._store, self._registry, identity, self._reconciler.mend, self._time)
         self.join()
         with suppress(DniError):
             self.mend()

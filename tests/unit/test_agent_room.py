@@ -13,7 +13,7 @@ import pytest
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
-from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, RETRY_SECONDS, Room
+from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, RETRY_SECONDS, Leasing
 from dni_driver.core.errors import Crowded, Exhausted, KernelError, NotMended, Refused, Unavailable
 from dni_driver.core.invariants import findings
 from dni_driver.core.options import NetworkOptions
@@ -61,7 +61,7 @@ class Host:
     def start(self) -> None:
         """Begin to watch, as a new process does."""
         mend = Reconciler(self._agents, self.kernel).mend
-        self.room = Room(self._agents, self.registry, self.identity(), mend, frozen(self.clock))
+        self.room = Leasing(self._agents, self.registry, self.identity(), mend, frozen(self.clock))
 
     def create_network(self, ip_range: str | None = None, gateway: str = "10.80.0.9/29") -> None:
         """Record the overlay's Docker network."""
