@@ -88,7 +88,7 @@ class IpamDriver:
             else:
                 if asked is None:
                     self._check_network(tx, pool)
-                address = claim(tx, pool, asked, options.get(wire.ENDPOINT_NAME), now)
+                address = claim(tx, pool, halves, asked, options.get(wire.ENDPOINT_NAME), now)
         half = next(half for half in halves if address in half)
         return wire.RequestAddressResponse(address=str(with_mask(address, half)), data={})
 

@@ -27,6 +27,7 @@ from gunicorn.workers.sync import SyncWorker
 
 from dni_driver.core.deadline import holding
 from dni_driver.core.errors import DniError, Unavailable
+from dni_driver.plugin import exchange
 from dni_driver.plugin.crew import Crew
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class _Deferred:
 
     def open(self) -> WSGIApplication:
         """Open the app where it is not open yet; raise DniError."""
+        if self._opened is not None:
+            return self._opened
         with holding(self._opening, OPENING_SECONDS, "dni is still starting on this host: try again in a moment"):
             if self._opened is None:
                 self._opened = self._open()
@@ -153,7 +156,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
 
 class _Worker(SyncWorker):  # type: ignore[misc]
-    """A worker whose threads take turns, and that ends in time also where its parent is no longer there to see to it.
+    """A worker with a crew, and that ends in time also where its parent is no longer there to see to it.
 
     gunicorn's own threads hand each connection over twice: that costs as much as everything else about a call.
     """
@@ -172,8 +175,21 @@ class _Worker(SyncWorker):  # type: ignore[misc]
         super().handle_exit(sig, frame)
 
     def _answer(self, listener: socket.socket, connection: socket.socket) -> None:
-        connection.settimeout(_SILENT_SECONDS)
-        self.handle(listener, connection, "")
+        """Answer a call in the short way where it is one of dockerd's, else in gunicorn's."""
+        with connection:
+            connection.settimeout(_SILENT_SECONDS)
+            try:
+                seen = connection.recv(exchange.LARGEST, socket.MSG_PEEK)
+                environ = exchange.understood(seen)
+                if environ is None:
+                    self.handle(listener, connection, "")
+                    return
+                connection.recv(len(seen))
+                connection.sendall(exchange.answered(self.wsgi, environ))
+            except OSError as error:
+                log.debug("the caller has gone", error=str(error))
+            except Exception:
+                log.exception("not answered")
 
 
 class _Logger(Logger):  # type: ignore[misc]

@@ -26,6 +26,8 @@ Transaction = sqlite3.Connection
 LOCK_SECONDS = 5.0
 CACHE_KIB = 256
 """For each connection, of which every thread has one."""
+LOG_PAGES = 8192
+"""How long the log grows before a commit has to empty it, in pages of 4 KiB; `checkpoint` is there to come before."""
 
 
 class Store:
@@ -62,6 +64,11 @@ class Store:
         ):
             yield connection
 
+    def checkpoint(self) -> None:
+        """Carry what the log holds over into the file, so that no commit has to; nobody waits for it meanwhile."""
+        with self._errors():
+            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def close(self) -> None:
         """Close the connections of every thread."""
         while self._opened:
@@ -72,7 +79,7 @@ class Store:
     def _transaction(self, begin: str, crash_point: Callable[[str], None]) -> Iterator[Transaction]:
         with self._errors():
             connection = self._connection()
-            connection.execute(f"PRAGMA busy_timeout = {int(within(LOCK_SECONDS) * 1000)}")
+            self._be_patient(connection, within(LOCK_SECONDS))
             connection.execute(begin)
         try:
             yield connection
@@ -86,6 +93,12 @@ class Store:
             raise
         crash_point("after commit")
 
+    def _be_patient(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """Have SQLite wait for other processes no longer than that."""
+        if self._local.patience != seconds:
+            connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            self._local.patience = seconds
+
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
@@ -94,7 +107,9 @@ class Store:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             self._local.connection = connection
+            self._local.patience = None
             self._opened.append(connection)
         return connection
 
