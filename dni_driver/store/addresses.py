@@ -160,7 +160,7 @@ def free(tx: Transaction, pool: str, address: Address, now: float) -> None:
     """Put an address at the end of the queue, whoever held it."""
     tx.execute(
         "UPDATE address SET state = 'free', endpoint = NULL, network = NULL, container = NULL, since = ?, "
-        "freed = (SELECT COALESCE(MAX(freed), 0) + 1 FROM address WHERE pool = ?) "
+        "freed = (SELECT COALESCE(MAX(freed), 0) + 1 FROM address WHERE pool = ? AND freed IS NOT NULL) "
         "WHERE pool = ? AND address = ? AND state != 'free'",
         (now, pool, pool, address.packed),
     )
