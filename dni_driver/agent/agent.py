@@ -38,6 +38,7 @@ KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
+STORE = Pace(every=1.0)
 
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
@@ -98,6 +99,7 @@ class Agent:
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
+        self._store_loop = Loop("store", self._checkpoint, STORE, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
 
@@ -232,5 +234,13 @@ class Agent:
             self._kernel_loop.wake()
         return ()
 
+    def _checkpoint(self) -> Sequence[str]:
+        """Have on disk what the plugin has noted, and the log emptied before a call has to wait for that."""
+        self._store.checkpoint()
+        return ()
+
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop
+        return (
+            *(self._joining_loop, self._kernel_loop, self._news_loop),
+            *(self._docker_loop, self._events_loop, self._store_loop),
+        )

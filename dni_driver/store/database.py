@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections and transactions.
 
-WAL with synchronous=FULL: what a transaction wrote is on disk before it returns. One connection for each
-thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other processes only.
+WAL with synchronous=FULL: what a transaction wrote is on disk before it returns, but for what is only noted. One
+connection for each thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other
+processes only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from dni_driver.core.deadline import holding, within
 from dni_driver.core.errors import StoreError
@@ -28,6 +30,16 @@ CACHE_KIB = 256
 """For each connection, of which every thread has one."""
 LOG_PAGES = 8192
 """How long the log grows before a commit has to empty it, in pages of 4 KiB; `checkpoint` is there to come before."""
+
+
+class _Kind(NamedTuple):
+    """How a transaction begins, and whether its commit waits for the disk (2, FULL) or not (1, NORMAL)."""
+
+    begin: str
+    synchronous: int
+
+
+_READING, _WRITING, _NOTING = _Kind("BEGIN", 2), _Kind("BEGIN IMMEDIATE", 2), _Kind("BEGIN IMMEDIATE", 1)
 
 
 class Store:
@@ -49,7 +61,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Give a view of one moment; nothing written elsewhere meanwhile shows in it."""
-        with self._transaction("BEGIN", lambda _: None) as connection:
+        with self._transaction(_READING, lambda _: None) as connection:
             yield connection
 
     @contextmanager
@@ -58,14 +70,31 @@ class Store:
 
         Raises DeadlineExceeded where the lock is not had in time, StoreError where the disk says no.
         """
+        with self._writing(_WRITING) as connection:
+            yield connection
+
+    @contextmanager
+    def note(self) -> Iterator[Transaction]:
+        """Give the right to write what means nothing after a failure of power; else as `write`.
+
+        Whatever happens to processes, it is there. It reaches the disk with the next `write` or `checkpoint`.
+        """
+        with self._writing(_NOTING) as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self, kind: _Kind) -> Iterator[Transaction]:
         with (
             holding(self._writer, LOCK_SECONDS, f"the store {self.path} is busy; try again"),
-            self._transaction("BEGIN IMMEDIATE", self._crash_point) as connection,
+            self._transaction(kind, self._crash_point) as connection,
         ):
             yield connection
 
     def checkpoint(self) -> None:
-        """Carry what the log holds over into the file, so that no commit has to; nobody waits for it meanwhile."""
+        """Have all that was noted on disk, and the log carried over into the file, so that no commit has to do it.
+
+        Nobody waits for it meanwhile.
+        """
         with self._errors():
             self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
@@ -76,11 +105,12 @@ class Store:
         self._local = threading.local()
 
     @contextmanager
-    def _transaction(self, begin: str, crash_point: Callable[[str], None]) -> Iterator[Transaction]:
+    def _transaction(self, kind: _Kind, crash_point: Callable[[str], None]) -> Iterator[Transaction]:
         with self._errors():
             connection = self._connection()
-            self._be_patient(connection, within(LOCK_SECONDS))
-            connection.execute(begin)
+            self._set(connection, "busy_timeout", int(within(LOCK_SECONDS) * 1000))
+            self._set(connection, "synchronous", kind.synchronous)
+            connection.execute(kind.begin)
         try:
             yield connection
             crash_point("before commit")
@@ -93,23 +123,22 @@ class Store:
             raise
         crash_point("after commit")
 
-    def _be_patient(self, connection: sqlite3.Connection, seconds: float) -> None:
-        """Have SQLite wait for other processes no longer than that."""
-        if self._local.patience != seconds:
-            connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-            self._local.patience = seconds
+    def _set(self, connection: sqlite3.Connection, name: str, value: int) -> None:
+        """Set what a connection does not have set already."""
+        if self._local.settings.get(name) != value:
+            connection.execute(f"PRAGMA {name} = {value}")
+            self._local.settings[name] = value
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             self._local.connection = connection
-            self._local.patience = None
+            self._local.settings = {}
             self._opened.append(connection)
         return connection
 

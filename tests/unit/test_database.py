@@ -15,7 +15,7 @@ import pytest
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import DeadlineExceeded, StoreError
 from dni_driver.core.overlays import Overlay
-from dni_driver.store import Store, overlays
+from dni_driver.store import Store, Transaction, overlays
 from dni_driver.store.records import open_sound
 from tests.fakes import AGENT, DCOS, DUAL, FakeClock
 
@@ -56,11 +56,47 @@ def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
     assert names(Store(path)) == ["dcos"]
 
 
-def test_a_commit_is_on_disk_before_it_is_answered(path: Path) -> None:
-    with Store(path).write() as tx:
-        (synchronous,) = tx.execute("PRAGMA synchronous").fetchone()
-        (journal,) = tx.execute("PRAGMA journal_mode").fetchone()
-    assert (synchronous, journal) == (2, "wal")
+def waits_for_the_disk(tx: Transaction) -> bool:
+    (synchronous,) = tx.execute("PRAGMA synchronous").fetchone()
+    (journal,) = tx.execute("PRAGMA journal_mode").fetchone()
+    return (synchronous, journal) == (2, "wal")
+
+
+def test_a_commit_is_on_disk_before_it_is_answered_and_a_note_soon_after(path: Path) -> None:
+    store = Store(path)
+    for _ in range(2):
+        with store.write() as tx:
+            assert waits_for_the_disk(tx)
+        with store.note() as tx:
+            assert not waits_for_the_disk(tx)
+
+
+@pytest.mark.parametrize(("point", "kept"), [("before commit", []), ("after commit", ["dcos"])])
+def test_what_was_noted_outlasts_its_process(path: Path, point: str, kept: list[str]) -> None:
+    store = Store(path, crash_point=crash_at(point))
+    with pytest.raises(Crash), store.note() as tx:
+        overlays.put(tx, DCOS)
+    assert names(Store(path)) == kept
+
+
+def test_a_checkpoint_leaves_nothing_in_the_log_alone(path: Path) -> None:
+    store, file = Store(path), path.with_name("without-its-log.db")
+    with store.note() as tx:
+        overlays.put(tx, DCOS)
+    store.checkpoint()
+    file.write_bytes(path.read_bytes())
+    assert names(Store(file)) == ["dcos"]
+
+
+def test_no_commit_empties_the_log_of_a_busy_hour(path: Path) -> None:
+    """A commit that had to would keep its caller waiting; the agent's checkpoints come long before."""
+    store = Store(path)
+    store.checkpoint()
+    before = path.read_bytes()
+    for number in range(1500):
+        with store.note() as tx:
+            tx.execute("INSERT INTO meta VALUES (?, '')", (str(number),))
+    assert path.read_bytes() == before
 
 
 def test_the_folder_is_made_where_it_is_missing(path: Path) -> None:
