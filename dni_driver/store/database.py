@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections and transactions.
 
-WAL with synchronous=FULL: what a transaction wrote is on disk before it returns, but for what is only noted. One
-connection for each thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other
+SQLite in WAL mode writes a commit into its log and does not wait for the disk (synchronous=NORMAL). That is done
+here, behind the commit, so that others can go on and several commits wait as one: what `write` wrote is on disk
+before it returns, what `note` wrote soon after.
+
+One connection for each thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other
 processes only.
 """
 
@@ -15,12 +18,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from dni_driver.core.deadline import holding, within
 from dni_driver.core.errors import StoreError
 from dni_driver.store import schema
 from dni_driver.store.complaints import damaged, explained, is_busy, is_read_only
+from dni_driver.store.disk import Disk
 
 Transaction = sqlite3.Connection
 """A connection inside BEGIN … COMMIT."""
@@ -32,22 +35,13 @@ LOG_PAGES = 8192
 """How long the log grows before a commit has to empty it, in pages of 4 KiB; `checkpoint` is there to come before."""
 
 
-class _Kind(NamedTuple):
-    """How a transaction begins, and whether its commit waits for the disk (2, FULL) or not (1, NORMAL)."""
-
-    begin: str
-    synchronous: int
-
-
-_READING, _WRITING, _NOTING = _Kind("BEGIN", 2), _Kind("BEGIN IMMEDIATE", 2), _Kind("BEGIN IMMEDIATE", 1)
-
-
 class Store:
     """One SQLite file. `crash_point` is called before and after each commit: tests raise there."""
 
     def __init__(self, path: Path, crash_point: Callable[[str], None] = lambda _: None) -> None:
         """Open the file, making it or bringing it up to date; raise StoreError where it cannot be used."""
         self.path = path
+        self._disk = Disk(path.with_name(f"{path.name}-wal"))
         self._crash_point = crash_point
         self._local = threading.local()
         self._writer = threading.Lock()
@@ -61,7 +55,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Give a view of one moment; nothing written elsewhere meanwhile shows in it."""
-        with self._transaction(_READING, lambda _: None) as connection:
+        with self._transaction("BEGIN", lambda _: None) as connection:
             yield connection
 
     @contextmanager
@@ -70,8 +64,10 @@ class Store:
 
         Raises DeadlineExceeded where the lock is not had in time, StoreError where the disk says no.
         """
-        with self._writing(_WRITING) as connection:
+        with self.note() as connection:
             yield connection
+        with self._errors():
+            self._disk.sync()
 
     @contextmanager
     def note(self) -> Iterator[Transaction]:
@@ -79,14 +75,9 @@ class Store:
 
         Whatever happens to processes, it is there. It reaches the disk with the next `write` or `checkpoint`.
         """
-        with self._writing(_NOTING) as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self, kind: _Kind) -> Iterator[Transaction]:
         with (
             holding(self._writer, LOCK_SECONDS, f"the store {self.path} is busy; try again"),
-            self._transaction(kind, self._crash_point) as connection,
+            self._transaction("BEGIN IMMEDIATE", self._crash_point) as connection,
         ):
             yield connection
 
@@ -105,12 +96,11 @@ class Store:
         self._local = threading.local()
 
     @contextmanager
-    def _transaction(self, kind: _Kind, crash_point: Callable[[str], None]) -> Iterator[Transaction]:
+    def _transaction(self, begin: str, crash_point: Callable[[str], None]) -> Iterator[Transaction]:
         with self._errors():
             connection = self._connection()
-            self._set(connection, "busy_timeout", int(within(LOCK_SECONDS) * 1000))
-            self._set(connection, "synchronous", kind.synchronous)
-            connection.execute(kind.begin)
+            self._be_patient(connection, within(LOCK_SECONDS))
+            connection.execute(begin)
         try:
             yield connection
             crash_point("before commit")
@@ -123,22 +113,23 @@ class Store:
             raise
         crash_point("after commit")
 
-    def _set(self, connection: sqlite3.Connection, name: str, value: int) -> None:
-        """Set what a connection does not have set already."""
-        if self._local.settings.get(name) != value:
-            connection.execute(f"PRAGMA {name} = {value}")
-            self._local.settings[name] = value
+    def _be_patient(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """Have SQLite wait for other processes no longer than that."""
+        if self._local.patience != seconds:
+            connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            self._local.patience = seconds
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             self._local.connection = connection
-            self._local.settings = {}
+            self._local.patience = None
             self._opened.append(connection)
         return connection
 
@@ -153,6 +144,7 @@ class Store:
             connection.execute("PRAGMA journal_mode = WAL")
             self._check(connection)
             schema.migrate(connection, self.path)
+            self._disk.sync()
 
     def _create(self) -> None:
         log = schema.orphaned_log(self.path)

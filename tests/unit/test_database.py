@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pytest
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import DeadlineExceeded, StoreError
 from dni_driver.core.overlays import Overlay
-from dni_driver.store import Store, Transaction, overlays
+from dni_driver.store import Store, overlays
 from dni_driver.store.records import open_sound
 from tests.fakes import AGENT, DCOS, DUAL, FakeClock
 
@@ -56,19 +58,54 @@ def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
     assert names(Store(path)) == ["dcos"]
 
 
-def waits_for_the_disk(tx: Transaction) -> bool:
-    (synchronous,) = tx.execute("PRAGMA synchronous").fetchone()
-    (journal,) = tx.execute("PRAGMA journal_mode").fetchone()
-    return (synchronous, journal) == (2, "wal")
+class SyncedLog:
+    """What of the log was on disk when it was last synced."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Listen."""
+        self._log = path.with_name(f"{path.name}-wal")
+        self.content = b""
+        monkeypatch.setattr("dni_driver.store.disk.os.fdatasync", self._sync)
+
+    def _sync(self, file: int) -> None:
+        assert os.fstat(file).st_ino == self._log.stat().st_ino
+        os.fsync(file)
+        self.content = self._log.read_bytes()
 
 
-def test_a_commit_is_on_disk_before_it_is_answered_and_a_note_soon_after(path: Path) -> None:
+def test_a_commit_is_on_disk_before_it_is_answered_and_a_note_is_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, synced = Store(path), SyncedLog(path, monkeypatch)
+    with store.note() as tx:
+        tx.execute("INSERT INTO meta VALUES ('a note', '')")
+    assert b"a note" not in synced.content
+    with store.write() as tx:
+        tx.execute("INSERT INTO meta VALUES ('a record', '')")
+        assert b"a record" not in synced.content
+    assert b"a note" in synced.content
+    assert b"a record" in synced.content
+
+
+def test_the_connection_leaves_the_disk_to_the_store(path: Path) -> None:
+    with Store(path).write() as tx:
+        (synchronous,) = tx.execute("PRAGMA synchronous").fetchone()
+        (journal,) = tx.execute("PRAGMA journal_mode").fetchone()
+    assert (synchronous, journal) == (1, "wal")
+
+
+def test_a_disk_that_fails_is_told_to_whoever_waits_for_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(path)
-    for _ in range(2):
-        with store.write() as tx:
-            assert waits_for_the_disk(tx)
-        with store.note() as tx:
-            assert not waits_for_the_disk(tx)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dni_driver.store.disk.os.fdatasync", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            put(store)
+    put(store, DUAL)
+    assert "dual" in names(store)
 
 
 @pytest.mark.parametrize(("point", "kept"), [("before commit", []), ("after commit", ["dcos"])])
