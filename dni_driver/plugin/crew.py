@@ -14,8 +14,13 @@ import threading
 import time
 from collections.abc import Callable
 
-Answer = Callable[[socket.socket], None]
-"""Answers what comes over a connection, and closes it; raises nothing."""
+Finish = Callable[[], None]
+"""Sends an answer that the connection has room for, and closes it; raises nothing."""
+Answer = Callable[[socket.socket], Finish]
+"""Finds the answer to what comes over a connection; raises nothing.
+
+It is sent when its thread counts as waiting again: or the caller's next call could find nobody, and have one made.
+"""
 
 
 class Crew:
@@ -57,9 +62,10 @@ class Crew:
             eye.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
             while (connection := self._accept(eye)) is not None:
                 self._leave_the_door()
-                self._answer(connection)
+                finish = self._answer(connection)
                 with self._count:
                     self._waiting += 1
+                finish()
 
     def _accept(self, eye: select.epoll) -> socket.socket | None:
         """Wait for a connection; None when the bell was rung."""

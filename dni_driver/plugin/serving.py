@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from gunicorn.workers.sync import SyncWorker
 from dni_driver.core.deadline import holding
 from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.plugin import exchange
-from dni_driver.plugin.crew import Crew
+from dni_driver.plugin.crew import Crew, Finish
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -174,22 +175,29 @@ class _Worker(SyncWorker):  # type: ignore[misc]
         signal.alarm(GRACEFUL_SECONDS + _STUCK_SECONDS)
         super().handle_exit(sig, frame)
 
-    def _answer(self, listener: socket.socket, connection: socket.socket) -> None:
+    def _answer(self, listener: socket.socket, connection: socket.socket) -> Finish:
         """Answer a call in the short way where it is one of dockerd's, else in gunicorn's."""
-        with connection:
-            connection.settimeout(_SILENT_SECONDS)
-            try:
-                seen = connection.recv(exchange.LARGEST, socket.MSG_PEEK)
-                environ = exchange.understood(seen)
-                if environ is None:
-                    self.handle(listener, connection, "")
-                    return
+        connection.settimeout(_SILENT_SECONDS)
+        try:
+            seen = connection.recv(exchange.LARGEST, socket.MSG_PEEK)
+            environ = exchange.understood(seen)
+            if environ is not None:
                 connection.recv(len(seen))
-                connection.sendall(exchange.answered(self.wsgi, environ))
-            except OSError as error:
-                log.debug("the caller has gone", error=str(error))
-            except Exception:
-                log.exception("not answered")
+                return partial(_send, connection, exchange.answered(self.wsgi, environ))
+            self.handle(listener, connection, "")
+        except OSError as error:
+            log.debug("the caller has gone", error=str(error))
+        except Exception:
+            log.exception("not answered")
+        return connection.close
+
+
+def _send(connection: socket.socket, answer: bytes) -> None:
+    with connection:
+        try:
+            connection.sendall(answer)
+        except OSError as error:
+            log.debug("the caller has gone", error=str(error))
 
 
 class _Logger(Logger):  # type: ignore[misc]
