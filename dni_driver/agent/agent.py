@@ -51,6 +51,7 @@ NETWORKS = Pace(every=1.0)
 ROOM = Pace(every=0.25)
 """Most looks ask the store for a number, and no more."""
 FILLING = Pace(every=10.0)
+STORE = Pace(every=1.0)
 
 _JOINING_PART = "registry"
 _STOP_SECONDS = 5.0
@@ -125,6 +126,7 @@ class Agent:
         self._room_loop = Loop("room", self._leasing.look, ROOM, self._problems)
         self._networks_loop = Loop("docker networks", self._networking.look, NETWORKS, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
+        self._store_loop = Loop("store", self._checkpoint, STORE, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
         self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
@@ -306,6 +308,11 @@ class Agent:
             self._kernel_loop.wake()
         return ()
 
+    def _checkpoint(self) -> Sequence[str]:
+        """Have on disk what the plugin has noted, and the log emptied before a call has to wait for that."""
+        self._store.checkpoint()
+        return ()
+
     def _loops(self) -> tuple[Loop, ...]:
         return (
             self._joining_loop,
@@ -316,4 +323,5 @@ class Agent:
             self._networks_loop,
             self._events_loop,
             self._filling_loop,
+            self._store_loop,
         )

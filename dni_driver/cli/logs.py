@@ -36,9 +36,13 @@ def configure(settings: LogSettings, program: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(settings, common))
+    handler.addFilter(_is_worth_a_line)
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for library in _TALKATIVE:
-        logging.getLogger(library).setLevel(max(level, logging.INFO))
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Leave out the chatter. By a filter: pyroute2 sets the level of its logger anew when it is imported."""
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] not in _TALKATIVE
 
 
 def _formatter(settings: LogSettings, common: list[Processor]) -> structlog.stdlib.ProcessorFormatter:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
@@ -26,6 +27,8 @@ DEFAULT_PREFIX: dict[Family, int] = {4: 24, 6: 80}
 LONGEST_PREFIX: dict[Family, int] = {4: 29, 6: 125}
 """A half must hold its gateway and one container at the least."""
 
+_REMEMBERED = 256
+"""Agent subnets whose halves need not be reckoned again."""
 
 VTEP_SUBNET = IPv4Network("44.128.0.0/20")
 """Where the agents' VTEP addresses come from."""
@@ -77,14 +80,17 @@ class AgentSubnet(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def mesos_half(self) -> Network:
         """Answer the first half: `9.0.2.0/25` of `9.0.2.0/24`."""
-        first, _ = self.subnet.subnets()
-        return first
+        return _halves(self.subnet)[0]
 
     @property
     def docker_half(self) -> Network:
         """Answer the second half: `9.0.2.128/25` of `9.0.2.0/24`."""
-        _, second = self.subnet.subnets()
-        return second
+        return _halves(self.subnet)[1]
+
+
+@lru_cache(_REMEMBERED)
+def _halves(subnet: Network) -> tuple[Network, ...]:
+    return tuple(subnet.subnets())
 
 
 def family_of(thing: Address | Network) -> Family:

@@ -46,17 +46,30 @@ class Guard:
         self._memory = Memory(run_dir / "guard.json")
         self._last: tuple[int, Sight] | None = None
         self._agreed: tuple[Sight, bool, tuple[Link, ...]] | None = None
+        self._admitted: dict[str, Elements] = {}
 
     def admit(self, links: Iterable[Link]) -> None:
         """Let links send as what is theirs; raise KernelError where one is to be checked and the table is missing."""
         allowed = permits(links)
+        keys = _keys(allowed)
+        self._admitted.update((host, _of_hosts(keys, {host})) for host in _hosts(keys))
         try:
-            nfnetlink.add(_TABLE, _keys(allowed))
+            nfnetlink.add(_TABLE, keys)
         except FileNotFoundError:
             if allowed.macs:
                 raise KernelError(f"nft table {NAME} is missing on this host: `dni repair` makes it again") from None
         except OSError as error:
             raise KernelError(f"nft table {NAME} cannot be changed: {in_words(error)}") from error
+
+    def withdraw(self, hosts: Collection[str]) -> None:
+        """Remove what links may send as that are gone, by their host ends; raise OSError.
+
+        What they were admitted with is remembered, as the sets are long where there are many containers; what others
+        have changed since, or let in, is found by reading them.
+        """
+        known = [keys for host in hosts if (keys := self._admitted.pop(host, None))]
+        if not known or not _removed(_joined(known)) or len(known) < len(hosts):
+            _remove(_of_hosts(_read().elements, hosts))
 
     def look(self) -> Sight:
         """Answer the table as it is now; it is read only where nftables has changed since the last look."""
@@ -111,16 +124,18 @@ class Guard:
         self._memory.remember(_FED, self.look().structure or b"")
 
 
-def withdraw(hosts: Collection[str]) -> None:
-    """Remove what links may send as that are gone, by their host ends; raise OSError."""
-    _remove({name: frozenset(key for key in keys if _host(key) in hosts) for name, keys in _read().elements.items()})
+def _removed(unwanted: Elements) -> bool:
+    """Remove elements, all or none: False where one of them is not there."""
+    with suppress(FileNotFoundError):
+        nfnetlink.remove(_TABLE, unwanted)
+        return True
+    return False
 
 
 def _remove(unwanted: Elements) -> None:
     """Remove elements; those that somebody else has removed meanwhile keep none of the others."""
     for _ in range(_TRIES):
-        with suppress(FileNotFoundError):
-            nfnetlink.remove(_TABLE, unwanted)
+        if _removed(unwanted):
             return
         there = _read().elements
         unwanted = {name: keys & there.get(name, frozenset()) for name, keys in unwanted.items()}
@@ -159,6 +174,14 @@ def _element_faults(wanted: Wanted, there: Elements) -> Iterator[tuple[str, str]
 
 def _less(some: Elements, others: Elements) -> Elements:
     return {name: keys - others.get(name, frozenset()) for name, keys in some.items()}
+
+
+def _of_hosts(some: Elements, hosts: Collection[str]) -> Elements:
+    return {name: frozenset(key for key in keys if _host(key) in hosts) for name, keys in some.items()}
+
+
+def _joined(many: Iterable[Elements]) -> Elements:
+    return {name: frozenset(key for one in many for key in one.get(name, ())) for name in SETS}
 
 
 def _hosts(keys_of: Elements) -> set[str]:

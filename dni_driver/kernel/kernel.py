@@ -14,11 +14,11 @@ import structlog
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.names import egress_link, host_link
+from dni_driver.core.names import HOST_LINK_PREFIX, egress_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, guard, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
+from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
 from dni_driver.kernel.firewall import Around, Firewall
 from dni_driver.kernel.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
@@ -58,7 +58,7 @@ class Kernel:
         except OSError as error:
             raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
-        self._reaper = Reaper(_bury)
+        self._reaper = Reaper(self._bury)
         self._lookout = Lookout(snapshot.read, LINKS, clock, _SILENT_CHANGES)
         self._traffic = Lookout(shaping.read, TRAFFIC_CONTROL, clock, math.inf)
         self._news = News()
@@ -85,6 +85,11 @@ class Kernel:
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
         self._reaper.doom(name(endpoint) for endpoint in endpoints for name in (host_link, egress_link))
+
+    def _bury(self, names: Collection[str]) -> None:
+        """Delete links by their names, then what host ends among them might send as; raise OSError."""
+        links.delete(names)
+        self._guard.withdraw([name for name in names if name.startswith(HOST_LINK_PREFIX)])
 
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
@@ -213,12 +218,6 @@ class Kernel:
     def underlay(self, agent: IPv4Address) -> Underlay:
         """Answer the link that carries the agent IP."""
         return routes.underlay(agent)
-
-
-def _bury(hosts: Collection[str]) -> None:
-    """Delete links by their host ends, then what they might send as; raise OSError."""
-    links.delete(hosts)
-    guard.withdraw(hosts)
 
 
 def _underlay(wanted: Wanted) -> Underlay | None:

@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 
 from dni_driver.core.errors import BridgeMissing, KernelError
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import snapshot
+from dni_driver.kernel import rtnetlink
 from dni_driver.kernel.conversation import conversation, tolerating
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.snapshot import LinkState, Snapshot, find
@@ -38,6 +38,14 @@ def attach(link: Link) -> None:
     Raises BridgeMissing where there is no such bridge, KernelError for anything else the kernel refuses.
     """
     bridge = _bridge_index(link.bridge)
+    try:
+        rtnetlink.make(link, bridge)
+    except OSError:
+        _attach_in_steps(link, bridge)
+
+
+def _attach_in_steps(link: Link, bridge: int) -> None:
+    """Make a pair whatever there is of it already, or say why not."""
     try:
         with conversation() as kernel:
             if _made(kernel, link, bridge):
@@ -109,13 +117,7 @@ def delete(names: Collection[str]) -> None:
 
     Each deletion waits for the kernel's readers once; of a device group it waits once for all.
     """
-    there = [index for name, index in snapshot.names().items() if name in names]
-    with conversation() as kernel:
-        for index in there:
-            with tolerating(errno.ENODEV):
-                kernel.link("set", index=index, group=DOOMED)
-        if there:
-            _delete_group(kernel, DOOMED)
+    rtnetlink.delete(sorted(names), DOOMED)
 
 
 def _delete_group(kernel: IPRoute, group: int) -> bool:

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-REQUEST, ACK, DUMP, CREATE = 0x1, 0x4, 0x300, 0x400
+REQUEST, ACK, EXCLUSIVE, DUMP, CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 """Flags of a request."""
 INTERRUPTED = 0x10
 """Flag of an answer that is not whole: what is listed changed meanwhile."""

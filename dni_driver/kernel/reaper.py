@@ -13,10 +13,12 @@ from dni_driver.core.errors import DniError, Unavailable
 
 _log = structlog.get_logger()
 _LONGEST = 10.0
+_REST = 0.25
+"""Seconds between deletions: links cannot be made nor moved while others are deleted, and some can wait together."""
 
 
 class Reaper:
-    """A thread that has what is named to it deleted, everything that waits in one batch.
+    """A thread that has what is named to it deleted, everything that waits in one batch, and a little later the next.
 
     It lives from the first link to `close`. What it cannot delete is logged and left to reconcile.
     """
@@ -27,6 +29,7 @@ class Reaper:
         self._changed = threading.Condition()
         self._waiting: set[str] = set()
         self._dying: set[str] = set()
+        self._hurried = 0
         self._thread: threading.Thread | None = None
 
     def doom(self, names: Iterable[str]) -> None:
@@ -56,8 +59,15 @@ class Reaper:
 
     def _await(self, done: Callable[[], bool]) -> None:
         with self._changed:
-            if not self._changed.wait_for(done, within(_LONGEST)):
-                raise Unavailable("the kernel takes too long to delete links: the host is overloaded")
+            if done():
+                return
+            self._hurried += 1
+            self._changed.notify_all()
+            try:
+                if not self._changed.wait_for(done, within(_LONGEST)):
+                    raise Unavailable("the kernel takes too long to delete links: the host is overloaded")
+            finally:
+                self._hurried -= 1
 
     def _work(self) -> None:
         while self._next_batch():
@@ -65,11 +75,15 @@ class Reaper:
             with self._changed:
                 self._dying = set()
                 self._changed.notify_all()
+                self._changed.wait_for(lambda: self._hurried or self._is_closed(), _REST)
+
+    def _is_closed(self) -> bool:
+        return self._thread is not threading.current_thread()
 
     def _next_batch(self) -> bool:
         """Wait for links to delete; False when the thread has been closed and none are left."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._thread is not threading.current_thread())
+            self._changed.wait_for(lambda: self._waiting or self._is_closed())
             self._dying, self._waiting = self._waiting, set()
             return bool(self._dying)
 

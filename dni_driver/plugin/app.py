@@ -8,15 +8,15 @@ or `Error` (IpamDriver), so every error carries both, in one line.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import structlog
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
@@ -24,6 +24,9 @@ from dni_driver.core.errors import DniError, MalformedRequest
 from dni_driver.plugin import wire
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 log = structlog.get_logger(__name__)
 
@@ -36,15 +39,48 @@ LARGEST_BODY = 16 << 20
 LONGEST_TEXT = 2000
 """In characters, of an error: some repeat what they were sent."""
 
+_FAILURE = "dni.failure"
+"""Where in a call's environment is what went wrong with it."""
+
 Answer = Callable[[bytes], wire.Response]
+
+
+class _App(Flask):
+    """Flask with a short way: a method that succeeds is answered from a table, without what a web page would need.
+
+    Everything else is Flask's: what is no method, and to tell what went wrong.
+    """
+
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
+        """Take what answers each method."""
+        super().__init__(__name__, static_folder=None)
+        self._answers = {f"/{name}": _timed(name, answer) for name, answer in answers.items()}
+        for path in self._answers:
+            self.add_url_rule(path, path, _fail, methods=["POST"], provide_automatic_options=False)
+
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one call."""
+        answer = self._answers.get(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None
+        if answer is None:
+            return super().wsgi_app(environ, start_response)
+        try:
+            body = answer(_body(environ))
+        except Exception as error:  # noqa: BLE001 - whatever it is, Flask tells it
+            environ[_FAILURE] = error
+            return super().wsgi_app(environ, start_response)
+        start_response("200 OK", [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))])
+        return [body]
+
+
+def _fail() -> NoReturn:
+    """Have Flask tell what the short way met with."""
+    error: Exception = request.environ[_FAILURE]
+    raise error
 
 
 def create_app(network: NetworkDriver, ipam: IpamDriver, driver: str = PLAIN) -> Flask:
     """Build the app that answers every method of both drivers; `driver` is what users call it in commands."""
-    app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    for name, answer in methods(network, ipam).items():
-        app.add_url_rule(f"/{name}", name, _view(name, answer), methods=["POST"], provide_automatic_options=False)
+    app = _App(methods(network, ipam))
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)
     app.after_request(partial(_as_typed, driver))
@@ -97,15 +133,24 @@ def _typed(kind: type[wire.R], handler: Callable[[wire.R], wire.Response]) -> An
     return lambda body: handler(wire.decode(body, kind))
 
 
-def _view(name: str, answer: Answer) -> Callable[[], Response]:
-    def view() -> Response:
+def _timed(name: str, answer: Answer) -> Callable[[bytes], bytes]:
+    def in_time(body: bytes) -> bytes:
         started = time.monotonic()
         with deadline(HANDLER_SECONDS):
-            body = wire.encode(answer(request.get_data(cache=False)))
+            answered = wire.encode(answer(body))
         log.debug("answered", method=name, milliseconds=round((time.monotonic() - started) * 1000, 2))
-        return Response(body, content_type=CONTENT_TYPE)
+        return answered
 
-    return view
+    return in_time
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    """Read what came with a call."""
+    if int(environ.get("CONTENT_LENGTH") or 0) <= LARGEST_BODY:
+        body: bytes = environ["wsgi.input"].read(LARGEST_BODY + 1)
+        if len(body) <= LARGEST_BODY:
+            return body
+    raise RequestEntityTooLarge
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dni_driver.core.allocation import check_explicit, exhausted, spans, without
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
@@ -11,23 +13,32 @@ from dni_driver.core.reservations import check_not_anothers, reserved_for
 from dni_driver.store import Transaction, addresses, overlays, pools, reservations, room
 
 
-def claim(tx: Transaction, pool: PoolRecord, asked: Address | None, container: str | None, now: float) -> Address:
+def claim(
+    tx: Transaction,
+    pool: PoolRecord,
+    halves: Sequence[Network],
+    asked: Address | None,
+    container: str | None,
+    now: float,
+) -> Address:
     """Record an address as claimed, and answer it; `container` is the name of who gets it, where that is known.
+
+    `halves` are those of `halves_of`.
 
     Raises Refused where no container can have the address asked for, InUse naming who has it or whom it is
     reserved for, Exhausted where nothing is left.
     """
     kept = reservations.of_overlay(tx, pool.overlay)
     if asked is not None:
-        check_explicit(asked, pool, halves_of(tx, pool))
+        check_explicit(asked, pool, halves)
         check_not_anothers(asked, container, kept)
         addresses.hold(tx, pool.id, asked, AddressState.CLAIMED, now)
         return asked
     own = reserved_for(container, pool.family, kept)
     if own is not None:
-        _hold_own(tx, pool, own, now)
+        _hold_own(tx, pool, halves, own, now)
         return own
-    return _claim_next(tx, pool, kept, now)
+    return _claim_next(tx, pool, halves, kept, now)
 
 
 def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
@@ -37,9 +48,9 @@ def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
     return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
 
 
-def _hold_own(tx: Transaction, pool: PoolRecord, own: Address, now: float) -> None:
+def _hold_own(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], own: Address, now: float) -> None:
     """Hold what is reserved for a container: it gets no other instead, or nobody could rely on it."""
-    check_explicit(own, pool, halves_of(tx, pool))
+    check_explicit(own, pool, halves)
     holder = addresses.find(tx, pool.id, own)
     if holder is not None and holder.state is not AddressState.FREE:
         raise InUse(
@@ -49,8 +60,9 @@ def _hold_own(tx: Transaction, pool: PoolRecord, own: Address, now: float) -> No
     addresses.hold(tx, pool.id, own, AddressState.CLAIMED, now)
 
 
-def _claim_next(tx: Transaction, pool: PoolRecord, kept: list[ReservationRecord], now: float) -> Address:
-    halves = halves_of(tx, pool)
+def _claim_next(
+    tx: Transaction, pool: PoolRecord, halves: Sequence[Network], kept: Sequence[ReservationRecord], now: float
+) -> Address:
     offered = spans(pool, halves)
     address = addresses.claim_next(tx, pool.id, without(offered, kept), now)
     if address is None:

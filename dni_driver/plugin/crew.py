@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads that take turns at a listening socket: whoever takes a connection answers it, and another takes its place.
+"""Threads that wait at a listening socket together: for each connection the kernel wakes one, which answers it.
 
-So a connection goes from hand to hand nowhere, and an idle plugin with one caller runs in one thread.
+So a connection goes from hand to hand nowhere, and calls that come one after the other are answered by one thread,
+whose memory of the last call is still warm.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+Finish = Callable[[], None]
+"""Sends an answer that the connection has room for, and closes it; raises nothing."""
+Answer = Callable[[socket.socket], Finish]
+"""Finds the answer to what comes over a connection; raises nothing.
 
-Answer = Callable[[socket.socket], None]
-"""Answers what comes over a connection, and closes it; raises nothing."""
+It is sent when its thread counts as waiting again: or the caller's next call could find nobody, and have one made.
+"""
 
 
 class Crew:
@@ -31,55 +32,45 @@ class Crew:
         self._listener = listener
         self._answer = answer
         self._most = most
-        self._door = threading.Lock()
         self._count = threading.Lock()
         self._members: list[threading.Thread] = []
         self._waiting = 0
         self._bell = os.eventfd(0)
-        self._eye = select.poll()
-        self._eye.register(listener, select.POLLIN)
-        self._eye.register(self._bell, select.POLLIN)
 
     def start(self) -> None:
         """Have the first thread wait."""
-        self._hire()
+        with self._count:
+            self._hire()
 
     def stop(self, seconds: float) -> None:
         """Take no more connections, and return when all taken ones are answered, or after some seconds."""
         os.eventfd_write(self._bell, 1)
         ends = time.monotonic() + seconds
-        for member in self._members:
+        for member in list(self._members):
             member.join(max(0.0, ends - time.monotonic()))
 
     def _hire(self) -> None:
+        """Make a thread, which counts as waiting from now on; the caller holds the count."""
         member = threading.Thread(target=self._work, name=f"dni-call-{len(self._members)}", daemon=True)
         self._members.append(member)
+        self._waiting += 1
         member.start()
 
     def _work(self) -> None:
-        while (connection := self._next()) is not None:
-            self._answer(connection)
+        with select.epoll() as eye:
+            eye.register(self._bell, select.EPOLLIN)
+            eye.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            while (connection := self._accept(eye)) is not None:
+                self._leave_the_door()
+                finish = self._answer(connection)
+                with self._count:
+                    self._waiting += 1
+                finish()
 
-    def _next(self) -> socket.socket | None:
-        """Wait for the turn, then for a connection; None when the bell was rung."""
-        with self._turn():
-            connection = self._accept()
-            if connection is not None and not self._waiting and len(self._members) < self._most:
-                self._hire()
-            return connection
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        with self._count:
-            self._waiting += 1
-        with self._door:
-            with self._count:
-                self._waiting -= 1
-            yield
-
-    def _accept(self) -> socket.socket | None:
+    def _accept(self, eye: select.epoll) -> socket.socket | None:
+        """Wait for a connection; None when the bell was rung."""
         while True:
-            ready = [descriptor for descriptor, _ in self._eye.poll()]
+            ready = [descriptor for descriptor, _ in eye.poll()]
             if self._bell in ready:
                 return None
             try:
@@ -87,3 +78,10 @@ class Crew:
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             return connection
+
+    def _leave_the_door(self) -> None:
+        """Wait no longer; somebody else does."""
+        with self._count:
+            self._waiting -= 1
+            if not self._waiting and len(self._members) < self._most:
+                self._hire()

@@ -2,7 +2,7 @@
 """libnetwork's IpamDriver: pools and addresses (facts about the protocol: libnetwork docs/ipam.md).
 
 dockerd ignores what Release calls answer, and never repeats a lost one; what that leaves behind is the
-collector's.
+collector's. So is the release of an address, which is noted only, where a failure of power takes it back.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class IpamDriver:
         """Take an address back; unknown ones are no error."""
         address = wire.read_address(request.address, "address")
         now = self._clock()
-        with self._store.write() as tx:
+        with self._store.note() as tx:
             if not _stays_reserved(tx, request.pool_id, address):
                 addresses.release(tx, request.pool_id, address, now)
         return wire.Response()
@@ -104,7 +104,7 @@ class IpamDriver:
             else:
                 if asked is None:
                     self._check_network(tx, pool)
-                address = claim(tx, pool, asked, options.get(wire.ENDPOINT_NAME), now)
+                address = claim(tx, pool, halves, asked, options.get(wire.ENDPOINT_NAME), now)
         return with_mask(address, next(half for half in halves if address in half))
 
     def _check_network(self, tx: Transaction, pool: PoolRecord) -> None:

@@ -4,6 +4,8 @@
 dockerd never repeats a Create after its own restart, ignores what Delete and Leave answer, and sends no Delete
 for a Create that failed: so each record is written before the kernel is touched, a repeat changes nothing, and
 what fails half-way is taken back here.
+
+Which sandbox an endpoint is in, and that it has ended, is noted: a failure of power ends them all anyway.
 """
 
 from __future__ import annotations
@@ -160,7 +162,7 @@ class NetworkDriver:
     def delete_endpoint(self, request: wire.EndpointRequest) -> wire.Response:
         """Forget an endpoint and delete its link; ReleaseAddress comes next, where there is IPAM."""
         now = self._clock()
-        with self._store.write() as tx:
+        with self._store.note() as tx:
             endpoint = endpoints.lookup(tx, request.endpoint_id)
             if endpoint is not None and networks.find(tx, endpoint.network).without_ipam:
                 # dockerd releases nothing that it did not request.
@@ -180,7 +182,7 @@ class NetworkDriver:
         sandbox = wire.read_path(request.sandbox_key, "sandbox key")
         self._joining.add(request.endpoint_id)
         try:
-            with self._store.write() as tx:
+            with self._store.note() as tx:
                 endpoint = endpoints.find(tx, request.endpoint_id)
                 endpoints.joined(tx, endpoint.id, sandbox)
                 links = {one.id: _link(tx, one) for one in endpoints.in_sandbox(tx, sandbox)}
@@ -201,7 +203,7 @@ class NetworkDriver:
 
     def leave(self, request: wire.EndpointRequest) -> wire.Response:
         """Record that the endpoint is in no sandbox; libnetwork moves the link back by itself."""
-        with self._store.write() as tx:
+        with self._store.note() as tx:
             endpoints.left(tx, request.endpoint_id)
         return wire.Response()
 

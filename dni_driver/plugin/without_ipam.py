@@ -94,8 +94,9 @@ def chosen(tx: Transaction, network: NetworkRecord, options: EndpointOptions, no
     asked = {address.version: address for address in options.asked()}
     for gateway in network.gateways():
         pool = pools.find(tx, pool_id(network.overlay, family_of(gateway.ip)))
-        address = claim(tx, pool, asked.pop(gateway.version, None), None, now)
-        yield with_mask(address, next(half for half in halves_of(tx, pool) if address in half))
+        halves = halves_of(tx, pool)
+        address = claim(tx, pool, halves, asked.pop(gateway.version, None), None, now)
+        yield with_mask(address, next(half for half in halves if address in half))
     for address in asked.values():
         raise Refused(f"address {address} cannot be had: network {network.label!r} has no IPv{address.version}")
 

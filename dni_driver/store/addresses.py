@@ -31,7 +31,7 @@ def claim_next(tx: Transaction, pool: str, spans: Sequence[Span], now: float) ->
         _move_cursor(tx, pool, *fresh)
     address = fresh[1] if fresh is not None else _freed_longest_ago(tx, pool, spans)
     if address is not None:
-        hold(tx, pool, address, AddressState.CLAIMED, now)
+        _put(tx, pool, address, AddressState.CLAIMED, now)
     return address
 
 
@@ -74,6 +74,11 @@ def hold(tx: Transaction, pool: str, address: Address, state: AddressState, now:
     holder = find(tx, pool, address)
     if holder is not None and holder.state is not AddressState.FREE:
         raise InUse(f"address {address} is in use by {describe(holder)}: choose another, or stop that first")
+    _put(tx, pool, address, state, now)
+
+
+def _put(tx: Transaction, pool: str, address: Address, state: AddressState, now: float) -> None:
+    """Record an address that nobody holds as held."""
     tx.execute(
         "INSERT INTO address (pool, address, state, since) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (pool, address) DO UPDATE SET state = excluded.state, since = excluded.since, "
@@ -155,7 +160,7 @@ def free(tx: Transaction, pool: str, address: Address, now: float) -> None:
     """Put an address at the end of the queue, whoever held it."""
     tx.execute(
         "UPDATE address SET state = 'free', endpoint = NULL, network = NULL, container = NULL, since = ?, "
-        "freed = (SELECT COALESCE(MAX(freed), 0) + 1 FROM address WHERE pool = ?) "
+        "freed = (SELECT COALESCE(MAX(freed), 0) + 1 FROM address WHERE pool = ? AND freed IS NOT NULL) "
         "WHERE pool = ? AND address = ? AND state != 'free'",
         (now, pool, pool, address.packed),
     )

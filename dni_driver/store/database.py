@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections and transactions.
 
-WAL with synchronous=FULL: what a transaction wrote is on disk before it returns. One connection for each
-thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other processes only.
+SQLite in WAL mode writes a commit into its log and does not wait for the disk (synchronous=NORMAL). That is done
+here, behind the commit, so that others can go on and several commits wait as one: what `write` wrote is on disk
+before it returns, what `note` wrote soon after.
+
+One connection for each thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other
+processes only.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from dni_driver.core.deadline import holding, within
 from dni_driver.core.errors import StoreError
 from dni_driver.store import schema
 from dni_driver.store.complaints import damaged, explained, is_busy, is_read_only
+from dni_driver.store.disk import Disk
 
 Transaction = sqlite3.Connection
 """A connection inside BEGIN … COMMIT."""
@@ -26,6 +31,8 @@ Transaction = sqlite3.Connection
 LOCK_SECONDS = 5.0
 CACHE_KIB = 256
 """For each connection, of which every thread has one."""
+LOG_PAGES = 8192
+"""How long the log grows before a commit has to empty it, in pages of 4 KiB; `checkpoint` is there to come before."""
 
 
 class Store:
@@ -34,6 +41,7 @@ class Store:
     def __init__(self, path: Path, crash_point: Callable[[str], None] = lambda _: None) -> None:
         """Open the file, making it or bringing it up to date; raise StoreError where it cannot be used."""
         self.path = path
+        self._disk = Disk(path.with_name(f"{path.name}-wal"))
         self._crash_point = crash_point
         self._local = threading.local()
         self._writer = threading.Lock()
@@ -56,11 +64,30 @@ class Store:
 
         Raises DeadlineExceeded where the lock is not had in time, StoreError where the disk says no.
         """
+        with self.note() as connection:
+            yield connection
+        with self._errors():
+            self._disk.sync()
+
+    @contextmanager
+    def note(self) -> Iterator[Transaction]:
+        """Give the right to write what means nothing after a failure of power; else as `write`.
+
+        Whatever happens to processes, it is there. It reaches the disk with the next `write` or `checkpoint`.
+        """
         with (
             holding(self._writer, LOCK_SECONDS, f"the store {self.path} is busy; try again"),
             self._transaction("BEGIN IMMEDIATE", self._crash_point) as connection,
         ):
             yield connection
+
+    def checkpoint(self) -> None:
+        """Have all that was noted on disk, and the log carried over into the file, so that no commit has to do it.
+
+        Nobody waits for it meanwhile.
+        """
+        with self._errors():
+            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def version(self) -> tuple[int, int]:
         """Answer what is another thing once something was written, but by this thread: asking costs microseconds."""
@@ -79,7 +106,7 @@ class Store:
     def _transaction(self, begin: str, crash_point: Callable[[str], None]) -> Iterator[Transaction]:
         with self._errors():
             connection = self._connection()
-            connection.execute(f"PRAGMA busy_timeout = {int(within(LOCK_SECONDS) * 1000)}")
+            self._be_patient(connection, within(LOCK_SECONDS))
             connection.execute(begin)
         try:
             yield connection
@@ -93,15 +120,23 @@ class Store:
             raise
         crash_point("after commit")
 
+    def _be_patient(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """Have SQLite wait for other processes no longer than that."""
+        if self._local.patience != seconds:
+            connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+            self._local.patience = seconds
+
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             self._local.connection = connection
+            self._local.patience = None
             self._opened.append(connection)
         return connection
 
@@ -116,6 +151,7 @@ class Store:
             connection.execute("PRAGMA journal_mode = WAL")
             self._check(connection)
             schema.migrate(connection, self.path)
+            self._disk.sync()
 
     def _create(self) -> None:
         log = schema.orphaned_log(self.path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
 from dni_driver.core.errors import NotFound
@@ -11,6 +12,9 @@ from dni_driver.core.overlays import AgentSubnet, Overlay
 from dni_driver.core.records import Held
 from dni_driver.store import local_subnets
 from dni_driver.store.database import Transaction
+
+_REMEMBERED = 256
+"""Agent subnets that need not be read out of their text again: each request for an address needs some."""
 
 
 def put(tx: Transaction, overlay: Overlay) -> None:
@@ -70,7 +74,12 @@ def agent_subnets(tx: Transaction, overlay: str | None = None) -> list[AgentSubn
         "ORDER BY seq",
         (overlay, overlay),
     )
-    return [AgentSubnet(overlay=row["overlay"], subnet=ip_network(row["subnet"])) for row in rows]
+    return [_agent_subnet(*row) for row in rows]
+
+
+@lru_cache(_REMEMBERED)
+def _agent_subnet(overlay: str, subnet: str) -> AgentSubnet:
+    return AgentSubnet(overlay=overlay, subnet=ip_network(subnet))
 
 
 def held(tx: Transaction, overlay: str | None = None) -> list[Held]:

@@ -14,6 +14,9 @@ from tempfile import NamedTemporaryFile
 
 from dni_driver.core.errors import StoreError
 
+_VERSIONS, _OF_WAL = slice(18, 20), b"\2\2"
+"""Where the file says that it has a log (sqlite.org/fileformat2.html, section 1.3): nobody has to switch it then."""
+
 
 def create(path: Path) -> None:
     """Make a store where there is none; another process that makes it at the same time may be first.
@@ -40,7 +43,9 @@ def _empty(path: Path) -> bytes:
     """Answer the file of a store that has all its tables and nothing in them."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, path)
-        return connection.serialize()
+        whole = bytearray(connection.serialize())
+    whole[_VERSIONS] = _OF_WAL
+    return bytes(whole)
 
 
 def _sync(directory: Path) -> None:

@@ -71,7 +71,7 @@ class Bench:
     def _addresses(self) -> None:
         self.host.docker(*_CREATE, *_BENCH_OVERLAY, callers.OVERLAY)
         plugin = self.host.path(PLUGIN_SOCKET)
-        address, nothing = callers.request_address(plugin), callers.activate(plugin)
+        address, nothing = callers.request_address(plugin), callers.nothing(plugin)
         for number in (1, MANY):
             _say(f"RequestAddress: {number} at a time, paced, then as fast as they can")
             title, held = f"RequestAddress, {number} at a time", number == MANY

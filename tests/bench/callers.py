@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import random
+import select
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -28,56 +32,113 @@ _COMMITS = 200
 class Call(msgspec.Struct, frozen=True):
     """A method over a plugin's socket, with the headers dockerd sends."""
 
-    plugin: Path
+    plugin: str
     method: str
-    body: bytes = b""
+    body: str = ""
 
-    def make(self) -> None:
-        """Send it and wait for the answer; raise RuntimeError unless it is 200."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self.plugin))
-            connection.sendall(self._request())
-            answer = b"".join(iter(lambda: connection.recv(4096), b""))
-        if not answer.startswith(b"HTTP/1.1 200 "):
-            raise RuntimeError(f"{self.method} was answered with {answer.decode(errors='replace')}")
-
-    def _request(self) -> bytes:
-        head = (
+    def request(self) -> bytes:
+        """Answer what goes over the wire."""
+        return (
             f"POST /{self.method} HTTP/1.1\r\n"
             "Host: plugin.moby.localhost\r\n"
             "User-Agent: Go-http-client/1.1\r\n"
             f"Content-Length: {len(self.body)}\r\n"
             "Accept: application/vnd.docker.plugins.v1.2+json\r\n"
+            "Accept-Encoding: gzip\r\n"
             "\r\n"
-        )
-        return head.encode() + self.body
+            f"{self.body}"
+        ).encode()
+
+
+Pace = Literal["paced", "flat out"]
+"""At a random moment of every 100 ms, for ten seconds; or again as soon as there is an answer."""
+
+
+class Crowd(msgspec.Struct, frozen=True):
+    """So many callers of one method, each of which makes so many calls."""
+
+    call: Call
+    pace: Pace
+    callers: int
+    calls: int
+
+    def measure(self) -> list[float]:
+        """Have a process of its own make the calls; answer the durations of all of them, in seconds."""
+        command = [sys.executable, "-m", "tests.bench.callers", msgspec.json.encode(self).decode()]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        return msgspec.json.decode(done.stdout, type=list[float])
 
 
 def request_address(plugin: Path) -> Call:
     """Ask for any address of the overlay."""
-    return Call(plugin, "IpamDriver.RequestAddress", json.dumps({"PoolID": f"{OVERLAY}/v4"}).encode() + b"\n")
+    return Call(str(plugin), "IpamDriver.RequestAddress", json.dumps({"PoolID": f"{OVERLAY}/v4"}) + "\n")
 
 
-def activate(plugin: Path) -> Call:
-    """Ask for what needs no record: HTTP, and nothing else."""
-    return Call(plugin, "Plugin.Activate")
+def nothing(plugin: Path) -> Call:
+    """Ask for what is the same always: HTTP, and nothing else."""
+    return Call(str(plugin), "IpamDriver.GetCapabilities")
 
 
 def closed_loop(call: Call, callers: int, calls: int) -> list[float]:
-    """Have each caller ask again as soon as it is answered; the durations of all calls, in seconds."""
-    return _crowd(callers, lambda _: [_timed(call.make) for _ in range(calls)])
+    """Have each caller ask again as soon as it is answered."""
+    return Crowd(call, "flat out", callers, calls).measure()
 
 
 def paced(call: Call, callers: int) -> list[float]:
-    """Have each caller ask at a random moment of every 100 ms, for ten seconds; the durations, in seconds."""
-    began = time.monotonic()
+    """Have each caller ask at a random moment of every 100 ms, for ten seconds."""
+    return Crowd(call, "paced", callers, round(_SECONDS / _INTERVAL)).measure()
 
-    def caller(number: int) -> list[float]:
-        chance = random.Random(number)  # noqa: S311 - any spread will do
-        return [_timed_at(began + (turn + chance.random()) * _INTERVAL, call.make) for turn in range(turns)]
 
-    turns = round(_SECONDS / _INTERVAL)
-    return _crowd(callers, caller)
+class Callers:
+    """A crowd in one thread, so that the callers take nothing from each other, and little from the plugin."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        """Have every caller's first call before it."""
+        self._crowd = crowd
+        self._request = crowd.call.request()
+        self._began = time.monotonic()
+        self._eye = select.epoll()
+        self._due: list[tuple[float, int, int]] = []
+        self._open: dict[int, tuple[socket.socket, float, int, int]] = {}
+        self._durations: list[float] = []
+        for caller in range(crowd.callers):
+            self._plan(caller, 0)
+
+    def work(self) -> list[float]:
+        """Make all the calls; answer how long each took, from its connection to the last byte of its answer."""
+        while self._due or self._open:
+            pause = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+            for file, _ in self._eye.poll(pause):
+                self._hear(file)
+            while self._due and self._due[0][0] <= time.monotonic():
+                self._speak(*heapq.heappop(self._due)[1:])
+        return self._durations
+
+    def _plan(self, caller: int, turn: int) -> None:
+        if turn < self._crowd.calls:
+            chance = random.Random(caller << 20 | turn).random()  # noqa: S311 - any spread will do
+            moment = self._began + (turn + chance) * _INTERVAL if self._crowd.pace == "paced" else 0.0
+            heapq.heappush(self._due, (moment, caller, turn))
+
+    def _speak(self, caller: int, turn: int) -> None:
+        started = time.perf_counter()
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self._crowd.call.plugin)
+        connection.sendall(self._request)
+        self._open[connection.fileno()] = connection, started, caller, turn
+        self._eye.register(connection, select.EPOLLIN)
+
+    def _hear(self, file: int) -> None:
+        """Take an answer, which comes in one piece; raise RuntimeError unless it is a success."""
+        connection, started, caller, turn = self._open[file]
+        answer = connection.recv(1 << 16)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200 ") or f"Content-Length: {len(body)}".encode() not in head:
+            raise RuntimeError(f"{self._crowd.call.method} was answered with {answer.decode(errors='replace')}")
+        self._durations.append(time.perf_counter() - started)
+        del self._open[file]
+        connection.close()
+        self._plan(caller, turn + 1)
 
 
 def commits(directory: Path, callers: int) -> list[float]:
@@ -102,11 +163,6 @@ def figures(title: str, durations: list[float], *, held_to_bars: bool) -> list[F
     ]
 
 
-def _crowd(callers: int, work: Callable[[int], list[float]]) -> list[float]:
-    with ThreadPoolExecutor(callers) as crowd:
-        return [duration for durations in crowd.map(work, range(callers)) for duration in durations]
-
-
 def _timed_at(moment: float, work: Callable[[], object]) -> float:
     time.sleep(max(0.0, moment - time.monotonic()))
     return _timed(work)
@@ -116,3 +172,12 @@ def _timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def main(words: Sequence[str]) -> None:
+    """Be the process of a crowd: print the durations of its calls."""
+    sys.stdout.buffer.write(msgspec.json.encode(Callers(msgspec.json.decode(words[0], type=Crowd)).work()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

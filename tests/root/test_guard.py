@@ -313,8 +313,13 @@ def test_a_container_that_comes_meanwhile_is_not_cut_off(stage: Stage) -> None:
         assert late.host in elements(stage.host)
 
 
-def test_elements_removed_by_two_at_once_are_no_error(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    host, gone = stage.host, stage.forger.link.host
+@pytest.mark.parametrize("admitted", [True, False], ids=["admitted here", "admitted by a plugin that is gone"])
+def test_elements_removed_by_two_at_once_are_no_error(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, admitted: bool
+) -> None:
+    host, gone, keeper = stage.host, stage.forger.link.host, guard.Guard(stage.host.run_dir)
+    if admitted:
+        host.run(keeper.admit, [stage.forger.link])
     really = nfnetlink.remove
 
     def beaten(table: nfnetlink.Table, keys: nfnetlink.Elements) -> None:
@@ -324,6 +329,16 @@ def test_elements_removed_by_two_at_once_are_no_error(stage: Stage, monkeypatch:
         really(table, keys)
 
     monkeypatch.setattr(nfnetlink, "remove", beaten)
-    host.run(guard.withdraw, [gone])
+    host.run(keeper.withdraw, [gone])
     assert gone not in elements(host)
-    host.run(guard.withdraw, [gone])
+    host.run(keeper.withdraw, [gone])
+
+
+def test_what_was_let_in_by_others_goes_with_its_link_too(stage: Stage) -> None:
+    host, gone = stage.host, stage.forger.link
+    host.run(host.kernel.attach, gone)
+    host.sh(f"nft add element bridge dni ipv4 {{ {gone.host} . {gone.mac} . 9.0.0.200 }}")
+    host.run(host.kernel.detach, [gone.endpoint])
+    host.kernel.drain()
+    host.reconcile()
+    assert gone.host not in elements(host)

@@ -123,6 +123,13 @@ def test_a_started_agent_joins_mends_the_kernel_and_looks_at_docker(running: Wor
     assert running.agent.status().problems == []
 
 
+def test_what_the_plugin_notes_is_on_disk_soon(running: World) -> None:
+    assert eventually(lambda: running.agent.status().agent == str(AGENT))
+    with running.store.note() as tx:
+        tx.execute("INSERT INTO meta VALUES ('noted by the plugin', '')")
+    assert eventually(lambda: b"noted by the plugin" in running.store.path.read_bytes())
+
+
 def test_an_event_of_docker_has_it_looked_at_and_a_reload_has_the_kernel_mended(new: World) -> None:
     new.docker.news = [DockerEvent("daemon", "reload")]
     new.agent.start()

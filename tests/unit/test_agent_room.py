@@ -23,7 +23,7 @@ from dni_driver.core.reports import overlay_report
 from dni_driver.core.reservations import read_wish
 from dni_driver.core.room import Leaving
 from dni_driver.core.wanted import wanted
-from dni_driver.plugin.claiming import claim
+from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.registry.local import LocalRegistry
 from dni_driver.store import Store, addresses, networks, pools, room
 from dni_driver.store.records import read_all
@@ -84,7 +84,9 @@ class Host:
         """Give a container an address, as the plugin does."""
         with self.store.write() as tx:
             pool = pools.find(tx, "tiny/v4")
-            return str(claim(tx, pool, ip_address(asked) if asked else None, None, self.clock.now))
+            return str(
+                claim(tx, pool, halves_of(tx, pool), ip_address(asked) if asked else None, None, self.clock.now)
+            )
 
     def free(self, *texts: str) -> None:
         """Free addresses, as the plugin does."""
@@ -450,7 +452,7 @@ def test_ipv6_halves_are_huge_and_stay_one() -> None:
         with host.store.write() as tx:
             pool = pools.use_overlay(tx, "six", 6, None, host.clock.now)
             for _ in range(300):
-                claim(tx, pool, None, None, host.clock.now)
+                claim(tx, pool, halves_of(tx, pool), None, None, host.clock.now)
         host.room.look()
         assert [str(one.held.subnet) for one in host.registry.leases() if one.held.overlay == "six"] == ["fd06::/80"]
         host.close()

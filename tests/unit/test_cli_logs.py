@@ -15,6 +15,7 @@ from dni_driver.cli import logs
 from dni_driver.cli.settings import LogSettings
 log = structlog.get_logger("early")
 logs.configure(LogSettings(level={level!r}, format={format!r}), "plugin")
+import asyncio, pyroute2
 log.debug("a detail")
 log.info("an overlay", overlay="dcos", subnet=("9.0.0.0/8",))
 logging.getLogger("kazoo.client").warning("lost %s", "it")
@@ -59,7 +60,7 @@ def test_the_level_holds_for_ours_and_theirs() -> None:
     assert json.loads(written("debug", "json")[0])["event"] == "a detail"
 
 
-def test_libraries_that_tell_everything_are_not_let() -> None:
+def test_libraries_that_tell_everything_are_not_let_also_when_imported_later() -> None:
     told = {json.loads(line)["event"] for line in written("debug", "json")}
     assert "noise" in told
     assert not told & {"each message", "each loop"}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -56,11 +58,82 @@ def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
     assert names(Store(path)) == ["dcos"]
 
 
-def test_a_commit_is_on_disk_before_it_is_answered(path: Path) -> None:
+class SyncedLog:
+    """What of the log was on disk when it was last synced."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Listen."""
+        self._log = path.with_name(f"{path.name}-wal")
+        self.content = b""
+        monkeypatch.setattr("dni_driver.store.disk.os.fdatasync", self._sync)
+
+    def _sync(self, file: int) -> None:
+        assert os.fstat(file).st_ino == self._log.stat().st_ino
+        os.fsync(file)
+        self.content = self._log.read_bytes()
+
+
+def test_a_commit_is_on_disk_before_it_is_answered_and_a_note_is_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, synced = Store(path), SyncedLog(path, monkeypatch)
+    with store.note() as tx:
+        tx.execute("INSERT INTO meta VALUES ('a note', '')")
+    assert b"a note" not in synced.content
+    with store.write() as tx:
+        tx.execute("INSERT INTO meta VALUES ('a record', '')")
+        assert b"a record" not in synced.content
+    assert b"a note" in synced.content
+    assert b"a record" in synced.content
+
+
+def test_the_connection_leaves_the_disk_to_the_store(path: Path) -> None:
     with Store(path).write() as tx:
         (synchronous,) = tx.execute("PRAGMA synchronous").fetchone()
         (journal,) = tx.execute("PRAGMA journal_mode").fetchone()
-    assert (synchronous, journal) == (2, "wal")
+    assert (synchronous, journal) == (1, "wal")
+
+
+def test_a_disk_that_fails_is_told_to_whoever_waits_for_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(path)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dni_driver.store.disk.os.fdatasync", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            put(store)
+    put(store, DUAL)
+    assert "dual" in names(store)
+
+
+@pytest.mark.parametrize(("point", "kept"), [("before commit", []), ("after commit", ["dcos"])])
+def test_what_was_noted_outlasts_its_process(path: Path, point: str, kept: list[str]) -> None:
+    store = Store(path, crash_point=crash_at(point))
+    with pytest.raises(Crash), store.note() as tx:
+        overlays.put(tx, DCOS)
+    assert names(Store(path)) == kept
+
+
+def test_a_checkpoint_leaves_nothing_in_the_log_alone(path: Path) -> None:
+    store, file = Store(path), path.with_name("without-its-log.db")
+    with store.note() as tx:
+        overlays.put(tx, DCOS)
+    store.checkpoint()
+    file.write_bytes(path.read_bytes())
+    assert names(Store(file)) == ["dcos"]
+
+
+def test_no_commit_empties_the_log_of_a_busy_hour(path: Path) -> None:
+    """A commit that had to would keep its caller waiting; the agent's checkpoints come long before."""
+    store = Store(path)
+    store.checkpoint()
+    before = path.read_bytes()
+    for number in range(1500):
+        with store.note() as tx:
+            tx.execute("INSERT INTO meta VALUES (?, '')", (str(number),))
+    assert path.read_bytes() == before
 
 
 def test_the_folder_is_made_where_it_is_missing(path: Path) -> None:

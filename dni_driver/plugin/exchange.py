@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP as dockerd's client speaks it: the whole request at once, in one shape; the answer in one piece, then the end.
+
+A request in any other shape is not understood here, and left to gunicorn: its reading of all that HTTP allows costs
+as much as the rest of a call.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+LARGEST = 1 << 16
+"""In bytes, of a request that is read at once."""
+
+_REQUEST = re.compile(rb"POST (/[A-Za-z.]{1,100}) HTTP/1\.1\r\n((?:[A-Za-z-]{1,40}:[ -~]{0,200}\r\n){0,8})\r\n")
+_SIZE = re.compile("[0-9]{1,5}")
+_OF_DOCKERD = frozenset({"HOST", "USER-AGENT", "CONTENT-LENGTH", "ACCEPT", "ACCEPT-ENCODING"})
+
+_ALWAYS: WSGIEnvironment = {
+    "REQUEST_METHOD": "POST",
+    "SCRIPT_NAME": "",
+    "QUERY_STRING": "",
+    "SERVER_NAME": "dni",
+    "SERVER_PORT": "",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "wsgi.version": (1, 0),
+    "wsgi.url_scheme": "http",
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": False,
+    "wsgi.run_once": False,
+}
+
+
+def understood(data: bytes) -> WSGIEnvironment | None:
+    """Answer what a request says, as PEP 3333 has it; None where it is not whole, or not in dockerd's shape."""
+    matched = _REQUEST.match(data)
+    if matched is None:
+        return None
+    lines = [line.partition(":") for line in matched[2].decode("ascii").split("\r\n")[:-1]]
+    headers = {name.upper(): value.strip() for name, _, value in lines}
+    size = headers.pop("CONTENT-LENGTH", "")
+    if len(headers) != len(lines) - 1 or not headers.keys() <= _OF_DOCKERD or not _SIZE.fullmatch(size):
+        return None
+    body = data[matched.end() :]
+    if len(body) != int(size):
+        return None
+    return {
+        **_ALWAYS,
+        "PATH_INFO": matched[1].decode("ascii"),
+        "CONTENT_LENGTH": size,
+        **{f"HTTP_{name.replace('-', '_')}": value for name, value in headers.items()},
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+    }
+
+
+def answered(app: WSGIApplication, environ: WSGIEnvironment) -> bytes:
+    """Have an app answer; give the answer as it goes over the wire."""
+    heads: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
+        heads.append((status, headers))
+
+    answer = app(environ, start_response)  # type: ignore[arg-type]  # nobody writes by `write`
+    try:
+        body = b"".join(answer)
+    finally:
+        _close(answer)
+    return _head(*heads[-1], len(body)) + body
+
+
+def _head(status: str, headers: Iterable[tuple[str, str]], size: int) -> bytes:
+    lines = [f"{name}: {value}" for name, value in headers if name.lower() != "content-length"]
+    return "\r\n".join((f"HTTP/1.1 {status}", *lines, f"Content-Length: {size}", "Connection: close", "", "")).encode(
+        "latin-1"
+    )
+
+
+def _close(answer: Iterable[bytes]) -> None:
+    close = getattr(answer, "close", None)
+    if close is not None:
+        close()
