@@ -86,7 +86,6 @@ class Host:
                 options=NetworkOptions(),
                 mtu=1450,
                 gateway=gateway,
-                name=overlay,
                 since=self.clock.now,
             )
             networks.add(tx, network)
@@ -186,7 +185,8 @@ def test_a_prune_brings_nothing_back_that_was_removed_before(host: Host) -> None
     host.agent.define_overlay(DEV)
     host.remove_by_hand("dev")
     host.networking.heed(DockerEvent("network", "destroy", "dev"))
-    host.clock.pass_by(PRUNE_SECONDS)
+    host.clock.pass_by(PRUNE_SECONDS + 1)
+    host.networking.heed(DockerEvent("network", "destroy", "other"))
     host.networking.heed(DockerEvent("network", "prune"))
     host.networking.look()
     assert host.names() == []
