@@ -115,7 +115,7 @@ class Networking:
                 network = networks.of_overlay(tx, overlay)
                 if network is None or not networked.is_made(tx, overlay):
                     return False
-                check_unused(tx, overlay, self._time.clock())
+                check_unused(tx, overlay)
             listed = [one for one in self._docker.listed() if one.id == network.id]
             if not all(one.is_made_by_dni for one in listed):
                 return False
