@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 10.0
 """After Docker has refused a network, until it is asked again."""
-PRUNE_SECONDS = 60.0
-"""How long before the end of a `docker network prune` it may have removed a network."""
+PRUNE_SECONDS = 2.0
+"""Networks that are removed with no longer a pause, up to the end of a `docker network prune`, were removed by it."""
 TURN_SECONDS = 15.0
 
 
@@ -44,7 +44,8 @@ class Networking:
         self._turn = threading.Lock()
         self._seen: object = None
         self._refused: dict[str, tuple[float, str]] = {}
-        self._destroyed: dict[str, float] = {}
+        self._destroyed: list[str] = []
+        self._destroyed_last = 0.0
 
     def look(self) -> Sequence[str]:
         """Make what is missing; answer in words what cannot be made, raise Unavailable while Docker is away."""
@@ -96,13 +97,17 @@ class Networking:
 
     def heed(self, event: DockerEvent) -> None:
         """Make again what a `docker network prune` took along: it was not meant."""
+        if (event.kind, event.action) not in (("network", "destroy"), ("network", "prune")):
+            return
         now = self._time.monotonic()
-        if (event.kind, event.action) == ("network", "destroy"):
-            self._destroyed[event.name] = now
-        if (event.kind, event.action) == ("network", "prune"):
-            pruned = [name for name, when in self._destroyed.items() if now - when < PRUNE_SECONDS]
+        if now - self._destroyed_last > PRUNE_SECONDS:
             self._destroyed.clear()
-            self._forget(pruned)
+        if event.action == "destroy":
+            self._destroyed.append(event.name)
+            self._destroyed_last = now
+        else:
+            self._forget(self._destroyed)
+            self._destroyed.clear()
 
     def _withdraw(self, overlay: str) -> bool:
         with self._in_turn():
@@ -110,7 +115,7 @@ class Networking:
                 network = networks.of_overlay(tx, overlay)
                 if network is None or not networked.is_made(tx, overlay):
                     return False
-                check_unused(tx, overlay, self._time.clock())
+                check_unused(tx, overlay)
             listed = [one for one in self._docker.listed() if one.id == network.id]
             if not all(one.is_made_by_dni for one in listed):
                 return False
@@ -139,6 +144,9 @@ class Networking:
         self._refused.pop(overlay.name, None)
         with self._store.write() as tx:
             networked.note(tx, overlay.name, made=True)
+            network = networks.of_overlay(tx, overlay.name)
+            if network is not None:
+                networks.set_name(tx, network.id, overlay.name)
         log.info("Docker network made", overlay=overlay.name)
 
     def _due(self) -> list[Overlay]:

@@ -18,11 +18,13 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
             f"overlay {overlay!r} has the Docker network {network.label!r} on this host: remove that first "
             f"(docker network rm {network.label})"
         )
-    check_unused(tx, overlay, now)
+    check_unused(tx, overlay)
+    if any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx)):
+        raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")
 
 
-def check_unused(tx: Transaction, overlay: str, now: float) -> None:
-    """As check_vacant, but for the Docker network itself."""
+def check_unused(tx: Transaction, overlay: str) -> None:
+    """Raise InUse, naming what uses the addresses of an overlay, whether or not it has a Docker network."""
     for family in FAMILIES:
         for record in addresses.of_pool(tx, pool_id(overlay, family)):
             if record.state is not AddressState.FREE:
@@ -35,5 +37,3 @@ def check_unused(tx: Transaction, overlay: str, now: float) -> None:
             f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "
             f"{one})"
         )
-    if any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx)):
-        raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")

@@ -192,10 +192,10 @@ def lowest_free(overlay: Overlay, family: Family, taken: Iterable[Network]) -> N
     for candidate in _agent_subnets(subnet, prefix):
         if int(candidate.network_address) not in held:
             return candidate
-    raise Exhausted(
-        f"overlay {overlay.name!r} is full: all {1 << (prefix - subnet.prefixlen)} agent subnets of "
-        f"/{prefix} in {subnet} are held; `dni agent ls` lists the holders"
-    )
+    number = 1 << (prefix - subnet.prefixlen)
+    many = f"all {number} agent subnets of /{prefix} in {subnet} are"
+    what = many if number > 1 else f"its one agent subnet {subnet} is"
+    raise Exhausted(f"overlay {overlay.name!r} is full: {what} held; `dni agent ls` lists the holders")
 
 
 def _agent_subnets(subnet: Network, prefix: int) -> Iterator[Network]:

@@ -88,7 +88,7 @@ def _overlay_of(text: str, held: Sequence[Held], asked: set[tuple[str | None, Fa
             f"subnet {subnet} belongs to no overlay, and -d dni needs one: to define it, use "
             f"`{CREATE} --subnet {subnet} --ipam-opt overlay=NAME NAME`; without --subnet the network is on the "
             f"default overlay; Compose, which passes no --ipam-opt on, needs `dni overlay create NAME --subnet "
-            f"{subnet}` first"
+            f"{subnet} --no-network` first"
         )
     raise _not_ours(text)
 

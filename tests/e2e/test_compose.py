@@ -38,7 +38,7 @@ def run_compose(host: Host, file: Path, *words: str) -> str:
 def prepare(host: Host) -> None:
     """Do what the example says at its top."""
     create(host, "dcos")
-    host.dni("overlay", "create", "shop", "--subnet", "10.80.0.0/16")
+    host.dni("overlay", "create", "shop", "--subnet", "10.80.0.0/16", "--no-network")
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ networks:
         ),
         (
             "{driver: dni, ipam: {driver: dni, config: [{subnet: 10.81.0.0/16}]}}",
-            "Compose, which passes no --ipam-opt on, needs `dni overlay create NAME --subnet 10.81.0.0/16` first",
+            "Compose, which passes no --ipam-opt on, needs `dni overlay create NAME --subnet 10.81.0.0/16 --no-",
         ),
     ],
 )

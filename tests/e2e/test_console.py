@@ -36,7 +36,7 @@ def test_address_ls_shows_container_state_and_endpoint(fresh_host: Host) -> None
 
 
 def test_an_overlay_with_a_network_is_not_removed(host: Host) -> None:
-    host.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
+    host.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--no-network")
     create(host, "--ipam-opt", "overlay=dev", "dev")
     text = host_state.eventually(lambda: _refusal_naming(host, "dev"), 10, "the network is not named")
     assert "docker network rm dev" in text

@@ -110,7 +110,6 @@ def _settled(host: Host, name: str) -> str | None:
 def test_nobody_from_outside_or_another_overlay_gets_in_by_ipv6(lab: Lab, host: Host) -> None:
     create(host, *DEV)
     host.dni("overlay", "create", "ops", "--subnet", "10.66.0.0/16", "--subnet6", "fd66::/64")
-    create(host, "--ipv6", "--ipam-opt", "overlay=ops", "ops")
     start(host, "one", net="dev")
     start(host, "other", net="ops")
     assert not outside_reaches(lab, address6(host, "one", "dev"))
@@ -129,7 +128,7 @@ def test_an_open_network_without_masquerade_is_seen_as_it_is_by_ipv6(lab: Lab, h
 def test_an_ipv6_only_overlay_has_this_hosts_ipv4_where_the_engine_wants_some(lab: Lab, closed: Host) -> None:
     """As DC/OS's dcos6 was: the address that counts is IPv6, the other one leads out and nowhere in."""
     host = closed
-    host.dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64")
+    host.dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64", "--no-network")
     create(host, *SIX)
     assert start(host, "one", net="dcos6") == "198.18.0.2"
     start(host, "two", net="dcos6")
@@ -147,7 +146,7 @@ def test_an_ipv6_only_overlay_has_this_hosts_ipv4_where_the_engine_wants_some(la
 
 
 def test_a_network_without_ipv4_where_the_engine_knows_such(lab: Lab, host: Host) -> None:
-    host.dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64")
+    host.dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64", "--no-network")
     if not KNOWS_IPV6_ALONE:
         assert "unknown flag: --ipv4" in refused(host, *CREATE, "--ipv4=false", *SIX)
         return
@@ -190,7 +189,7 @@ REFUSALS = {
 
 
 def test_what_ipv6_cannot_be_is_refused_and_leaves_nothing(host: Host) -> None:
-    host.dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64")
+    host.dni("overlay", "create", "dcos6", "--subnet6", "fd01:b::/64", "--no-network")
     before = (host_state.held(host), [row["name"] for row in host_state.overlays(host)])
     for words, sentence in REFUSALS.values():
         assert sentence in refused(host, *CREATE, *words)

@@ -93,13 +93,21 @@ def test_the_plugin_sees_sandboxes_and_mends_what_is_deleted_by_hand(machine: Ma
 
 
 def test_the_command_that_dni_suggests_can_be_typed_as_it_stands(machine: Machine) -> None:
-    told = machine.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
+    told = machine.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--no-network")
     command = told.partition("Its Docker network on this host: ")[2]
     machine.run(*shlex.split(command))
     assert start(machine, "one", net="dev").startswith("10.64.0.")
     machine.docker("rm", "-f", "one")
     machine.docker("network", "rm", "dev")
     machine.dni("overlay", "rm", "dev")
+
+
+def test_the_agent_makes_networks_under_the_plugins_own_name(machine: Machine) -> None:
+    machine.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
+    assert start(machine, "one", net="dev").startswith("10.64.0.")
+    machine.docker("rm", "-f", "one")
+    machine.dni("overlay", "rm", "dev")
+    assert "dev" not in machine.docker("network", "ls", "--format", "{{.Name}}").split()
 
 
 @pytest.mark.parametrize(

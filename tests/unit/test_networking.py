@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dni_driver.core.docker_networks import LABEL, ListedNetwork, creation, is_w
 from dni_driver.core.errors import InUse, Refused, Unavailable
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Overlay, define
-from dni_driver.core.records import NetworkRecord
+from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.views import DockerNetwork
 from dni_driver.registry import open_registry
 from dni_driver.store import Store, addresses, networks, pools
@@ -86,9 +86,9 @@ class Host:
                 options=NetworkOptions(),
                 mtu=1450,
                 gateway=gateway,
-                name=overlay,
                 since=self.clock.now,
             )
+            pools.use_overlay(tx, overlay, 4, None, self.clock.now)
             networks.add(tx, network)
 
     def _removed(self, identity: str) -> None:
@@ -186,7 +186,8 @@ def test_a_prune_brings_nothing_back_that_was_removed_before(host: Host) -> None
     host.agent.define_overlay(DEV)
     host.remove_by_hand("dev")
     host.networking.heed(DockerEvent("network", "destroy", "dev"))
-    host.clock.pass_by(PRUNE_SECONDS)
+    host.clock.pass_by(PRUNE_SECONDS + 1)
+    host.networking.heed(DockerEvent("network", "destroy", "other"))
     host.networking.heed(DockerEvent("network", "prune"))
     host.networking.look()
     assert host.names() == []
@@ -280,9 +281,8 @@ def test_one_that_the_user_made_instead_of_ours_keeps_the_overlay(host: Host) ->
 def test_a_used_network_keeps_the_overlay_and_stays(host: Host) -> None:
     host.agent.define_overlay(DEV)
     with host.store.write() as tx:
-        pools.use_overlay(tx, "dev", 4, None, host.clock.now)
-        addresses.claim_next(tx, "dev/v4", [], host.clock.now)
-    with pytest.raises(InUse, match="is being created"):
+        addresses.hold(tx, "dev/v4", ip_address("10.64.0.130"), AddressState.CLAIMED, host.clock.now)
+    with pytest.raises(InUse, match=r"10\.64\.0\.130 of overlay 'dev' is in use"):
         host.agent.remove_overlay("dev")
     assert host.names() == ["dev"]
 
