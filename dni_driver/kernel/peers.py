@@ -19,7 +19,7 @@ from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.paths import Situation
 from dni_driver.core.plan import Plan
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import batches, guests, listing, routes, vtep
+from dni_driver.kernel import batches, guests, listing, routes, sysctl, vtep
 from dni_driver.kernel.hearing import Hearing
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.lookout import LINKS, Lookout
@@ -51,15 +51,17 @@ class Peers:
 
     def situation(self, wanted: Wanted) -> Situation | None:
         """Answer where this agent stands; None where it is alone. Raises KernelError where its address is nowhere."""
-        if wanted.vtep is None or wanted.agent is None:
+        if wanted.vtep is None:
             return None
+        if wanted.agent is None:
+            raise KernelError("the agent IP is not known yet")
         if self._agent != wanted.agent:
             self._agent = wanted.agent
             self._underlay.forget()
         underlay = self._underlay.look()
         if underlay is None:
             raise KernelError(f"no link of this host carries the agent IP {wanted.agent}: see `ip -4 address`")
-        return Situation(vtep=wanted.vtep, overlays=wanted.overlays, underlay=underlay)
+        return Situation(vtep=wanted.vtep, overlays=wanted.overlays, underlay=underlay, ipv6=sysctl.has_ipv6())
 
     def underlay(self, wanted: Wanted) -> str | None:
         """Answer the link by which other agents on it come directly; None where this agent is alone, or nowhere."""
@@ -79,9 +81,9 @@ class Peers:
 
     def settle(self, wanted: Wanted, situation: Situation | None, ledger: Ledger) -> None:
         """Make VTEP and entries as wanted."""
-        there = self._vtep.look()
-        if situation is None and self._compared is not None and not self._plan.entries:
+        if situation is None and self._plan.situation is None and self._compared is not None:
             return
+        there = self._vtep.look()
         if vtep.mend(situation.device if situation else None, there, ledger):
             self._vtep.forget()
             self._compared = None
@@ -116,7 +118,10 @@ class Peers:
 
     def differences(self, wanted: Wanted) -> list[tuple[str, str]]:
         """Answer in words what is missing or different, each with what it is about."""
-        situation = self.situation(wanted)
+        try:
+            situation = self.situation(wanted)
+        except KernelError as error:
+            return [("peers", str(error))]
         there = self._vtep.look()
         if situation is None:
             left = there is not None and there.is_ours
