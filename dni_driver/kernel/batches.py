@@ -39,7 +39,7 @@ _GONE = ("No such process", "No such file or directory", "Cannot find device", "
 _FAILED = re.compile(r"Command failed .*:(\d+)")
 _SHOWN = 3
 _AT_ONCE = 1000
-"""Lines: the kernel finds a route among those over one link by looking at all of them, at some ten thousand a ms."""
+"""Lines, which end in good time: the kernel compares a new route with all that lead over the same link."""
 
 
 def _typed(subnet: str, way: str) -> str:

@@ -95,9 +95,8 @@ class Peers:
                 change = self._compare()
                 compared = self._clock()
             if change:
-                _apply(change)
+                _apply(change, ledger)
                 self._hearing.harm(links)
-                _tell(change, ledger)
             self._compared = compared
 
     def _links(self, situation: Situation | None) -> list[int]:
@@ -137,16 +136,18 @@ class Peers:
         return found
 
 
-def _apply(change: Difference) -> None:
-    """Put before deleting: what is replaced is replaced at once, and no packet meets a gap."""
-    guests.put(change.put)
-    batches.put(change.put)
-    batches.delete(change.gone)
-    guests.delete(change.gone)
+def _apply(change: Difference, ledger: Ledger) -> None:
+    """Put before deleting: what is replaced is replaced at once, and no packet meets a gap.
 
-
-def _tell(change: Difference, ledger: Ledger) -> None:
-    if change.put:
-        ledger.did(f"peers: put {in_words(change.put)}")
-    if change.gone:
-        ledger.did(f"peers: deleted {in_words(change.gone)}")
+    What cannot be put keeps nothing from being deleted, and is raised behind that.
+    """
+    try:
+        if change.put:
+            guests.put(change.put)
+            batches.put(change.put)
+            ledger.did(f"peers: put {in_words(change.put)}")
+    finally:
+        if change.gone:
+            batches.delete(change.gone)
+            guests.delete(change.gone)
+            ledger.did(f"peers: deleted {in_words(change.gone)}")
