@@ -34,7 +34,11 @@ class Underlay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def overlay_mtu(underlay: int, backend: Backend, family: int = 4) -> int:
-    """Answer the MTU in bytes of an overlay whose packets travel over a link of `underlay` bytes."""
+    """Answer the MTU in bytes of an overlay whose packets travel over a link of `underlay` bytes.
+
+    `auto` has room for VXLAN even while all peers are on the link: one behind a router may come at any time, and an
+    MTU that shrinks under connections costs them more.
+    """
     return min(underlay, LARGEST_BRIDGE_MTU) - _overhead(backend, family)
 
 

@@ -35,11 +35,15 @@ class VtepDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the paths to all peers follow from, apart from the peers: the overlays, and where this agent stands."""
+    """What the paths to all peers follow from, apart from the peers: the overlays, and where this agent stands.
+
+    `ipv6`: this host can speak it.
+    """
 
     vtep: Vtep
     overlays: tuple[Overlay, ...]
     underlay: Underlay
+    ipv6: bool = True
 
     @property
     def device(self) -> VtepDevice:
@@ -49,8 +53,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_ipv6(self) -> bool:
-        """Tell whether any overlay has IPv6."""
-        return any(overlay.subnet6 for overlay in self.overlays)
+        """Tell whether any overlay has IPv6, and this host too."""
+        return self.ipv6 and any(overlay.subnet6 for overlay in self.overlays)
 
 
 def path(backend: Backend, family: Family, *, near: bool) -> Path:
@@ -72,7 +76,7 @@ def entries(peer: Peer, situation: Situation) -> dict[Key, str]:
     found: dict[Key, str] = dict(_vtep_entries(peer, situation))
     backends = {overlay.name: overlay.backend for overlay in situation.overlays}
     for subnet in peer.subnets:
-        if subnet.overlay in backends:
+        if subnet.overlay in backends and (subnet.family == 4 or situation.ipv6):  # noqa: PLR2004
             way = path(backends[subnet.overlay], subnet.family, near=near)
             found["route", str(subnet.subnet)] = _way(peer, subnet, way, situation.underlay)
             if near and subnet.family == 4:  # noqa: PLR2004

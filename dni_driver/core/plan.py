@@ -16,13 +16,13 @@ class Plan:
     def __init__(self) -> None:
         """Begin with no peers."""
         self.entries: dict[Key, str] = {}
-        self._situation: Situation | None = None
+        self.situation: Situation | None = None
         self._peers: dict[int, Peer] = {}
         self._of_peer: dict[int, dict[Key, str]] = {}
 
     def follow(self, situation: Situation | None, peers: Iterable[Peer]) -> Difference:
         """Take what holds now, without a situation nothing; answer how the entries differ from those of before."""
-        if situation != self._situation or situation is None:
+        if situation != self.situation or situation is None:
             return self._begin_anew(situation, peers)
         now = {int(peer.agent_ip): peer for peer in peers}
         changed = [agent for agent, peer in now.items() if _is_new(peer, self._peers.get(agent))]
@@ -35,7 +35,7 @@ class Plan:
 
     def _begin_anew(self, situation: Situation | None, peers: Iterable[Peer]) -> Difference:
         before = self.entries
-        self._situation = situation
+        self.situation = situation
         self._peers = {int(peer.agent_ip): peer for peer in peers} if situation else {}
         self._of_peer = {agent: entries(peer, situation) for agent, peer in self._peers.items()} if situation else {}
         self.entries = {key: value for of_peer in self._of_peer.values() for key, value in of_peer.items()}

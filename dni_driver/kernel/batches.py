@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 
 from dni_driver.core.entries import Entries
 from dni_driver.core.errors import KernelError
@@ -36,6 +38,8 @@ _ALREADY = ("File exists",)
 _GONE = ("No such process", "No such file or directory", "Cannot find device", "Cannot assign requested address")
 _FAILED = re.compile(r"Command failed .*:(\d+)")
 _SHOWN = 3
+_AT_ONCE = 1000
+"""Lines, which end in good time: the kernel compares a new route with all that lead over the same link."""
 
 
 def _typed(subnet: str, way: str) -> str:
@@ -68,15 +72,11 @@ def _lines(
     return list(_joined(portions))
 
 
-def _joined(portions: Iterable[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """Join neighbouring portions for one program."""
-    joined: list[tuple[str, list[str]]] = []
-    for program, lines in portions:
-        if joined and joined[-1][0] == program:
-            joined[-1][1].extend(lines)
-        else:
-            joined.append((program, list(lines)))
-    return joined
+def _joined(portions: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, list[str]]]:
+    """Join what follows each other for one program, and cut it into what is done in good time."""
+    for program, following in groupby(portions, key=itemgetter(0)):
+        lines = list(chain.from_iterable(lines for _, lines in following))
+        yield from ((program, lines[start : start + _AT_ONCE]) for start in range(0, len(lines), _AT_ONCE))
 
 
 def _fed(portions: list[tuple[str, list[str]]], tolerated: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import msgspec
 from dni_driver.core.entries import Key
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.paths import AGENT_TABLE
+from dni_driver.kernel import sysctl
 from dni_driver.kernel.batches import PROTOCOL
 from dni_driver.kernel.command import run
 
@@ -47,12 +48,16 @@ _Row = TypeVar("_Row")
 def read(*, with_vtep: bool) -> dict[Key, str]:
     """List all that is ours: routes and rules by their protocol, the rest by its link. Raises KernelError."""
     found: dict[Key, str] = {}
-    for family in ("-4", "-6"):
+    for family in _families():
         found |= _routes(_listed(["ip", family, "route", "show", "table", "all", "proto", str(PROTOCOL)], _Route))
     found |= _rules(_listed(["ip", "-4", "-N", "rule", "show"], _Rule))
     if with_vtep:
         found |= _on_vtep()
     return found
+
+
+def _families() -> tuple[str, ...]:
+    return ("-4", "-6") if sysctl.has_ipv6() else ("-4",)
 
 
 def _listed(argv: list[str], row: type[_Row]) -> list[_Row]:
@@ -77,7 +82,7 @@ def _rules(rows: list[_Rule]) -> Iterator[tuple[Key, str]]:
 
 def _on_vtep() -> Iterator[tuple[Key, str]]:
     """List what hangs on the VTEP: permanent entries only, the kernel adds and removes the others by itself."""
-    for family in ("-4", "-6"):
+    for family in _families():
         argv = ["ip", family, "neigh", "show", "dev", VTEP_LINK, "nud", "permanent"]
         for neighbour in _listed(argv, _Neighbour):
             yield ("neighbour", neighbour.dst), neighbour.lladdr

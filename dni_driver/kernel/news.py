@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""News of links that should not wait for the next look: a bridge that came or went, a link with another MTU.
+"""News of links that should not wait for the next look: one came or went, or has another MTU; the VTEP went down.
 
 A new bridge of Docker's is open to overlays until the firewall knows of it, and containers send too large packets
 until they have the MTU of an underlay that has shrunk. The links of containers come and go by the hundred and are
@@ -17,8 +17,9 @@ import sys
 from collections.abc import Iterator
 
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
-from dni_driver.core.names import HOST_LINK_PREFIX, container_link
+from dni_driver.core.names import HOST_LINK_PREFIX, VTEP_LINK, container_link
 from dni_driver.kernel import netlink
 
 _OF_CONTAINERS = (HOST_LINK_PREFIX, container_link(""), "veth")
@@ -33,7 +34,7 @@ class News:
     def __init__(self) -> None:
         """Hear nothing yet."""
         self._ended = os.eventfd(0)
-        self._known: dict[int, tuple[str, int]] = {}
+        self._known: dict[int, tuple[str, int, int]] = {}
 
     def __del__(self) -> None:
         """Close what is left."""
@@ -62,8 +63,11 @@ class News:
         return any(news)
 
     def _note(self, kind: int, body: bytes) -> bool:
-        """Tell whether a link came, went or has another name or MTU than when it was last heard of."""
-        family, _, index, _, _ = _HEAD.unpack_from(body)
+        """Tell whether a link came, went or has another name or MTU than when it was last heard of.
+
+        All that hangs on the VTEP is lost when it goes down.
+        """
+        family, _, index, flags, _ = _HEAD.unpack_from(body)
         if family != socket.AF_UNSPEC or kind not in (RTM_NEWLINK, RTM_DELLINK):
             return False
         name, mtu = _name_and_mtu(body[_HEAD.size :])
@@ -71,7 +75,7 @@ class News:
             return False
         before = self._known.pop(index, None)
         if kind == RTM_NEWLINK:
-            self._known[index] = (name, mtu)
+            self._known[index] = (name, mtu, flags & IFF_UP if name == VTEP_LINK else 0)
         return before != self._known.get(index)
 
 

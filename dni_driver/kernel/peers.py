@@ -19,7 +19,7 @@ from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.paths import Situation
 from dni_driver.core.plan import Plan
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import batches, guests, listing, routes, vtep
+from dni_driver.kernel import batches, guests, listing, routes, sysctl, vtep
 from dni_driver.kernel.hearing import Hearing
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.lookout import LINKS, Lookout
@@ -51,15 +51,17 @@ class Peers:
 
     def situation(self, wanted: Wanted) -> Situation | None:
         """Answer where this agent stands; None where it is alone. Raises KernelError where its address is nowhere."""
-        if wanted.vtep is None or wanted.agent is None:
+        if wanted.vtep is None:
             return None
+        if wanted.agent is None:
+            raise KernelError("the agent IP is not known yet")
         if self._agent != wanted.agent:
             self._agent = wanted.agent
             self._underlay.forget()
         underlay = self._underlay.look()
         if underlay is None:
             raise KernelError(f"no link of this host carries the agent IP {wanted.agent}: see `ip -4 address`")
-        return Situation(vtep=wanted.vtep, overlays=wanted.overlays, underlay=underlay)
+        return Situation(vtep=wanted.vtep, overlays=wanted.overlays, underlay=underlay, ipv6=sysctl.has_ipv6())
 
     def underlay(self, wanted: Wanted) -> str | None:
         """Answer the link by which other agents on it come directly; None where this agent is alone, or nowhere."""
@@ -79,9 +81,9 @@ class Peers:
 
     def settle(self, wanted: Wanted, situation: Situation | None, ledger: Ledger) -> None:
         """Make VTEP and entries as wanted."""
-        there = self._vtep.look()
-        if situation is None and self._compared is not None and not self._plan.entries:
+        if situation is None and self._plan.situation is None and self._compared is not None:
             return
+        there = self._vtep.look()
         if vtep.mend(situation.device if situation else None, there, ledger):
             self._vtep.forget()
             self._compared = None
@@ -93,9 +95,8 @@ class Peers:
                 change = self._compare()
                 compared = self._clock()
             if change:
-                _apply(change)
+                _apply(change, ledger)
                 self._hearing.harm(links)
-                _tell(change, ledger)
             self._compared = compared
 
     def _links(self, situation: Situation | None) -> list[int]:
@@ -116,7 +117,10 @@ class Peers:
 
     def differences(self, wanted: Wanted) -> list[tuple[str, str]]:
         """Answer in words what is missing or different, each with what it is about."""
-        situation = self.situation(wanted)
+        try:
+            situation = self.situation(wanted)
+        except KernelError as error:
+            return [("peers", str(error))]
         there = self._vtep.look()
         if situation is None:
             left = there is not None and there.is_ours
@@ -132,16 +136,18 @@ class Peers:
         return found
 
 
-def _apply(change: Difference) -> None:
-    """Put before deleting: what is replaced is replaced at once, and no packet meets a gap."""
-    guests.put(change.put)
-    batches.put(change.put)
-    batches.delete(change.gone)
-    guests.delete(change.gone)
+def _apply(change: Difference, ledger: Ledger) -> None:
+    """Put before deleting: what is replaced is replaced at once, and no packet meets a gap.
 
-
-def _tell(change: Difference, ledger: Ledger) -> None:
-    if change.put:
-        ledger.did(f"peers: put {in_words(change.put)}")
-    if change.gone:
-        ledger.did(f"peers: deleted {in_words(change.gone)}")
+    What cannot be put keeps nothing from being deleted, and is raised behind that.
+    """
+    try:
+        if change.put:
+            guests.put(change.put)
+            batches.put(change.put)
+            ledger.did(f"peers: put {in_words(change.put)}")
+    finally:
+        if change.gone:
+            batches.delete(change.gone)
+            guests.delete(change.gone)
+            ledger.did(f"peers: deleted {in_words(change.gone)}")

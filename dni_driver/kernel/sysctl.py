@@ -54,6 +54,11 @@ def ensure_forwarding(families: Iterable[int]) -> list[str]:
     return changes
 
 
+def has_ipv6() -> bool:
+    """Tell whether this kernel was loaded with IPv6."""
+    return read(_IPV6_OFF) is not None
+
+
 def ipv6_fault() -> str | None:
     """Say why this host speaks no IPv6, and what changes that; None where it does."""
     off = read(_IPV6_OFF)

@@ -21,7 +21,6 @@ from dni_driver.kernel.ledger import Ledger
 _ALIAS = "dni vtep"
 _WITHOUT_STATISTICS = 8
 _LOOSE = "2"
-_IPV6_OFF = f"ipv6/conf/{VTEP_LINK}/disable_ipv6"
 
 
 class VtepState(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,9 +88,7 @@ def faults(wanted: VtepDevice, there: VtepState | None) -> Iterator[str]:
 
 
 def _missing(wanted: VtepDevice, there: VtepState) -> list[Interface]:
-    has_ipv6 = sysctl.read(_IPV6_OFF) is not None
-    sayable = (address for address in wanted.addresses if has_ipv6 or address.version == 4)  # noqa: PLR2004
-    return [address for address in sayable if address not in there.addresses]
+    return [address for address in wanted.addresses if address not in there.addresses]
 
 
 def _strange(wanted: VtepDevice, there: VtepState) -> list[Interface]:
@@ -156,8 +153,7 @@ def _set(kernel: IPRoute, index: int, wanted: VtepDevice, missing: list[Interfac
             sysctl.ensure(f"ipv6/conf/{VTEP_LINK}/{key}", value)
     kernel.link("set", index=index, state="up")
     for address in missing:
-        if address.version == 4 or sysctl.read(_IPV6_OFF) is not None:  # noqa: PLR2004
-            kernel.addr("replace", index=index, **addresses.described(address))
+        kernel.addr("replace", index=index, **addresses.described(address))
 
 
 def _keep_reverse_path_loose(ledger: Ledger) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import callers, containers, programs
+from tests.bench import across, callers, containers, peers, programs
 from tests.bench.figures import Figure, show
 from tests.lab import Host, Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
@@ -24,6 +24,9 @@ MANY = 16
 ROUNDS_OF_CROWDS = 5
 STARTS = 5
 CALLS = 1600
+ROUNDS_OF_PEERS = 3
+PEERS_MORE = 20
+ROUNDS_OF_TCP = 5
 
 _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 
@@ -48,6 +51,18 @@ class Bench:
         self._programs()
         self._containers(rounds)
         self._addresses()
+        self.measure_paths()
+
+    def measure_paths(self) -> None:
+        """Measure what leads to other hosts, in namespaces beside the lab."""
+        _say(f"{peers.MANY} peers: {ROUNDS_OF_PEERS} times from nothing, by dni and by hand in turn, then one more")
+        known = peers.from_nothing(ROUNDS_OF_PEERS)
+        self.keep("peers from nothing", known, peers.figures_of_all(known))
+        more = peers.one_more(PEERS_MORE)
+        self.keep("one more peer", more, peers.figures_of_one(more))
+        _say(f"TCP across hosts: {ROUNDS_OF_TCP} times each way, in turn")
+        rates = across.in_turn(ROUNDS_OF_TCP)
+        self.keep("TCP across hosts", rates, across.figures(rates))
 
     def _programs(self) -> None:
         _say("dni up: starts and memory")

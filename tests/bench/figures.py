@@ -44,6 +44,11 @@ def median_difference(more: Sequence[float], less: Sequence[float]) -> float:
     return statistics.median(a - b for a, b in zip(more, less, strict=True))
 
 
+def median_ratio(some: Sequence[float], others: Sequence[float]) -> float:
+    """Answer the median of each round of `some` divided by the same round of `others`."""
+    return statistics.median(a / b for a, b in zip(some, others, strict=True))
+
+
 def show(figures: Sequence[Figure]) -> str:
     """Lay the figures out as a table."""
     rows = [("FIGURE", "VALUE", "BAR", "")]

@@ -89,6 +89,13 @@ def test_another_mtu_is_news_and_the_same_is_not(listener: Listener) -> None:
     assert listener.hears("ip link set uplink mtu 9000")
 
 
+def test_a_vtep_that_goes_down_or_away_is_news(listener: Listener) -> None:
+    assert listener.hears("ip link add vtep1024 type vxlan id 1024 dstport 64000")
+    assert listener.hears("ip link set vtep1024 up")
+    assert listener.hears("ip link set vtep1024 down")
+    assert listener.hears("ip link del vtep1024")
+
+
 def test_containers_are_no_news(host: Host, listener: Listener) -> None:
     host.want(DCOS)
     host.reconcile()

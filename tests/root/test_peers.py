@@ -267,9 +267,15 @@ def test_what_the_kernel_refuses_is_said_and_the_rest_done(cluster: Cluster) -> 
     first = cluster.near[0]
     own = peer(6, "10.0.0.6", ["dcos"])
     odd = msgspec.structs.replace(own, agent_ip=IPv4Address("10.0.0.255"))
+    first.know([cluster.near[2].as_peer], {"dcos": "direct"})
+    first.reconcile()
     first.know([odd, cluster.near[1].as_peer], {"dcos": "direct"})
     with pytest.raises(
         KernelError, match=r"peers: `ip route replace 9\.0\.6\.0/24 via 10\.0\.0\.255 dev eth0 proto 64`"
     ):
         first.reconcile()
     assert "9.0.2.0/24 via 10.0.0.2" in first.sh("ip route")
+    assert about(first, 3) == []
+    first.know([cluster.near[1].as_peer], {"dcos": "direct"})
+    first.reconcile()
+    assert about(first, 6) == []

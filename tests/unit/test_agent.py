@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_address, ip_network
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dni_driver import __version__
+from dni_driver.agent import reconciler
 from dni_driver.agent.agent import KERNEL, Agent, Options
 from dni_driver.agent.inspection import PORTION
 from dni_driver.agent.ports import DockerEvent
@@ -19,7 +21,8 @@ from dni_driver.core.collection import Graces
 from dni_driver.core.errors import KernelError, NotFound
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import define
+from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.reports import DockerReport, NetworkReport, Repair
 from dni_driver.core.reservations import read_wish
@@ -300,6 +303,20 @@ def test_a_given_mtu_that_no_longer_fits_is_told_and_left(new: World) -> None:
     assert eventually(lambda: f"network dcos: {told}" in new.agent.status().problems)
     new.agent.stop()
     assert [network.mtu for network in read_all(new.store).networks] == [1450]
+
+
+def test_a_peer_that_the_backend_does_not_reach_is_a_problem(new: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    new.agent.define_overlay(msgspec.structs.replace(DCOS, backend="direct"))
+    far = Peer(
+        agent_ip=IPv4Address("10.0.1.2"),
+        vtep=Vtep(IPv4Interface("44.128.0.2/20")),
+        subnets=(AgentSubnet(overlay="dcos", subnet=IPv4Network("9.0.2.0/24")),),
+    )
+    monkeypatch.setattr(reconciler, "read_all", lambda store: msgspec.structs.replace(read_all(store), peers=[far]))
+    new.agent.start()
+    told = "overlay dcos: backend direct does not reach agent 10.0.1.2, behind a router: auto would, by VXLAN"
+    assert eventually(lambda: told in new.agent.status().problems)
+    new.agent.stop()
 
 
 def test_where_no_link_carries_the_agent_ip_networks_keep_their_mtu(new: World) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_address, ip_interface, ip_network
 
 import msgspec
 import pytest
@@ -16,6 +16,7 @@ from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import egress_link, host_link
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
 from dni_driver.core.wanted import wanted
@@ -202,6 +203,26 @@ def test_a_kernel_that_differs_from_the_store_is_told(seen: KernelView, problem:
     found = check(records(), seen)
     assert problem in problems(found)
     assert {finding.mend for finding in found} == {"dni repair"}
+
+
+def test_what_the_kernel_does_not_know_of_other_agents_is_told() -> None:
+    missing = ("peers", "lack in the kernel: route 9.0.2.0/24 via 44.128.0.2 dev vtep1024")
+    assert check(records(), kernel(peers=(missing,))) == [
+        Finding(about="peers", problem=missing[1], mend="dni repair")
+    ]
+
+
+def test_an_agent_that_the_backend_does_not_reach_is_told() -> None:
+    far = Peer(
+        agent_ip=IPv4Address("10.0.1.2"),
+        vtep=Vtep(IPv4Interface("44.128.0.2/20")),
+        subnets=(AgentSubnet(overlay="dcos", subnet=IPv4Network("9.0.2.0/24")),),
+    )
+    overlays = [msgspec.structs.replace(one, backend="direct") for one in records().overlays]
+    direct = records(overlays=overlays, peers=[far])
+    here = Underlay(link="eth0", mtu=1500, networks=(IPv4Network("10.0.0.0/24"),))
+    (found,) = (one for one in check(direct, kernel(underlay=here)) if one.about == "overlay dcos")
+    assert found.problem == "backend direct does not reach agent 10.0.1.2, behind a router: auto would, by VXLAN"
 
 
 def test_a_limit_that_does_not_hold_is_told() -> None:

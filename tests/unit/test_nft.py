@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, ip_network
+import re
+from ipaddress import IPv4Interface, IPv4Network, ip_network
 
 import pytest
 
 from dni_driver.core.names import LONGEST
+from dni_driver.core.overlays import define
+from dni_driver.core.peers import Vtep
 from dni_driver.core.wanted import Policy, Wanted
 from dni_driver.kernel import nft
 
@@ -133,3 +136,65 @@ def test_a_local_subnet_is_masqueraded_always_and_comes_from_no_other_agent(masq
 
 def test_a_local_subnet_of_an_internal_network_goes_nowhere() -> None:
     assert "masquerade" not in rendered(policy("six", "fd06::/64", internal=True, local=LOCAL))
+
+
+def in_a_cluster(*policies: Policy) -> str:
+    overlays = (define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")]),)
+    wanted = Wanted(
+        policies=policies,
+        overlay_subnets=tuple(overlays[0].subnets()),
+        overlays=overlays,
+        vtep=Vtep(IPv4Interface("44.128.0.1/20")),
+    )
+    return nft.ruleset(wanted, "eth0", {("guest subnet", "9.0.2.0"): "", ("guest agent", "10.0.0.2"): ""})
+
+
+def chain(ruleset: str, name: str) -> list[str]:
+    found = re.search(rf"\tchain {name} {{\n(.*?)\n\t}}", ruleset, re.DOTALL)
+    assert found
+    return [line.strip() for line in found[1].splitlines()]
+
+
+def test_in_a_cluster_the_overlay_and_the_agents_come_in_by_either_path() -> None:
+    ruleset = in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64"))
+    assert chain(ruleset, "to-dcos") == [
+        'iifname { "d-dcos", "m-dcos" } accept',
+        'iifname "vtep1024" ip saddr { 9.0.0.0/8 } accept',
+        'iifname "vtep1024" ip6 saddr { fd01:b::/64 } accept',
+        'iifname "eth0" ip saddr { 9.0.0.0/8 } ip saddr & 255.255.255.0 @peer-subnets accept',
+        "ct state established,related accept",
+        "ct status dnat accept",
+        'iifname "vtep1024" ip saddr 44.128.0.0/20 accept',
+        'iifname "vtep1024" ip6 saddr fd01:a::/64 accept',
+        'iifname "eth0" ip saddr @peer-agents accept',
+        "drop",
+    ]
+    assert "set peer-subnets { type ipv4_addr; elements = { 9.0.2.0 }; }" in ruleset
+    assert "set peer-agents { type ipv4_addr; elements = { 10.0.0.2 }; }" in ruleset
+
+
+def test_what_is_no_overlays_is_not_sent_on_to_another_agents_containers() -> None:
+    for ruleset in (in_a_cluster(), in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64"))):
+        assert chain(ruleset, "forward")[1:3] == [
+            'oifname { "vtep1024", "eth0" } ip saddr != @overlays4 ip daddr { 9.0.0.0/8 } ct state new drop',
+            'oifname { "vtep1024", "eth0" } ip6 saddr != @overlays6 ip6 daddr { fd01:b::/64 } ct state new drop',
+        ]
+
+
+def test_into_an_open_overlay_anybody_is_sent_on() -> None:
+    ruleset = in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64", isolated=False))
+    assert "drop" not in ruleset
+
+
+def test_an_internal_overlay_is_for_its_own_on_other_hosts_too() -> None:
+    ruleset = in_a_cluster(policy("dcos", "9.0.0.0/8", internal=True))
+    assert chain(ruleset, "to-dcos")[1:] == [
+        'iifname "vtep1024" ip saddr { 9.0.0.0/8 } accept',
+        'iifname "eth0" ip saddr { 9.0.0.0/8 } ip saddr & 255.255.255.0 @peer-subnets accept',
+        "drop",
+    ]
+    assert chain(ruleset, "from-dcos")[1:] == [
+        'oifname "vtep1024" ip daddr { 9.0.0.0/8 } return',
+        'oifname "eth0" ip daddr { 9.0.0.0/8 } ip daddr & 255.255.255.0 @peer-subnets return',
+        "drop",
+    ]

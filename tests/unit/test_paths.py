@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface, ip_network
 
+import msgspec
 import pytest
 
 from dni_driver.core.mtu import Underlay
@@ -91,6 +92,13 @@ def test_what_no_path_leads_to_is_unreachable_and_does_not_leave_by_the_default_
 def test_subnets_of_overlays_that_are_not_known_are_left_out() -> None:
     found = entries(peer(NEAR, ("gone", "9.0.2.0/24")), situation(overlay("dcos", "10.64.0.0/16")))
     assert not any(kind == "route" for kind, _ in found)
+
+
+def test_a_host_without_ipv6_knows_none() -> None:
+    four = msgspec.structs.replace(situation(overlay("dcos", "9.0.0.0/8", "fd01:b::/64")), ipv6=False)
+    found = entries(peer(FAR, ("dcos", "9.0.2.0/24"), ("dcos", "fd01:b:0:0:2::/80")), four)
+    assert not any(":" in of for kind, of in found if kind != "forwarding")
+    assert four.device.addresses == (ip_interface("44.128.0.1/20"),)
 
 
 def test_containers_find_agents_in_table_42_where_their_overlay_is_tunnelled() -> None:
