@@ -14,6 +14,7 @@ from dni_driver import __version__
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.dcos import DcosView
 from dni_driver.agent.fullness import Fullness
+from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.limiting import change_limits
@@ -43,6 +44,7 @@ DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
 FILLING = Pace(every=10.0)
+HOSTED = Pace(every=30.0)
 
 _JOINING_PART = "registry"
 _STOP_SECONDS = 5.0
@@ -56,10 +58,11 @@ _MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say about the agent.
 
-    `registry` names it for people; `agent_ip` is None where the agent shall find it; graces are in seconds.
+    `default_overlay` is None where somebody else says which overlays there are. `registry` names it for people;
+    `agent_ip` is None where the agent shall find it; graces are in seconds.
     """
 
-    default_overlay: Overlay
+    default_overlay: Overlay | None
     registry: str = "local"
     agent_ip: IPv4Address | None = None
     claim_grace: float = Graces().claim
@@ -108,6 +111,7 @@ class Agent:
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
+        self._hosted_loop = Loop("mesos", Hosted(store, registry).look, HOSTED, self._problems)
         self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
 
     def start(self) -> None:
@@ -196,9 +200,11 @@ class Agent:
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses."""
-        self._joining.remove(name)
-        self._joining_loop.wake()
-        self._kernel_loop.wake()
+        try:
+            self._joining.remove(name)
+        finally:
+            self._joining_loop.wake()
+            self._kernel_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
         """Answer who has which address, as Docker has it now."""
@@ -284,4 +290,5 @@ class Agent:
             self._docker_loop,
             self._events_loop,
             self._filling_loop,
+            self._hosted_loop,
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from dni_driver.core.errors import Refused
+from dni_driver.core.hosting import Hosting
 from dni_driver.core.options import SMALLEST_MTU
 from dni_driver.core.overlays import Backend, Overlay
 from dni_driver.core.records import NetworkRecord, Records
@@ -34,6 +35,13 @@ def overlay_mtu(underlay: int, backend: Backend, family: int = 4) -> int:
 
 def _overhead(backend: Backend, family: int = 4) -> int:
     return 0 if backend == "direct" else VXLAN_OVERHEAD[family]
+
+
+def hosted(underlay: Underlay, hosting: Hosting) -> Underlay:
+    """Answer the underlay, no larger than what the VTEP of somebody else lets through."""
+    if hosting.vtep_mtu is None:
+        return underlay
+    return msgspec.structs.replace(underlay, mtu=min(underlay.mtu, hosting.vtep_mtu + VXLAN_OVERHEAD[4]))
 
 
 def first_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> int:
@@ -63,12 +71,14 @@ def network_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) ->
 
 def outdated(records: Records, underlay: Underlay) -> dict[str, int]:
     """Answer the networks whose MTU is not what it should be now, by id, with that MTU."""
+    underlay = hosted(underlay, records.hosting)
     right = {network: network_mtu(network, overlay, underlay) for network, overlay in _placed(records)}
     return {network.id: mtu for network, mtu in right.items() if mtu != network.mtu}
 
 
 def misfits(records: Records, underlay: Underlay) -> Iterator[tuple[NetworkRecord, str]]:
     """Answer the networks whose MTU cannot follow an underlay that has shrunk, each with the arithmetic."""
+    underlay = hosted(underlay, records.hosting)
     for network, overlay in _placed(records):
         mtu = network_mtu(network, overlay, underlay)
         if mtu > overlay_mtu(underlay.mtu, overlay.backend):

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IP
 import msgspec
 
 from dni_driver.core.bandwidth import Limits, effective
-from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
@@ -108,7 +107,7 @@ def wanted(records: Records) -> Wanted:
     return Wanted(
         bridges=tuple(bridge_of(network, records) for network in records.networks),
         links=links,
-        policies=tuple(_policy(network, overlays, records.local_subnets) for network in records.networks),
+        policies=tuple(_policy(network, overlays, records) for network in records.networks),
         overlay_subnets=tuple(_all_subnets(records.overlays)),
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
@@ -189,15 +188,17 @@ def _subnets(network: NetworkRecord, overlays: Mapping[str, Overlay]) -> list[Ne
     return overlay.subnets() if overlay else []
 
 
-def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], local_subnets: Iterable[LocalSubnet]) -> Policy:
+def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], records: Records) -> Policy:
     return Policy(
         overlay=network.overlay,
         bridges=(docker_bridge(network.overlay), mesos_bridge(network.overlay)),
         subnets=tuple(_subnets(network, overlays)),
-        masquerade=network.options.masquerade,
+        masquerade=network.options.masquerade and network.overlay not in records.hosting.masqueraded,
         isolated=network.options.isolated,
         internal=network.options.internal,
-        local=tuple(one.subnet for one in local_subnets if one.overlay == network.overlay and network.gateway),
+        local=tuple(
+            one.subnet for one in records.local_subnets if one.overlay == network.overlay and network.gateway
+        ),
     )
 
 
