@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Beside DC/OS and Mesos: containers as Mesos starts them, overlays as Mesos gives them, and who asks how full it is."""
+"""Beside DC/OS and Mesos: containers as Mesos starts them, overlays as Mesos gives them, and how full a host is."""
 
 from __future__ import annotations
 
