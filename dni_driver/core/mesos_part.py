@@ -111,7 +111,7 @@ def _check_bridge(part: dcos.AgentOverlay, held: list[Network]) -> None:
     for told in (bridge.ip, bridge.ip6) if bridge else ():
         halves = [str(AgentSubnet(overlay=part.info.name, subnet=subnet).docker_half) for subnet in held]
         if told is not None and told not in halves:
-            raise Refused(f"its Docker half is {told[:60]}, not {' or '.join(halves)}")
+            raise Refused(f"its Docker half is {told[:60]!r}, not {' or '.join(halves)}")
 
 
 def _subnets(part: dcos.AgentOverlay) -> Iterator[Network]:

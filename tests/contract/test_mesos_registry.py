@@ -318,7 +318,7 @@ def test_leases_are_confirmed_as_mesos_has_them_and_given_back_by_the_master_alo
         ({"subnet6": "fd01:b::/80"}, "fd01:b::/80 is no agent subnet of it"),
         (
             {"docker_bridge": {"name": "d-dcos", "ip": "9.0.2.0/25"}},
-            r"its Docker half is 9\.0\.2\.0/25, not 9\.0\.2\.128/25",
+            r"its Docker half is '9\.0\.2\.0/25', not 9\.0\.2\.128/25",
         ),
         (
             {"info": {"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 30}, "subnet": "9.0.2.0/30"},
