@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from dni_driver.core.errors import InUse, Refused
+from dni_driver.core.errors import Exhausted, InUse, Refused
 from dni_driver.core.mesos_part import MesosPart, read_part
 from dni_driver.core.overlays import AgentSubnet, Family, Overlay
 from dni_driver.core.peers import Vtep
@@ -55,12 +55,12 @@ class MesosRegistry:
         raise Refused(f"overlay {name!r} is Mesos': take it out of the overlay configuration of the Mesos masters")
 
     def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
-        """Raise NotFound or Refused: Mesos gives an agent one subnet of each family, when it registers."""
+        """Raise NotFound, Refused or Exhausted: Mesos gives an agent one subnet of each family, when it registers."""
         part = self.part()
         _check_named(part, agent_ip)
         if overlay not in {known.name for known in part.overlays}:
             raise unknown(overlay)
-        raise Refused(
+        raise Exhausted(
             f"Mesos gives agent {agent_ip} no more of overlay {overlay!r} (IPv{family}): an agent has one subnet, of "
             f"the size that `prefix` in the masters' overlay configuration says"
         )
