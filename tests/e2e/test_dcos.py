@@ -51,7 +51,8 @@ def test_a_container_started_as_mesos_starts_it_is_found_as_mesos_finds_it(fresh
         *limits,
         *variables,
         *("-v", f"{host.directory}/sandbox:/mnt/mesos/sandbox"),
-        *("--net", "dcos", "--entrypoint", "/bin/sh", "--name", name, f"--label=MESOS_TASK_ID={TASK}"),
+        *("--net", "dcos", "-p", "31080:8080/tcp", "--entrypoint", "/bin/sh", "--name", name),
+        f"--label=MESOS_TASK_ID={TASK}",
     )
     host.docker("run", "-d", *words, NAME, "-c", "exec httpd -f -p 8080 -h /etc")
     (inspected,) = json.loads(host.docker("inspect", name))
