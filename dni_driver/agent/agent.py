@@ -15,6 +15,7 @@ from dni_driver import __version__
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.dcos import DcosView
 from dni_driver.agent.fullness import Fullness
+from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.limiting import change_limits
@@ -52,6 +53,7 @@ ROOM = Pace(every=0.25)
 """Most looks ask the store for a number, and no more."""
 FILLING = Pace(every=10.0)
 STORE = Pace(every=1.0)
+HOSTED = Pace(every=30.0)
 
 _JOINING_PART = "registry"
 _STOP_SECONDS = 5.0
@@ -65,11 +67,12 @@ _MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say about the agent.
 
-    `registry` names it for people; `agent_ip` is None where the agent shall find it; graces are in seconds. `driver`
-    is what Docker calls dni, `create_networks` whether the agent makes the Docker networks of overlays.
+    `default_overlay` is None where somebody else says which overlays there are. `registry` names it for people;
+    `agent_ip` is None where the agent shall find it; graces are in seconds. `driver` is what Docker calls dni,
+    `create_networks` whether the agent makes the Docker networks of overlays.
     """
 
-    default_overlay: Overlay
+    default_overlay: Overlay | None
     registry: str = "local"
     agent_ip: IPv4Address | None = None
     driver: str = PLAIN
@@ -77,9 +80,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     claim_grace: float = Graces().claim
     grace: float = Graces().endpoint
 
+    @property
+    def default_name(self) -> str | None:
+        """Answer the name of the default overlay, if there is one."""
+        return self.default_overlay.name if self.default_overlay else None
+
     def makes_network(self, overlay: str) -> bool:
         """Tell whether the agent makes the Docker network of an overlay."""
-        return is_wanted(overlay, self.create_networks, self.default_overlay.name, self.registry)
+        return is_wanted(overlay, self.create_networks, self.default_name, self.registry)
 
     def graces(self) -> Graces:
         """Answer how long leaks are watched: nothing longer than `grace`."""
@@ -120,6 +128,7 @@ class Agent:
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
         self._dcos = DcosView(store, registry, lambda: self._problems.of(_JOINING_PART))
+        self._hosted = Hosted(store, registry)
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop(_JOINING_PART, self._joining.join, JOINING, self._problems)
@@ -129,6 +138,7 @@ class Agent:
         self._store_loop = Loop("store", self._checkpoint, STORE, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
+        self._hosted_loop = Loop("mesos", self._hosted.look, HOSTED, self._problems)
         self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
 
     def start(self) -> None:
@@ -225,7 +235,8 @@ class Agent:
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses, with the Docker network that was made for it here."""
-        is_default = name == self._options.default_overlay.name
+        self._hosted.check_removal(name)
+        is_default = name == self._options.default_name
         with nullcontext() if is_default else self._networking.withdrawing(name):
             self._joining.remove(name)
         self._joining_loop.wake()
@@ -324,4 +335,5 @@ class Agent:
             self._events_loop,
             self._filling_loop,
             self._store_loop,
+            self._hosted_loop,
         )

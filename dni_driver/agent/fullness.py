@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from dni_driver.core.errors import Refused, StoreError, Unavailable
+from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Cluster, cluster_of
 from dni_driver.core.filling import LEVELS, Alarms, Load, loads
 from dni_driver.core.fullness import Half, Holding, Local, Occupied, OverlayUsage, Room, overlay_usage, room
@@ -96,7 +96,7 @@ class Fullness:
         """Answer who holds what; where the registry cannot be had, nothing, and why."""
         try:
             leases = self._registry.leases()
-        except (Unavailable, StoreError, Refused) as error:
+        except DniError as error:
             return [], f"other agents are not listed: {error}"
         return [Holding(agent=lease.agent_ip, held=lease.held) for lease in leases], None
 

@@ -70,9 +70,14 @@ class Joining:
     """Takes part in the overlays of a registry. Safe to call from several threads."""
 
     def __init__(
-        self, store: Store, registry: Registry, identity: Identity, default: Overlay, clock: Callable[[], float]
+        self,
+        store: Store,
+        registry: Registry,
+        identity: Identity,
+        default: Overlay | None,
+        clock: Callable[[], float],
     ) -> None:
-        """`default` is the overlay that is there without anybody defining it."""
+        """`default` is the overlay that is there without anybody defining it, if any."""
         self._store = store
         self._registry = registry
         self._identity = identity
@@ -89,11 +94,12 @@ class Joining:
         with self._in_turn():
             if not self._registry.overlays():
                 self._refill()
-            with problems.of("the default overlay"):
-                self._registry.define(self._default)
-            self._agree(problems)
+            if self._default is not None:
+                with problems.of("the default overlay"):
+                    self._registry.define(self._default)
+            disputed = self._agree(problems)
             self._identity.record()
-            for overlay in self._registry.overlays():
+            for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
                 with problems.of(f"overlay {overlay.name!r}"):
                     self._take_part(overlay)
             self._end_trials()
@@ -189,7 +195,10 @@ class Joining:
 
     def _check_not_default(self, name: str) -> None:
         """Refuse to remove what would be back at once; one with other subnets than the settings say may go."""
-        if any(overlay.name == name and agree(overlay, self._default) for overlay in self._registry.overlays()):
+        default = self._default
+        if default is None or default.name != name:
+            return
+        if any(overlay.name == name and agree(overlay, default) for overlay in self._registry.overlays()):
             raise Refused(f"overlay {name!r} is the default overlay: it is there as long as the settings name it")
 
     def _forget(self, name: str) -> bool:
@@ -208,19 +217,27 @@ class Joining:
             log.warning("put back into an empty registry", overlay=overlay.name)
             self._registry.define(overlay)
 
-    def _agree(self, problems: _Collected) -> None:
-        """Have registry and store tell the same of what this host took part in before."""
+    def _agree(self, problems: _Collected) -> set[str]:
+        """Have registry and store tell the same of what this host took part in before; answer where they do not.
+
+        There nothing more is taken part in: containers with addresses of old would go on beside those with new ones.
+        """
+        disputed = set()
         with self._store.read() as tx:
             known, held = overlays.every(tx), overlays.agent_subnets(tx)
         registered = {overlay.name: overlay for overlay in self._registry.overlays()}
         leased = {lease.held for lease in self._registry.leases(self._identity.agent_ip())}
         for overlay in known:
             mine = [one for one in held if one.overlay == overlay.name]
+            before = len(problems.texts)
             with problems.of(f"overlay {overlay.name!r}"):
                 if overlay.name not in registered or not includes(registered[overlay.name], overlay):
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
+            if len(problems.texts) > before:
+                disputed.add(overlay.name)
+        return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Forget an overlay that the registry lacks, or has otherwise; put it back there where it is in use here."""

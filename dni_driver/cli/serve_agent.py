@@ -46,7 +46,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
     directory = settings.store.directory
     store = open_sound(directory / "dni.db")
     resources.callback(store.close)
-    registry = open_registry(settings.registry.url, directory)
+    registry = open_registry(settings.registry.url, directory, settings.registry.token_file)
     resources.callback(registry.close)
     kernel = Kernel(settings.run.directory)
     resources.callback(kernel.close)
@@ -56,7 +56,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
         registry=registry,
         docker=DockerDaemon(settings.docker.socket),
         options=Options(
-            default_overlay=settings.overlay.overlay(),
+            default_overlay=settings.registry.default_overlay(settings.overlay.overlay()),
             registry=settings.registry.url,
             agent_ip=settings.agent.ip,
             driver=settings.plugin.driver,

@@ -20,9 +20,11 @@ from msgspec import Meta
 from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Refused, SettingsError
 from dni_driver.core.host_port import HostPort
+from dni_driver.core.mesos_address import ALLOWED, MesosAddress, read_mesos_address
 from dni_driver.core.names import check_overlay_name
 from dni_driver.core.overlays import LONGEST_PREFIX, Network, Overlay, define
 
+LOCAL = "local"
 DEFAULT_FILE = Path("/etc/dni/dni.toml")
 VARIABLE_PREFIX = "DNI_"
 
@@ -72,9 +74,22 @@ class OverlaySettings(Section, frozen=True):
 
 
 class RegistrySettings(Section, frozen=True):
-    """`[registry]`: where the cluster records who holds what; `local` is a database on this host alone."""
+    """`[registry]`: where the cluster records who holds what.
 
-    url: Annotated[Literal["local"], Meta(description='"local"')] = "local"
+    `local` is a database on this host alone; a Mesos agent tells what DC/OS has given this host. `token_file` holds
+    what that agent wants to see.
+    """
+
+    url: Annotated[str, Meta(description=ALLOWED)] = LOCAL
+    token_file: Annotated[Path | None, Meta(description="an absolute path")] = None
+
+    def mesos(self) -> MesosAddress | None:
+        """Answer which Mesos agent is meant, if one is; raise Refused."""
+        return None if self.url == LOCAL else read_mesos_address(self.url)
+
+    def default_overlay(self, overlay: Overlay) -> Overlay | None:
+        """Answer the overlay that is there without anybody defining it: with Mesos those that Mesos has."""
+        return overlay if self.mesos() is None else None
 
 
 class StoreSettings(Section, frozen=True):
@@ -189,6 +204,7 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     built: dict[str, Any] = {name: _kinds()[name](**keys) for name, keys in sections.items()}
     settings = Settings(**built)
     _check_overlay(settings.overlay, values)
+    _check_registry(settings.registry, values)
     return settings
 
 
@@ -286,6 +302,14 @@ def _check_overlay(overlay: OverlaySettings, values: Values) -> None:
         _check_space(overlay.name, overlay.subnet6, overlay.prefix6)
     with _blaming(values, "subnet"):
         overlay.overlay()
+
+
+def _check_registry(registry: RegistrySettings, values: Values) -> None:
+    """Raise SettingsError where no registry of that kind is known."""
+    try:
+        registry.mesos()
+    except Refused:
+        raise values["registry", "url"].refused(f"must be {ALLOWED}") from None
 
 
 def _check_space(name: str, subnet: Network | None, prefix: int | None) -> None:

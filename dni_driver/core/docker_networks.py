@@ -37,7 +37,7 @@ class ListedNetwork(msgspec.Struct, frozen=True, kw_only=True):
         return self.labels.get(key) == value
 
 
-def is_wanted(overlay: str, choice: Choice, default: str, registry: str) -> bool:
+def is_wanted(overlay: str, choice: Choice, default: str | None, registry: str) -> bool:
     """Tell whether the agent makes an overlay's network.
 
     By itself it makes them all, but for the default overlay on a host that is alone: there nobody asked for it yet.

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from dni_driver.core.errors import Refused
+from dni_driver.core.hosting import Hosting
 from dni_driver.core.options import SMALLEST_MTU
 from dni_driver.core.overlays import Backend, Overlay
 from dni_driver.core.records import NetworkRecord, Records
@@ -46,6 +47,13 @@ def _overhead(backend: Backend, family: int = 4) -> int:
     return 0 if backend == "direct" else VXLAN_OVERHEAD[family]
 
 
+def hosted(underlay: Underlay, hosting: Hosting) -> Underlay:
+    """Answer the underlay, no larger than what the VTEP of somebody else lets through."""
+    if hosting.vtep_mtu is None:
+        return underlay
+    return msgspec.structs.replace(underlay, mtu=min(underlay.mtu, hosting.vtep_mtu + VXLAN_OVERHEAD[4]))
+
+
 def first_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> int:
     """Answer the MTU of a new network; raise Refused, with the arithmetic, where its packets would not fit."""
     mtu = network_mtu(network, overlay, underlay)
@@ -73,12 +81,14 @@ def network_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) ->
 
 def outdated(records: Records, underlay: Underlay) -> dict[str, int]:
     """Answer the networks whose MTU is not what it should be now, by id, with that MTU."""
+    underlay = hosted(underlay, records.hosting)
     right = {network: network_mtu(network, overlay, underlay) for network, overlay in _placed(records)}
     return {network.id: mtu for network, mtu in right.items() if mtu != network.mtu}
 
 
 def misfits(records: Records, underlay: Underlay) -> Iterator[tuple[NetworkRecord, str]]:
     """Answer the networks whose MTU cannot follow an underlay that has shrunk, each with the arithmetic."""
+    underlay = hosted(underlay, records.hosting)
     for network, overlay in _placed(records):
         mtu = network_mtu(network, overlay, underlay)
         if mtu > overlay_mtu(underlay.mtu, overlay.backend):

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import msgspec
 
 from dni_driver.core.endpoint_options import EndpointOptions
+from dni_driver.core.hosting import Hosting
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
@@ -172,6 +173,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     agent: IPv4Address | None = None
     vtep: Vtep | None = None
     peers: list[Peer] = []
+    hosting: Hosting = Hosting()
 
     def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IP
 import msgspec
 
 from dni_driver.core.bandwidth import Limits, effective
-from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
@@ -86,7 +85,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
 
     `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
-    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`.
+    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`. `hosted`: the
+    VTEP and the ways to other hosts are somebody else's.
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -98,6 +98,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     vtep: Vtep | None = None
     overlays: tuple[Overlay, ...] = ()
     peers: Sequence[Peer] = []
+    hosted: bool = False
 
 
 def wanted(records: Records) -> Wanted:
@@ -112,14 +113,15 @@ def wanted(records: Records) -> Wanted:
     return Wanted(
         bridges=tuple(bridge_of(network, records) for network in records.networks),
         links=links,
-        policies=tuple(_policy(network, overlays, records.local_subnets) for network in records.networks),
+        policies=tuple(_policy(network, overlays, records) for network in records.networks),
         overlay_subnets=tuple(_all_subnets(records.overlays)),
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
         or any(not link.spoof for link in links),
-        vtep=records.vtep,
+        vtep=None if records.hosting.carries else records.vtep,
         overlays=tuple(records.overlays),
-        peers=records.peers,
+        peers=[] if records.hosting.carries else records.peers,
+        hosted=records.hosting.carries,
     )
 
 
@@ -196,15 +198,17 @@ def _subnets(network: NetworkRecord, overlays: Mapping[str, Overlay]) -> list[Ne
     return overlay.subnets() if overlay else []
 
 
-def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], local_subnets: Iterable[LocalSubnet]) -> Policy:
+def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], records: Records) -> Policy:
     return Policy(
         overlay=network.overlay,
         bridges=(docker_bridge(network.overlay), mesos_bridge(network.overlay)),
         subnets=tuple(_subnets(network, overlays)),
-        masquerade=network.options.masquerade,
+        masquerade=network.options.masquerade and network.overlay not in records.hosting.masqueraded,
         isolated=network.options.isolated,
         internal=network.options.internal,
-        local=tuple(one.subnet for one in local_subnets if one.overlay == network.overlay and network.gateway),
+        local=tuple(
+            one.subnet for one in records.local_subnets if one.overlay == network.overlay and network.gateway
+        ),
     )
 
 

@@ -55,7 +55,7 @@ def ruleset(wanted: Wanted, underlay: str | None = None, guests: Entries = _NO_G
         return replaced
     uplink = _uplink(wanted, underlay)
     blocks = [*_sets(wanted), *(_guest_sets(guests) if uplink else ())]
-    blocks += [_forward(wanted, uplink), *_entrances(wanted.policies, uplink), *_exits(wanted.policies, uplink)]
+    blocks += [_forward(wanted, uplink), *_entrances(wanted, uplink), *_exits(wanted.policies, uplink)]
     if wanted.policies:
         blocks += [_postrouting(wanted.policies)]
     return f"{replaced}table {TABLE} {{\n" + "\n".join(blocks) + "}\n"
@@ -158,35 +158,32 @@ def _map(key: str, prefix: str, policies: Sequence[Policy]) -> list[str]:
     return [f"{key} vmap {_braced(jumps)}"] if jumps else []
 
 
-def _entrances(policies: Iterable[Policy], uplink: Uplink | None) -> list[str]:
+def _entrances(wanted: Wanted, uplink: Uplink | None) -> list[str]:
     """Render for each guarded overlay who comes in: itself, here or from another agent, replies, published ports."""
     return [
         _chain(
             f"to-{policy.overlay}",
             *_kin("iifname", _SADDR, "accept", policy, uplink),
-            *_guests(policy, uplink),
+            *_guests(policy, wanted, uplink),
             "drop",
         )
-        for policy in policies
+        for policy in wanted.policies
         if _is_guarded(policy)
     ]
 
 
-def _guests(policy: Policy, uplink: Uplink | None) -> list[str]:
+def _guests(policy: Policy, wanted: Wanted, uplink: Uplink | None) -> list[str]:
+    """Render that replies, published ports and, for health checks, the other agents come in."""
     if policy.internal:
         return []
-    return ["ct state established,related accept", "ct status dnat accept", *(_agents(uplink) if uplink else ())]
+    by_vtep = _by_vtep() if uplink or wanted.hosted else ()
+    directly = [f'iifname "{uplink.link}" ip saddr @{GUEST_SETS["guest agent"]} accept'] if uplink else []
+    return ["ct state established,related accept", "ct status dnat accept", *by_vtep, *directly]
 
 
-def _agents(uplink: Uplink) -> list[str]:
-    """Render that the other agents come in, for health checks: from their VTEPs, or from their own addresses."""
-    return [
-        *(
-            f'iifname "{VTEP_LINK}" {_SADDR[subnet.version]} {subnet} accept'
-            for subnet in (VTEP_SUBNET, VTEP_SUBNET6)
-        ),
-        f'iifname "{uplink.link}" ip saddr @{GUEST_SETS["guest agent"]} accept',
-    ]
+def _by_vtep() -> Iterator[str]:
+    for subnet in (VTEP_SUBNET, VTEP_SUBNET6):
+        yield f'iifname "{VTEP_LINK}" {_SADDR[subnet.version]} {subnet} accept'
 
 
 def _exits(policies: Iterable[Policy], uplink: Uplink | None) -> list[str]:

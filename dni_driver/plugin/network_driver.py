@@ -20,7 +20,7 @@ import structlog
 
 from dni_driver.core.endpoint_options import parse_endpoint_options
 from dni_driver.core.errors import DniError, KernelError, NotMended, Unavailable
-from dni_driver.core.mtu import Underlay, first_mtu
+from dni_driver.core.mtu import Underlay, first_mtu, hosted
 from dni_driver.core.names import docker_bridge
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, Network, family_of
@@ -29,7 +29,17 @@ from dni_driver.core.reservations import check_not_a_containers
 from dni_driver.core.wanted import Link, Wanted, link_of, wanted
 from dni_driver.plugin import reading, wire, without_ipam
 from dni_driver.plugin.patience import when_there_is_room
-from dni_driver.store import Store, Transaction, addresses, endpoints, networks, overlays, pools, reservations
+from dni_driver.store import (
+    Store,
+    Transaction,
+    addresses,
+    endpoints,
+    hosting,
+    networks,
+    overlays,
+    pools,
+    reservations,
+)
 from dni_driver.store.forget import forget_endpoint, forget_network
 from dni_driver.store.records import read_all
 
@@ -279,7 +289,7 @@ class NetworkDriver:
         if agent is None:
             raise Unavailable("the dni agent has not started on this host yet: see `dni status`")
         try:
-            underlay = self._kernel.underlay(agent)
+            underlay = hosted(self._kernel.underlay(agent), hosting.get(tx))
         except KernelError:
             if network.options.mtu is None:
                 raise

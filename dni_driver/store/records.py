@@ -8,7 +8,17 @@ from pathlib import Path
 import msgspec
 
 from dni_driver.core.records import Records
-from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools, reservations
+from dni_driver.store import (
+    Store,
+    addresses,
+    endpoints,
+    hosting,
+    local_subnets,
+    networks,
+    overlays,
+    pools,
+    reservations,
+)
 from dni_driver.store.complaints import damaged
 from dni_driver.store.database import Transaction
 
@@ -45,4 +55,5 @@ def read(tx: Transaction) -> Records:
         reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
         agent=overlays.agent_ip(tx),
+        hosting=hosting.get(tx),
     )

@@ -97,7 +97,8 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_OVERLAY_PREFIX": "25",
         "DNI_OVERLAY_SUBNET6": "fd00::/64",
         "DNI_OVERLAY_PREFIX6": "96",
-        "DNI_REGISTRY_URL": "local",
+        "DNI_REGISTRY_URL": "mesos://10.0.0.1",
+        "DNI_REGISTRY_TOKEN_FILE": "/t",
         "DNI_STORE_DIRECTORY": "/s",
         "DNI_RUN_DIRECTORY": "/r",
         "DNI_PLUGIN_SOCKET": "/p.sock",
@@ -170,7 +171,10 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
             ),
         ),
         ('[log]\nlevel = "INFO"', 'log.level = "INFO": must be "debug", "info", "warning" or "error"'),
-        ('[registry]\nurl = "zk://m1"', 'registry.url = "zk://m1": must be "local"'),
+        (
+            '[registry]\nurl = "zk://m1"',
+            'registry.url = "zk://m1": must be "local", or a Mesos agent such as "mesos://10.0.0.1:5051"',
+        ),
         ("[overlay]\nprefix6 = 80", "overlay.prefix6 = 80: needs a subnet of its family in [overlay]"),
     ],
 )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On a host of DC/OS: leave to it what it does itself, and say what it has not done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from dni_driver.core.hosting import Hosting
+from dni_driver.registry.interface import Registry
+from dni_driver.registry.mesos import MesosRegistry
+from dni_driver.store import Store, hosting
+
+log = structlog.get_logger(__name__)
+
+
+class Hosted:
+    """Keeps the store in agreement with what Mesos does here."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        """Take both; a registry that is not Mesos' does nothing for this host."""
+        self._store = store
+        self._registry = registry
+
+    def look(self) -> Sequence[str]:
+        """Record what Mesos does; answer in words what it has not done."""
+        if not isinstance(self._registry, MesosRegistry):
+            self._record(Hosting())
+            return ()
+        part = self._registry.part()
+        self._record(part.hosting)
+        return part.remarks
+
+    def check_removal(self, overlay: str) -> None:
+        """Raise Refused, or NotFound, before anything of an overlay of Mesos is removed."""
+        if isinstance(self._registry, MesosRegistry):
+            self._registry.remove(overlay)
+
+    def _record(self, now: Hosting) -> None:
+        with self._store.read() as tx:
+            before = hosting.get(tx)
+        if now != before:
+            with self._store.write() as tx:
+                hosting.put(tx, now)
+            log.info("hosted", by="Mesos" if now.carries else None, masqueraded=sorted(now.masqueraded))

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Mesos agent that tells this host its part of the overlays, as people write it: `mesos://10.0.0.1:5051`."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from dni_driver.core.errors import Refused
+
+SCHEME = "mesos://"
+PORT = 5051
+ALLOWED = f'"local", or a Mesos agent such as "{SCHEME}10.0.0.1:{PORT}"'
+"""What may stand in registry.url."""
+
+_LARGEST_PORT = 65535
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?/?")
+
+
+class MesosAddress(msgspec.Struct, frozen=True):
+    """Where a Mesos agent answers HTTP; `host` is a name or an address, an IPv6 one without brackets."""
+
+    host: str
+    port: int = PORT
+
+    def __str__(self) -> str:
+        """Write it as a person does."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{SCHEME}{host}:{self.port}"
+
+
+def read_mesos_address(url: str) -> MesosAddress:
+    """Answer which Mesos agent is meant; raise Refused saying how to write it."""
+    found = _HOST.fullmatch(url.removeprefix(SCHEME)) if url.startswith(SCHEME) else None
+    port = int(found["port"] or PORT) if found else 0
+    if found is None or not 0 < port <= _LARGEST_PORT:
+        raise Refused(f"{url[:80]!r} names no Mesos agent: write it like {SCHEME}10.0.0.1:{PORT}")
+    return MesosAddress(found["host"].strip("[]"), port)
