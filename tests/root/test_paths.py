@@ -74,6 +74,16 @@ def test_auto_goes_by_vxlan_where_a_router_stands_between(cluster: Cluster) -> N
     assert outer_packets(first, one, far) > 0
 
 
+def test_each_overlay_has_its_own_backend(cluster: Cluster) -> None:
+    cluster.meet(dcos="vxlan", dev="direct")
+    first, second = cluster.near[:2]
+    one, other, dev, dev2 = on(first), on(second), on(first, "dev"), on(second, "dev")
+    assert sees(one, other)
+    assert sees(dev, dev2)
+    assert outer_packets(first, one, other) > 0
+    assert outer_packets(first, dev, dev2) == 0
+
+
 def test_direct_says_whom_it_does_not_reach(cluster: Cluster) -> None:
     cluster.meet(dcos="direct")
     first = cluster.near[0]

@@ -11,6 +11,7 @@ import pytest
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.peers import Peer
+from dni_driver.kernel import Kernel
 from tests.root.cluster import Cluster, Member, peer, place
 from tests.root.ground import Namespace
 from tests.root.packets import Server, call
@@ -181,6 +182,20 @@ def test_without_a_cluster_a_vtep_of_others_is_left_alone(cluster: Cluster) -> N
     after = first.sh("ip -d link show vtep1024"), first.sh("ip route")
     assert before[0] == after[0]
     assert "9.0.2.0/24 via 44.128.0.2 dev vtep1024" in after[1]
+
+
+def test_two_processes_follow_each_other(cluster: Cluster, first: Member) -> None:
+    """Plugin and agent each have a kernel room of their own, and each remembers what it applied."""
+    other = Kernel(first.run_dir, clock=lambda: first.now)
+    with_both, with_one = first.wanted, msgspec.structs.replace(first.wanted, peers=[cluster.near[2].as_peer])
+    before = listed(first)
+    first.run(other.reconcile, lambda: with_both)
+    for _ in range(2):
+        first.run(other.reconcile, lambda: with_one)
+        assert about(first, 2) == []
+        first.run(first.kernel.reconcile, lambda: with_both)
+        assert listed(first) == before
+    other.close()
 
 
 def dcos_host(cluster: Cluster, host: Namespace, container: Namespace) -> None:
