@@ -1,25 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the cluster records its overlays, and which agent holds which agent subnet.
+"""Where the cluster records its overlays, its agents, and which agent holds which agent subnet.
 
-One interface; `local` keeps it in a file, for a cluster of one host.
+One interface; `local` keeps it in a file, for a cluster of one host, `zookeeper` in ZooKeeper.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from dni_driver.core.errors import SettingsError
-from dni_driver.registry.interface import Lease, Registry
+from dni_driver.core.errors import Refused, SettingsError
+from dni_driver.core.registry_address import read_address
+from dni_driver.registry.access import Access
+from dni_driver.registry.interface import Host, Lease, Member, News, Registry
 from dni_driver.registry.local import LocalRegistry
 
-__all__ = ["Lease", "Registry", "open_registry"]
+__all__ = ["Access", "Host", "Lease", "Member", "News", "Registry", "open_registry"]
 
 
-def open_registry(url: str, directory: Path) -> Registry:
+def open_registry(url: str, directory: Path, access: Access = Access()) -> Registry:  # noqa: B008 - frozen
     """Open the registry that the settings name; `directory` is where a local one keeps its file.
 
-    Raises SettingsError for an unknown one, StoreError where the file cannot be used.
+    One on other hosts is not waited for. Raises SettingsError for an unknown one, StoreError where the file cannot
+    be used.
     """
-    if url == "local":
+    try:
+        address = read_address(url)
+    except Refused as error:
+        raise SettingsError(f'registry.url = "{url}": {error}') from None
+    if address is None:
         return LocalRegistry(directory / "registry.db")
-    raise SettingsError(f'registry.url = "{url}": must be "local", which keeps the registry on this host')
+    # Here, as hosts that are alone need no kazoo.
+    from dni_driver.registry.zookeeper import ZooKeeperRegistry  # noqa: PLC0415
+
+    return ZooKeeperRegistry(address, access)
