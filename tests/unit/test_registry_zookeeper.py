@@ -7,7 +7,6 @@ import gc
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, ip_network
@@ -422,6 +421,8 @@ def certificates(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# kazoo leaves the sockets open that it gives up during a handshake.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_over_tls_server_and_agent_show_each_other_who_they_are(certificates: Path) -> None:
     mine = Access(
         tls=True,
@@ -441,8 +442,7 @@ def test_over_tls_server_and_agent_show_each_other_who_they_are(certificates: Pa
                     connect(believes_another).overlays()
         finally:
             server.kill()
-            with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-                gc.collect()  # kazoo leaves the sockets open that it gives up during a handshake
+            gc.collect()
 
 
 def test_what_tls_needs_is_named_where_it_cannot_be_used(certificates: Path, tmp_path: Path) -> None:
