@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from ipaddress import IPv4Address
 from time import monotonic
 
@@ -19,13 +20,17 @@ from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
+from dni_driver.agent.networking import Networking
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
+from dni_driver.agent.room import Leasing
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import dcos, reports
 from dni_driver.core.collection import Graces, Sightings
+from dni_driver.core.docker_networks import Choice, is_wanted
+from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.figures import Figures, endpoints_of
 from dni_driver.core.fullness import Half, OverlayUsage, Room
@@ -43,6 +48,9 @@ KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
+NETWORKS = Pace(every=1.0)
+ROOM = Pace(every=0.25)
+"""Most looks ask the store for a number, and no more."""
 FILLING = Pace(every=10.0)
 HOSTED = Pace(every=30.0)
 
@@ -59,14 +67,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say about the agent.
 
     `default_overlay` is None where somebody else says which overlays there are. `registry` names it for people;
-    `agent_ip` is None where the agent shall find it; graces are in seconds.
+    `agent_ip` is None where the agent shall find it; graces are in seconds. `driver` is what Docker calls dni,
+    `create_networks` whether the agent makes the Docker networks of overlays.
     """
 
     default_overlay: Overlay | None
     registry: str = "local"
     agent_ip: IPv4Address | None = None
+    driver: str = PLAIN
+    create_networks: Choice = "auto"
     claim_grace: float = Graces().claim
     grace: float = Graces().endpoint
+
+    @property
+    def default_name(self) -> str | None:
+        """Answer the name of the default overlay, if there is one."""
+        return self.default_overlay.name if self.default_overlay else None
+
+    def makes_network(self, overlay: str) -> bool:
+        """Tell whether the agent makes the Docker network of an overlay."""
+        return is_wanted(overlay, self.create_networks, self.default_name, self.registry)
 
     def graces(self) -> Graces:
         """Answer how long leaks are watched: nothing longer than `grace`."""
@@ -99,19 +119,24 @@ class Agent:
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
         self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
+        self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
+        self._networking = Networking(store, docker, options.makes_network, options.driver, time)
         self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
         self._dcos = DcosView(store, registry, lambda: self._problems.of(_JOINING_PART))
+        self._hosted = Hosted(store, registry)
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop(_JOINING_PART, self._joining.join, JOINING, self._problems)
+        self._room_loop = Loop("room", self._leasing.look, ROOM, self._problems)
+        self._networks_loop = Loop("docker networks", self._networking.look, NETWORKS, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
-        self._hosted_loop = Loop("mesos", Hosted(store, registry).look, HOSTED, self._problems)
+        self._hosted_loop = Loop("mesos", self._hosted.look, HOSTED, self._problems)
         self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
 
     def start(self) -> None:
@@ -184,8 +209,16 @@ class Agent:
         return self._dcos.cluster()
 
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
-        """Define an overlay in the whole cluster; on return this host can make a network of it."""
+        """Define an overlay in the whole cluster; on return it has its Docker network here, if it is to have one."""
         self._joining.define(overlay)
+        makes = self._options.makes_network(overlay.name)
+        hindrance = self._networking.make(overlay.name) if makes else None
+        return msgspec.structs.replace(self._defined(overlay), hindrance=hindrance)
+
+    def define_without_network(self, overlay: Overlay) -> reports.OverlayReport:
+        """Define an overlay in the whole cluster; its Docker network on this host is left to the user."""
+        with self._networking.sparing(overlay.name):
+            self._joining.define(overlay)
         return self._defined(overlay)
 
     def try_overlay(self, overlay: Overlay) -> reports.OverlayReport:
@@ -199,12 +232,13 @@ class Agent:
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
-        """Remove an overlay that nothing uses."""
-        try:
+        """Remove an overlay that nothing uses, with the Docker network that was made for it here."""
+        self._hosted.check_removal(name)
+        is_default = name == self._options.default_name
+        with nullcontext() if is_default else self._networking.withdrawing(name):
             self._joining.remove(name)
-        finally:
-            self._joining_loop.wake()
-            self._kernel_loop.wake()
+        self._joining_loop.wake()
+        self._kernel_loop.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
         """Answer who has which address, as Docker has it now."""
@@ -269,6 +303,7 @@ class Agent:
         self._kernel_loop.wake()
         for event in events:
             self._docker_loop.wake()
+            self._networking.heed(event)
             if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._kernel_loop.wake()
         self._docker_loop.wake()
@@ -285,9 +320,11 @@ class Agent:
     def _loops(self) -> tuple[Loop, ...]:
         return (
             self._joining_loop,
+            self._room_loop,
             self._kernel_loop,
             self._news_loop,
             self._docker_loop,
+            self._networks_loop,
             self._events_loop,
             self._filling_loop,
             self._hosted_loop,

@@ -32,10 +32,15 @@ class Hosted:
         self._record(part.hosting)
         return part.remarks
 
+    def check_removal(self, overlay: str) -> None:
+        """Raise Refused, or NotFound, before anything of an overlay of Mesos is removed."""
+        if isinstance(self._registry, MesosRegistry):
+            self._registry.remove(overlay)
+
     def _record(self, now: Hosting) -> None:
         with self._store.read() as tx:
             before = hosting.get(tx)
         if now != before:
             with self._store.write() as tx:
                 hosting.put(tx, now)
-            log.info("left to Mesos", masquerade_of=sorted(now.masqueraded), vtep_mtu=now.vtep_mtu)
+            log.info("hosted", by="Mesos" if now.carries else None, masqueraded=sorted(now.masqueraded))

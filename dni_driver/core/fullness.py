@@ -12,7 +12,7 @@ import msgspec
 from dni_driver.core import allocation
 from dni_driver.core.allocation import container_span
 from dni_driver.core.overlays import Address, AgentSubnet, Network
-from dni_driver.core.records import HELD, Records, pool_id
+from dni_driver.core.records import AddressRecord, AddressState, Records, pool_id
 
 Half = Literal["docker", "mesos"]
 
@@ -121,24 +121,26 @@ def subnet_usage(held: AgentSubnet, local: Local) -> SubnetUsage:
 
 def _docker_half(held: AgentSubnet, records: Records) -> HalfUsage:
     pool = pool_id(held.overlay, held.family)
-    kept = [one for one in records.reservations if one.overlay == held.overlay]
-    mine = [record for record in records.addresses if record.pool == pool]
-    usage = allocation.usage([container_span(held.docker_half)], mine, kept)
-    return HalfUsage(
-        half=str(held.docker_half), size=usage.size, used=usage.used, reserved=usage.reserved, free=usage.free
+    return _counted_half(
+        held.overlay, held.docker_half, [one for one in records.addresses if one.pool == pool], records
     )
+
+
+def _counted_half(overlay: str, half: Network, addresses: Iterable[AddressRecord], records: Records) -> HalfUsage:
+    kept = [one for one in records.reservations if one.overlay == overlay]
+    usage = allocation.usage([container_span(half)], addresses, kept)
+    return HalfUsage(half=str(half), size=usage.size, used=usage.used, reserved=usage.reserved, free=usage.free)
 
 
 def _mesos_half(held: AgentSubnet, local: Local) -> HalfUsage:
     """Count what the Mesos side says it has, and what dni itself has recorded there."""
-    span = container_span(held.mesos_half)
     occupied = local.occupied.get(held.overlay, frozenset())
     if isinstance(occupied, str):
-        return HalfUsage(half=str(held.mesos_half), size=span.size, why=occupied)
+        return HalfUsage(half=str(held.mesos_half), size=container_span(held.mesos_half).size, why=occupied)
     pools = {pool.id for pool in local.records.pools if pool.overlay == held.overlay}
-    recorded = (one.address for one in local.records.addresses if one.pool in pools and one.state in HELD)
-    used = len({address for address in (*recorded, *occupied) if address in span})
-    return HalfUsage(half=str(held.mesos_half), size=span.size, used=used, reserved=0, free=span.size - used)
+    found = {one.address: one for one in local.records.addresses if one.pool in pools}
+    found |= {one: AddressRecord(pool="", address=one, state=AddressState.BOUND) for one in occupied}
+    return _counted_half(held.overlay, held.mesos_half, found.values(), local.records)
 
 
 def _foreign(held: AgentSubnet, agent: IPv4Address) -> SubnetUsage:

@@ -9,9 +9,10 @@ import msgspec
 class Hosting(msgspec.Struct, frozen=True, kw_only=True):
     """What DC/OS does for overlays here; nothing, where dni is alone.
 
-    `masqueraded` are the overlays whose containers leave under this host's name by a rule of Mesos; `vtep_mtu` is
-    the MTU in bytes of the VTEP that dcos-net keeps, where one is configured.
+    `carries`: it keeps the VTEP and the ways to other hosts. `masqueraded` are the overlays whose containers leave
+    under this host's name by a rule of Mesos; `vtep_mtu` is the MTU in bytes of that VTEP, where one is configured.
     """
 
+    carries: bool = False
     masqueraded: frozenset[str] = frozenset()
     vtep_mtu: int | None = None

@@ -132,6 +132,7 @@ def _vtep(part: dcos.AgentOverlay) -> Vtep | None:
 def _hosting(parts: list[dcos.AgentOverlay]) -> Hosting:
     """Answer what Mesos and dcos-net do: the masquerade rule is made with a bridge of either kind, for IPv4 alone."""
     return Hosting(
+        carries=True,
         masqueraded=frozenset(part.info.name for part in parts if _is_masqueraded(part)),
         vtep_mtu=next((part.backend.vxlan.vtep_mtu for part in parts if part.backend.vxlan), None),
     )

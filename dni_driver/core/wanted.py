@@ -12,6 +12,7 @@ from dni_driver.core.bandwidth import Limits, effective
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
+from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
@@ -84,7 +85,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
 
     `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
-    send.
+    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`. `hosted`: the
+    VTEP and the ways to other hosts are somebody else's.
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -93,6 +95,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     agent: IPv4Address | None = None
     guarded: bool = False
+    vtep: Vtep | None = None
+    overlays: tuple[Overlay, ...] = ()
+    peers: Sequence[Peer] = []
+    hosted: bool = False
 
 
 def wanted(records: Records) -> Wanted:
@@ -112,6 +118,10 @@ def wanted(records: Records) -> Wanted:
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
         or any(not link.spoof for link in links),
+        vtep=None if records.hosting.carries else records.vtep,
+        overlays=tuple(records.overlays),
+        peers=[] if records.hosting.carries else records.peers,
+        hosted=records.hosting.carries,
     )
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
-from dni_driver.core.errors import InUse, Refused, Unavailable
+from dni_driver.core.errors import Exhausted, InUse, Refused, Unavailable
 from dni_driver.core.mesos_part import MesosPart, read_part
 from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay
 from dni_driver.core.peers import Vtep
@@ -69,12 +69,12 @@ class MesosRegistry:
         raise Refused(f"overlay {name!r} is Mesos': take it out of the overlay configuration of the Mesos masters")
 
     def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
-        """Raise NotFound or Refused: Mesos gives an agent one subnet of each family, when it registers."""
+        """Raise NotFound, Refused or Exhausted: Mesos gives an agent one subnet of each family, when it registers."""
         part = self.part()
         _check_named(part, agent_ip)
         if overlay not in {known.name for known in part.overlays}:
             raise unknown(overlay)
-        raise Refused(
+        raise Exhausted(
             f"Mesos gives agent {agent_ip} no more of overlay {overlay!r} (IPv{family}): an agent has one subnet, of "
             f"the size that `prefix` in the masters' overlay configuration says"
         )

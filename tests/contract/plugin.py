@@ -34,6 +34,8 @@ _TABLES = (
     "cursor",
     "pool",
     "agent_subnet",
+    "no_room",
+    "networked",
     "local_subnet",
     "overlay",
     "meta",

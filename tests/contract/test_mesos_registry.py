@@ -13,16 +13,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_n
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.joining import Identity, Joining
-from dni_driver.core.errors import InUse, NotFound, Refused, SettingsError, Unavailable
+from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, SettingsError, Unavailable
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.mesos_address import MesosAddress, read_mesos_address
 from dni_driver.core.mtu import Underlay, outdated
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
-from dni_driver.core.peers import Vtep
+from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.wanted import wanted
 from dni_driver.registry import Access, Host, Lease, News, Registry, open_registry
 from dni_driver.registry.mesos import MesosRegistry
@@ -235,10 +236,31 @@ def test_what_mesos_masquerades_is_left_to_it_and_comes_back_to_us_with_the_loca
     joining(store, registry).join()
     create_network(store, 1.0)
     Hosted(store, registry).look()
-    assert read_all(store).hosting == Hosting(masqueraded=frozenset({"dcos"}))
+    assert read_all(store).hosting == Hosting(carries=True, masqueraded=frozenset({"dcos"}))
     assert [policy.masquerade for policy in wanted(read_all(store)).policies] == [False]
     Hosted(store, open_registry("local", tmp_path)).look()
     assert [policy.masquerade for policy in wanted(read_all(store)).policies] == [True]
+
+
+def test_vtep_and_ways_to_other_hosts_are_dcos_nets_whatever_the_registry_told_before(
+    store: Store, registry: MesosRegistry
+) -> None:
+    joining(store, registry).join()
+    Hosted(store, registry).look()
+    vtep = Vtep(IPv4Interface("44.128.0.2/20"))
+    peer = Peer(agent_ip=OTHER, vtep=Vtep(IPv4Interface("44.128.0.3/20")), subnets=(held("9.0.3.0/24"),))
+    known = msgspec.structs.replace(read_all(store), vtep=vtep, peers=[peer])
+    assert (wanted(known).vtep, wanted(known).peers, wanted(known).hosted) == (None, [], True)
+    alone = msgspec.structs.replace(known, hosting=Hosting())
+    assert (wanted(alone).vtep, wanted(alone).peers, wanted(alone).hosted) == (vtep, [peer], False)
+
+
+def test_an_overlay_of_mesos_is_not_removed_and_nothing_of_it_is_touched(
+    store: Store, registry: MesosRegistry, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match="overlay 'dcos' is Mesos'"):
+        Hosted(store, registry).check_removal("dcos")
+    Hosted(store, open_registry("local", tmp_path)).check_removal("dcos")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +309,7 @@ def test_what_mesos_does_not_have_is_refused_with_what_to_do(registry: MesosRegi
         registry.remove("dcos")
     with pytest.raises(NotFound, match="no overlay 'dev'"):
         registry.remove("dev")
-    with pytest.raises(Refused, match=r"Mesos gives agent 192\.0\.2\.10 no more of overlay 'dcos' \(IPv4\)"):
+    with pytest.raises(Exhausted, match=r"Mesos gives agent 192\.0\.2\.10 no more of overlay 'dcos' \(IPv4\)"):
         registry.lease("dcos", 4, AGENT)
     with pytest.raises(NotFound):
         registry.lease("dev", 4, AGENT)

@@ -51,7 +51,8 @@ def test_a_container_started_as_mesos_starts_it_is_found_as_mesos_finds_it(fresh
         *limits,
         *variables,
         *("-v", f"{host.directory}/sandbox:/mnt/mesos/sandbox"),
-        *("--net", "dcos", "--entrypoint", "/bin/sh", "--name", name, f"--label=MESOS_TASK_ID={TASK}"),
+        *("--net", "dcos", "-p", "31080:8080/tcp", "--entrypoint", "/bin/sh", "--name", name),
+        f"--label=MESOS_TASK_ID={TASK}",
     )
     host.docker("run", "-d", *words, NAME, "-c", "exec httpd -f -p 8080 -h /etc")
     (inspected,) = json.loads(host.docker("inspect", name))
@@ -125,7 +126,8 @@ def test_on_a_host_of_dcos_containers_get_addresses_of_the_half_that_mesos_has_g
                 lambda: host_state.overlays(host) or None, 20, "nothing was taken over"
             )
             assert (overlay["agent_subnets"], overlay["docker_halves"]) == (["9.0.2.0/24"], ["9.0.2.128/25"])
-            create(host, "dcos")
+            made = ("network", "inspect", "-f", "{{.Driver}}", "dcos")
+            host_state.eventually(lambda: host.try_docker(*made).stdout.strip() == "dni", 20, "no network was made")
             assert start(host, "c1") == "9.0.2.130"
             assert start(host, "c2") == "9.0.2.131"
             assert inside(host, "c1", "ping", "-c", "1", "-W", "2", "9.0.2.131")

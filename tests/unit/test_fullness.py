@@ -66,6 +66,14 @@ def test_the_mesos_half_has_what_host_local_and_dni_itself_handed_out_there_once
     assert (mesos.used, mesos.free) == (2, 123)
 
 
+def test_what_is_kept_back_of_the_mesos_half_is_reserved_there_and_not_in_the_docker_half() -> None:
+    kept = ReservationRecord(overlay="dcos", first=ip_address("9.0.0.10"), last=ip_address("9.0.0.19"))
+    taken = frozenset(map(ip_address, ["9.0.0.10", "9.0.0.30"]))
+    subnet = usage(local(taken, reservations=[kept])).agents[0].subnets[0]
+    assert (subnet.mesos.used, subnet.mesos.reserved, subnet.mesos.free) == (2, 9, 114)
+    assert (subnet.docker.reserved, subnet.docker.free) == (0, 123)
+
+
 def test_a_mesos_half_that_cannot_be_counted_says_why_and_keeps_its_size() -> None:
     mesos = usage(local("it cannot be read")).agents[0].subnets[0].mesos
     assert (mesos.size, mesos.used, mesos.free, mesos.why) == (125, None, None, "it cannot be read")

@@ -103,6 +103,15 @@ def test_an_open_overlay_has_neither() -> None:
     assert "drop" not in text
 
 
+def test_where_somebody_else_keeps_the_vtep_other_agents_still_come_in_by_it() -> None:
+    policies = (policy("dcos", "9.0.0.0/8"),)
+    alone, hosted = (nft.ruleset(Wanted(policies=policies, hosted=hosted)) for hosted in (False, True))
+    entrance = 'iifname "vtep1024" ip saddr 44.128.0.0/20 accept'
+    assert entrance not in alone
+    assert entrance in hosted
+    assert 'iifname "vtep1024" ip6 saddr fd01:a::/64 accept' in hosted
+
+
 def test_exits_are_judged_before_entrances() -> None:
     """What an internal overlay sends must not get through as a reply into another one."""
     lines = rendered(policy("dcos", "9.0.0.0/8"), policy("shut", "10.66.0.0/16", internal=True)).splitlines()
