@@ -45,8 +45,8 @@ check: lint typecheck test-unit  ## What to run before each commit (no root)
 test: setup  ## Run every test, two files at a time, on Docker Engine 20.10 (root)
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 
-test-unit: $(BIN)/.complete  ## Run the tests that need neither root nor Docker
-	$(BIN)/pytest -m "not root and not lab"
+test-unit: $(BIN)/.complete  ## Run the tests that need neither root, Docker nor ZooKeeper
+	$(BIN)/pytest -m "not root and not lab and not zookeeper"
 
 test-engines: setup  ## Run what needs an engine on Docker Engine 20.10, 26.1 and 28.5 (root)
 	for engine in $(ENGINES); do $(BIN)/python -m tests.lab engine $$engine || exit; done

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 import structlog
 
 from dni_driver.core import dcos
-from dni_driver.core.errors import InUse
-from dni_driver.core.fullness import Holding
-from dni_driver.mesos.dcos_json import agent_of, cluster_of, members_of
+from dni_driver.core.errors import NotFound
+from dni_driver.mesos.dcos_json import agent_of, cluster_of
 from dni_driver.registry import Registry
+from dni_driver.registry.interface import still_alive
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
 
@@ -34,18 +35,17 @@ class DcosView:
 
     def cluster(self) -> dcos.Cluster:
         """Answer all agents; raise Unavailable where the registry cannot be had."""
-        holdings = [Holding(agent=lease.agent_ip, held=lease.held) for lease in self._registry.leases()]
-        return cluster_of(self._registry.overlays(), members_of(read_all(self._store), holdings))
+        return cluster_of(self._registry.overlays(), self._registry.members())
 
     def purge(self, agents: Sequence[IPv4Address]) -> None:
-        """Give up what agents hold that are gone; raise InUse for this one, before anything is given up."""
-        me = read_all(self._store).agent
-        if me in agents:
-            raise InUse(f"agent {me} is this host, and it runs: stop dni there before it is deleted")
+        """Forget agents that are gone; raise InUse where one is alive, before any is forgotten."""
+        alive = {member.agent_ip for member in self._registry.members() if member.alive}
+        for agent in alive.intersection(agents):
+            raise still_alive(agent)
         for agent in agents:
-            for lease in self._registry.leases(agent):
-                self._registry.give_back(lease.held, agent)
-                log.warning("given up for an agent that was deleted", agent=str(agent), subnet=str(lease.held.subnet))
+            with suppress(NotFound):
+                self._registry.forget(agent)
+                log.warning("an agent was deleted, with all it held", agent=str(agent))
 
     def _failures(self) -> dict[str, str]:
         """Answer what does not work, by overlay; several texts are joined as DC/OS joins them."""

@@ -57,10 +57,14 @@ class Fullness:
 
     def cluster(self) -> Cluster | None:
         """Count who holds what; None where the registry cannot be had."""
-        holdings, problem = self._holdings()
         with self._store.read() as tx:
             me = overlays.agent_ip(tx)
-        return None if problem else cluster_of(holdings, me)
+        try:
+            members = self._registry.members()
+        except DniError:
+            return None
+        holdings = [Holding(agent=one.agent_ip, held=held) for one in members for held in one.subnets]
+        return cluster_of(holdings, [one.alive for one in members], me)
 
     def look(self) -> Sequence[str]:
         """Warn of halves that fill up; answer in words which are all but full, and what could not be counted."""

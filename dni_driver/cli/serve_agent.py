@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NoReturn
 from dni_driver.agent.agent import Agent, Options
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import locks, systemd
-from dni_driver.cli.settings import Settings
+from dni_driver.cli.settings import RegistrySettings, Settings
 from dni_driver.console.app import create_app, create_reading_app
 from dni_driver.console.server import Server
 from dni_driver.kernel import Kernel
-from dni_driver.registry import open_registry
+from dni_driver.registry import Access, open_registry
 from dni_driver.store.records import open_sound
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
     directory = settings.store.directory
     store = open_sound(directory / "dni.db")
     resources.callback(store.close)
-    registry = open_registry(settings.registry.url, directory, settings.registry.token_file)
+    registry = open_registry(settings.registry.url, directory, _access(settings.registry))
     resources.callback(registry.close)
     kernel = Kernel(settings.run.directory)
     resources.callback(kernel.close)
@@ -64,6 +64,19 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
             claim_grace=settings.collector.claim_grace,
             grace=settings.collector.grace,
         ),
+    )
+
+
+def _access(registry: RegistrySettings) -> Access:
+    """Answer how dni makes itself known to ZooKeeper, or to a Mesos agent."""
+    return Access(
+        token_file=registry.token_file,
+        user=registry.user,
+        password=registry.password,
+        tls=registry.tls,
+        ca=registry.ca,
+        certificate=registry.certificate,
+        key=registry.key,
     )
 
 

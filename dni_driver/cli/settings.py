@@ -20,15 +20,16 @@ from msgspec import Meta
 from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Refused, SettingsError
 from dni_driver.core.host_port import HostPort
-from dni_driver.core.mesos_address import ALLOWED, MesosAddress, read_mesos_address
+from dni_driver.core.mesos_address import MesosAddress
 from dni_driver.core.names import check_overlay_name
 from dni_driver.core.overlays import LONGEST_PREFIX, Network, Overlay, define
+from dni_driver.core.registry_address import ALLOWED, LOCAL, ZooKeeperAddress, read_address
 
-LOCAL = "local"
 DEFAULT_FILE = Path("/etc/dni/dni.toml")
 VARIABLE_PREFIX = "DNI_"
 
 _WEEK = 7 * 24 * 3600.0
+_YEAR = 365 * 24 * 3600.0
 _LONGEST_SOCKET_PATH = 107
 """unix(7): sun_path has 108 bytes, one ends it."""
 
@@ -74,22 +75,32 @@ class OverlaySettings(Section, frozen=True):
 
 
 class RegistrySettings(Section, frozen=True):
-    """`[registry]`: where the cluster records who holds what.
+    """`[registry]`: where the cluster records who holds what; `local` is a database on this host alone.
 
-    `local` is a database on this host alone; a Mesos agent tells what DC/OS has given this host. `token_file` holds
-    what that agent wants to see.
+    `token_file` is for a Mesos agent, and holds what it wants to see. The other keys are for ZooKeeper. With `user`
+    and `password` nobody else may read or write what dni keeps there. `ca` is whose certificates are believed,
+    `certificate` and `key` are shown of this host. `reclaim_after`: an agent that was not seen for so many seconds
+    may lose its agent subnets to others; None: never.
     """
 
     url: Annotated[str, Meta(description=ALLOWED)] = LOCAL
     token_file: Annotated[Path | None, Meta(description="an absolute path")] = None
-
-    def mesos(self) -> MesosAddress | None:
-        """Answer which Mesos agent is meant, if one is; raise Refused."""
-        return None if self.url == LOCAL else read_mesos_address(self.url)
+    user: Annotated[
+        Annotated[str, Meta(pattern=r"\A[^:\s]+\Z")] | None, Meta(description="a name without spaces and colons")
+    ] = None
+    password: Annotated[str | None, Meta(description="a text")] = None
+    tls: Annotated[bool, Meta(description="true or false")] = False
+    ca: Annotated[Path | None, Meta(description="an absolute path")] = None
+    certificate: Annotated[Path | None, Meta(description="an absolute path")] = None
+    key: Annotated[Path | None, Meta(description="an absolute path")] = None
+    reclaim_after: Annotated[
+        Annotated[float, Meta(ge=60.0, le=_YEAR)] | None,
+        Meta(description="a number of seconds from 60 to 31536000 (a year)"),
+    ] = None
 
     def default_overlay(self, overlay: Overlay) -> Overlay | None:
         """Answer the overlay that is there without anybody defining it: with Mesos those that Mesos has."""
-        return overlay if self.mesos() is None else None
+        return None if isinstance(read_address(self.url), MesosAddress) else overlay
 
 
 class StoreSettings(Section, frozen=True):
@@ -185,6 +196,10 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True):
 
     def refused(self, allowed: str) -> SettingsError:
         return SettingsError(f"{self.place} = {_shown(self.value)}: {allowed}")
+
+    def refused_unseen(self, allowed: str) -> SettingsError:
+        """Build the error without the value, which may be a secret."""
+        return SettingsError(f"{self.place} {allowed}")
 
 
 Values = dict[tuple[str, str], _Given]
@@ -294,22 +309,14 @@ def _decode(kind: type, value: Any) -> Any:
 
 def _check_overlay(overlay: OverlaySettings, values: Values) -> None:
     """Raise SettingsError, naming the key to blame, where there could be no such default overlay."""
-    with _blaming(values, "name"):
+    with _blaming(values, "overlay", "name"):
         check_overlay_name(overlay.name)
-    with _blaming(values, "prefix", "subnet"):
+    with _blaming(values, "overlay", "prefix", "subnet"):
         _check_space(overlay.name, overlay.subnet, overlay.prefix)
-    with _blaming(values, "prefix6", "subnet6"):
+    with _blaming(values, "overlay", "prefix6", "subnet6"):
         _check_space(overlay.name, overlay.subnet6, overlay.prefix6)
-    with _blaming(values, "subnet"):
+    with _blaming(values, "overlay", "subnet"):
         overlay.overlay()
-
-
-def _check_registry(registry: RegistrySettings, values: Values) -> None:
-    """Raise SettingsError where no registry of that kind is known."""
-    try:
-        registry.mesos()
-    except Refused:
-        raise values["registry", "url"].refused(f"must be {ALLOWED}") from None
 
 
 def _check_space(name: str, subnet: Network | None, prefix: int | None) -> None:
@@ -319,13 +326,28 @@ def _check_space(name: str, subnet: Network | None, prefix: int | None) -> None:
         raise Refused("needs a subnet of its family in [overlay]")
 
 
+def _check_registry(registry: RegistrySettings, values: Values) -> None:
+    """Raise SettingsError, naming the key to blame, where the registry could not be used so."""
+    with _blaming(values, "registry", "url"):
+        address = read_address(registry.url)
+    for key in ("user", "password", "tls", "ca", "certificate", "key"):
+        if not isinstance(address, ZooKeeperAddress) and getattr(registry, key):
+            raise values["registry", key].refused_unseen("is for a registry in ZooKeeper: set registry.url to it")
+    for key, other in (("user", "password"), ("password", "user"), ("certificate", "key"), ("key", "certificate")):
+        if getattr(registry, key) is not None and getattr(registry, other) is None:
+            raise values["registry", key].refused_unseen(f"needs registry.{other} beside it")
+    for key in ("ca", "certificate"):
+        if getattr(registry, key) is not None and not registry.tls:
+            raise values["registry", key].refused_unseen("needs registry.tls = true beside it")
+
+
 @contextmanager
-def _blaming(values: Values, *keys: str) -> Iterator[None]:
+def _blaming(values: Values, section: str, *keys: str) -> Iterator[None]:
     """Turn Refused into a SettingsError about the first of these keys that somebody set."""
     try:
         yield
     except Refused as error:
-        blamed = next(given for key in keys if (given := values.get(("overlay", key))))
+        blamed = next(given for key in keys if (given := values.get((section, key))))
         raise blamed.refused(str(error)) from None
 
 

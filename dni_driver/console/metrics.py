@@ -65,7 +65,10 @@ def _cluster(cluster: Cluster | None) -> Iterator[Metric]:
     yield _gauge("dni_registry_reachable", "1 where the registry answers, else 0.", cluster is not None)
     if cluster is None:
         return
-    yield _gauge("dni_agents", "Agents that hold an agent subnet, and this one.", cluster.agents)
+    agents = GaugeMetricFamily("dni_agents", "Agents that the registry knows: alive or lost.", labels=["state"])
+    agents.add_metric(["alive"], cluster.alive)
+    agents.add_metric(["lost"], cluster.lost)
+    yield agents
     family = GaugeMetricFamily("dni_leases", "Agent subnets held.", labels=["overlay", "family", "holder"])
     for lease in cluster.leases:
         family.add_metric([lease.overlay, f"ipv{lease.family}", "this" if lease.here else "other"], lease.count)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
 import msgspec
@@ -24,10 +24,11 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """What the registry tells; `agents` are those that hold something, and this one."""
+    """What the registry tells: who holds what, and how many agents it knows that are alive, and that are not."""
 
     leases: list[Leases]
-    agents: int
+    alive: int
+    lost: int
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,14 +48,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     kernel_changes: int
 
 
-def cluster_of(holdings: Iterable[Holding], me: IPv4Address | None) -> Cluster:
-    """Count who holds what."""
-    known = list(holdings)
-    held = Counter((one.held.overlay, one.held.family, one.agent == me) for one in known)
+def cluster_of(holdings: Iterable[Holding], alive: Sequence[bool], me: IPv4Address | None) -> Cluster:
+    """Count who holds what, and agents, of which `alive` says for each whether it is."""
+    held = Counter((one.held.overlay, one.held.family, one.agent == me) for one in holdings)
     leases = [
         Leases(overlay=name, family=family, here=here, count=count) for (name, family, here), count in held.items()
     ]
-    return Cluster(leases=leases, agents=len({one.agent for one in known} | ({me} if me else set())))
+    return Cluster(leases=leases, alive=sum(alive), lost=len(alive) - sum(alive))
 
 
 def endpoints_of(records: Records) -> dict[str, int]:

@@ -11,9 +11,6 @@ from dni_driver.core.errors import Refused
 
 SCHEME = "mesos://"
 PORT = 5051
-ALLOWED = f'"local", or a Mesos agent such as "{SCHEME}10.0.0.1:{PORT}"'
-"""What may stand in registry.url."""
-
 _LARGEST_PORT = 65535
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?/?")
 

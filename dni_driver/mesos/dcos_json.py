@@ -4,41 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
 
 import msgspec
 
 from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.fullness import Holding
 from dni_driver.core.names import docker_bridge, mesos_bridge
 from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, AgentSubnet, Family, Network, Overlay
 from dni_driver.core.peers import VNI, VTEP_SUBNET6, Vtep
 from dni_driver.core.records import Records
+from dni_driver.registry import Member
 
 VTEP_NAME = "vtep1024"
 VTEP_MAC_OUI = "70:B3:D5:00:00:00"
-
-
-class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent, what it holds of all overlays, and its VTEP where it has one."""
-
-    agent_ip: IPv4Address
-    subnets: list[AgentSubnet]
-    vtep: Vtep | None = None
-
-
-def members_of(records: Records, holdings: Iterable[Holding]) -> list[Member]:
-    """Answer all agents: this one by its records, others by what the registry says they hold."""
-    vteps = {peer.agent_ip: peer.vtep for peer in records.peers}
-    held: dict[IPv4Address, list[AgentSubnet]] = {}
-    for one in holdings:
-        if one.agent != records.agent:
-            held.setdefault(one.agent, []).append(one.held)
-    others = [Member(agent_ip=ip, subnets=held[ip], vtep=vteps.get(ip)) for ip in sorted(held)]
-    if records.agent is None:
-        return others
-    return [Member(agent_ip=records.agent, subnets=records.agent_subnets, vtep=records.vtep), *others]
 
 
 def agent_of(records: Records, failures: Mapping[str, str]) -> dcos.Agent:
@@ -57,7 +35,7 @@ def agent_of(records: Records, failures: Mapping[str, str]) -> dcos.Agent:
 
 
 def cluster_of(overlays: Iterable[Overlay], members: Iterable[Member]) -> dcos.Cluster:
-    """Answer what `/overlay-master/state` says of overlays and all agents, this one among them."""
+    """Answer what `/overlay-master/state` says of overlays and all agents."""
     known = list(overlays)
     return dcos.Cluster(
         network=dcos.Network(

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address
 from typing import Protocol
 
 import msgspec
 
-from dni_driver.core.errors import InUse, NotFound
-from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Overlay, check_no_overlap
+from dni_driver.core.errors import InUse, NotFound, Refused
+from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Family, Overlay, check_no_overlap
+from dni_driver.core.peers import Peer, Vtep
+
+_NAMED = 10
+"""How many agents a message names."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +22,49 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_ip: IPv4Address
     held: AgentSubnet
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that is to be an agent.
+
+    `identity` is its store's, and `boot` that of its running system: by the two, two hosts are told apart that have
+    one address or one disk. `formerly` is the agent IP it had before, `vtep` the one it had. `reclaim_after`: who has
+    not seen it for so many seconds may give its agent subnets to others; None for never.
+    """
+
+    agent_ip: IPv4Address
+    identity: str
+    boot: str
+    formerly: IPv4Address | None = None
+    vtep: Vtep | None = None
+    reclaim_after: float | None = None
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that the registry knows: alive since, or last seen, in seconds since 1970."""
+
+    agent_ip: IPv4Address
+    vtep: Vtep | None
+    subnets: tuple[AgentSubnet, ...]
+    alive: bool
+    since: float
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """What has changed.
+
+    `peers` are agents as they are now, `gone` those that are forgotten. `whole`: it is all there is, and whoever is
+    not among the peers is gone as well. `overlays`: some overlay came, went, or is another now.
+    """
+
+    peers: tuple[Peer, ...] = ()
+    gone: frozenset[IPv4Address] = frozenset()
+    whole: bool = False
+    overlays: bool = False
+
+    def __bool__(self) -> bool:
+        """Tell whether anything has changed."""
+        return self != News()
 
 
 class Registry(Protocol):
@@ -42,11 +89,14 @@ class Registry(Protocol):
         the addresses.
         """
 
-    def remove(self, name: str) -> None:
-        """Forget an overlay and every lease on it; raise NotFound.
+    def set_backend(self, name: str, backend: Backend) -> None:
+        """Have an overlay's packets travel in another way from now on; raise NotFound."""
 
-        The caller has made sure that nothing uses it.
-        """
+    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+        """Say which overlays an agent uses now, and by that that it uses no other; unknown ones are no error."""
+
+    def remove(self, name: str) -> None:
+        """Forget an overlay and every lease on it; raise NotFound, or InUse naming the agents that use it."""
 
     def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
         """Give an agent one more agent subnet, the lowest that is free.
@@ -64,13 +114,39 @@ class Registry(Protocol):
         """
 
     def leases(self, agent_ip: IPv4Address | None = None) -> list[Lease]:
-        """Answer who holds what, of one agent or of all, in the order it was leased."""
+        """Answer who holds what: of one agent in the order it was leased, or of all, agent by agent."""
 
     def give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
         """End a lease; one that this agent does not hold is left alone."""
 
+    def register(self, host: Host) -> Vtep:
+        """Make a host an agent that is alive, and answer its VTEP; once more is no error.
+
+        It is alive until the registry is closed, or has not heard of it for some seconds. An agent keeps its VTEP,
+        and a new one has the lowest that is free; one with a new address takes along what it held. Raises InUse
+        where another living host has its address or its identity, Exhausted where no VTEP is free.
+        """
+
+    def members(self) -> list[Member]:
+        """Answer all agents, by their IP."""
+
+    def news(self, seconds: float) -> News:
+        """Answer what has changed since the last call, as soon as something has; the first call answers all.
+
+        Waits so many seconds at the most, and ends at once where the registry is closed. For one thread alone.
+        """
+
+    def seen(self, agent_ip: IPv4Address) -> None:
+        """Note that an agent has its wits about it: it is not reclaimed for as long as it has said."""
+
+    def forget(self, agent_ip: IPv4Address) -> None:
+        """Forget an agent, and give up all it holds; raise NotFound, or InUse where it is alive."""
+
+    def reclaim(self) -> list[IPv4Address]:
+        """Forget agents that were not seen for longer than they said; answer them."""
+
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Let go of files and connections; who waits for news waits no longer."""
 
 
 def is_defined(overlay: Overlay, known: Iterable[Overlay]) -> bool:
@@ -118,6 +194,46 @@ def describe(overlay: Overlay) -> str:
     spaces = (space for family in FAMILIES if (space := overlay.space(family)))
     parts = [f"{subnet} in agent subnets of /{prefix}" for subnet, prefix in spaces]
     return f"{' and '.join(parts)}, backend {overlay.backend}"
+
+
+def with_backend(name: str, backend: Backend, known: Iterable[Overlay]) -> Overlay:
+    """Answer an overlay with another backend; raise NotFound."""
+    for overlay in known:
+        if overlay.name == name:
+            return msgspec.structs.replace(overlay, backend=backend)
+    raise unknown(name)
+
+
+def check_shape(held: AgentSubnet, overlay: Overlay) -> None:
+    """Raise Refused where a subnet is none of an overlay's agent subnets."""
+    space = overlay.space(held.family)
+    # The overlap of a longer with a shorter prefix is containment.
+    if space is None or held.subnet.prefixlen != space[1] or not held.subnet.overlaps(space[0]):
+        raise Refused(f"{held.subnet} is no agent subnet of overlay {overlay.name!r}")
+
+
+def held_by(held: AgentSubnet, holder: IPv4Address | str) -> InUse:
+    """Build the error of an agent subnet that another agent has."""
+    return InUse(f"agent subnet {held.subnet} of overlay {held.overlay!r} is held by agent {holder}")
+
+
+def used_by(name: str, agents: Collection[IPv4Address]) -> InUse:
+    """Build the error of an overlay that some agents use."""
+    shown = ", ".join(map(str, sorted(agents)[:_NAMED])) + (" and others" if len(agents) > _NAMED else "")
+    return InUse(
+        f"overlay {name!r} is in use on {shown}: remove its containers and Docker networks there first; a host that "
+        f"is gone for good is given up by `dni agent forget IP`"
+    )
+
+
+def unknown_agent(agent_ip: IPv4Address) -> NotFound:
+    """Build the error of an agent that the registry does not have."""
+    return NotFound(f"there is no agent {agent_ip} in the registry: `dni agent ls` lists them")
+
+
+def still_alive(agent_ip: IPv4Address) -> InUse:
+    """Build the error of an agent that is to be forgotten and lives."""
+    return InUse(f"agent {agent_ip} is alive: stop dni on that host first, and wait until `dni agent ls` says so")
 
 
 def unknown(name: str) -> NotFound:

@@ -4,19 +4,38 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from dni_driver.core.deadline import within
-from dni_driver.core.errors import InUse, Refused, StoreError
-from dni_driver.core.overlays import AgentSubnet, Family, Overlay, lowest_free
-from dni_driver.registry.interface import Lease, check_widening, is_defined, unknown
+from dni_driver.core.errors import StoreError
+from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, lowest_free
+from dni_driver.core.peers import Peer, Vtep
+from dni_driver.registry import local_agents
+from dni_driver.registry.interface import (
+    Host,
+    Lease,
+    Member,
+    News,
+    check_shape,
+    check_widening,
+    held_by,
+    is_defined,
+    unknown,
+    used_by,
+    with_backend,
+)
+from dni_driver.registry.local_life import Lives
 
 LOCK_SECONDS = 5.0
 MODE = 0o600
-_VERSION = 1
+_LOOKS_EVERY = 1.0
+"""Seconds: what other processes write is looked for."""
+_VERSION = 2
 _OVERLAY_TABLE = """
 CREATE TABLE overlay (
     name    TEXT PRIMARY KEY,
@@ -34,15 +53,22 @@ CREATE TABLE lease (
     agent_ip TEXT NOT NULL
 ) STRICT"""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-_SCHEMA = (_OVERLAY_TABLE, _LEASE_TABLE, f"PRAGMA user_version = {_VERSION}")
+_STEPS = ((_OVERLAY_TABLE, _LEASE_TABLE), local_agents.TABLES)
+"""What makes each version out of the one before."""
 
 
 class LocalRegistry:
-    """WAL with synchronous=FULL; a connection for each transaction, as they are few."""
+    """WAL with synchronous=FULL; a connection for each transaction, as they are few.
+
+    Every method is described in Registry.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file or make it; raise StoreError where it cannot be used."""
         self._path = path
+        self._lives = Lives(path)
+        self._closed = threading.Event()
+        self._told: tuple[dict[IPv4Address, Peer], list[Overlay]] | None = None
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=MODE, exist_ok=True)
@@ -65,16 +91,25 @@ class LocalRegistry:
         """Give an overlay the family that it lacks (Registry.widen)."""
         with self._transaction() as tx:
             check_widening(overlay, _overlays(tx))
-            _, *definition = _row(overlay)
-            tx.execute(
-                "UPDATE overlay SET subnet = ?, prefix = ?, subnet6 = ?, prefix6 = ?, backend = ? WHERE name = ?",
-                (*definition, overlay.name),
-            )
+            _replace(tx, overlay)
+
+    def set_backend(self, name: str, backend: Backend) -> None:
+        """Have an overlay's packets travel in another way (Registry.set_backend)."""
+        with self._transaction() as tx:
+            _replace(tx, with_backend(name, backend, _overlays(tx)))
+
+    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+        """Say which overlays an agent uses now (Registry.use)."""
+        with self._transaction() as tx:
+            local_agents.use(tx, agent_ip, [one.name for one in _overlays(tx) if one.name in names])
 
     def remove(self, name: str) -> None:
         """Forget an overlay and its leases (Registry.remove)."""
         with self._transaction() as tx:
             _find(tx, name)
+            users = local_agents.users(tx, name)
+            if users:
+                raise used_by(name, users)
             tx.execute("DELETE FROM lease WHERE overlay = ?", (name,))
             tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
 
@@ -91,14 +126,14 @@ class LocalRegistry:
     def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None = None) -> None:
         """Record a lease that a store knows of (Registry.confirm)."""
         with self._transaction() as tx:
-            _check_shape(held, _find(tx, held.overlay))
+            check_shape(held, _find(tx, held.overlay))
             holder = next((lease.agent_ip for lease in _leases(tx) if lease.held == held), None)
             if holder is None:
                 _add(tx, held, agent_ip)
             elif holder in (agent_ip, formerly):
                 tx.execute("UPDATE lease SET agent_ip = ? WHERE subnet = ?", (str(agent_ip), str(held.subnet)))
             else:
-                raise InUse(f"agent subnet {held.subnet} of overlay {held.overlay!r} is held by agent {holder}")
+                raise held_by(held, holder)
 
     def leases(self, agent_ip: IPv4Address | None = None) -> list[Lease]:
         """Answer who holds what (Registry.leases)."""
@@ -113,8 +148,61 @@ class LocalRegistry:
                 (held.overlay, str(held.subnet), str(agent_ip)),
             )
 
+    def register(self, host: Host) -> Vtep:
+        """Make a host an agent that is alive (Registry.register)."""
+        with self._transaction() as tx:
+            return local_agents.register(tx, host, self._lives, time.time())
+
+    def members(self) -> list[Member]:
+        """Answer all agents (Registry.members)."""
+        with self._transaction() as tx:
+            return local_agents.members(tx, self._lives, _leases(tx))
+
+    def news(self, seconds: float) -> News:
+        """Answer what has changed since the last call (Registry.news)."""
+        ends = time.monotonic() + seconds
+        while not self._closed.is_set():
+            found, left = self._look(), ends - time.monotonic()
+            if found or left <= 0:
+                return found
+            self._closed.wait(min(left, _LOOKS_EVERY))
+        return News()
+
+    def seen(self, agent_ip: IPv4Address) -> None:
+        """Note that an agent has its wits about it (Registry.seen)."""
+        with self._transaction() as tx:
+            local_agents.see(tx, agent_ip, time.time())
+
+    def forget(self, agent_ip: IPv4Address) -> None:
+        """Forget an agent, and give up all it holds (Registry.forget)."""
+        with self._transaction() as tx:
+            local_agents.forget(tx, agent_ip, self._lives)
+
+    def reclaim(self) -> list[IPv4Address]:
+        """Forget agents that were not seen for longer than they said (Registry.reclaim)."""
+        with self._transaction() as tx:
+            due = local_agents.overdue(tx, self._lives, time.time())
+            for agent in due:
+                local_agents.forget(tx, agent, self._lives)
+        return due
+
     def close(self) -> None:
-        """Nothing is held open between transactions."""
+        """End the agent's life; nothing else is held open between transactions."""
+        self._closed.set()
+        self._lives.end()
+
+    def _look(self) -> News:
+        with self._transaction() as tx:
+            found, overlays = _peers(tx), _overlays(tx)
+        told, self._told = self._told, (found, overlays)
+        if told is None:
+            return News(peers=tuple(found.values()), whole=True, overlays=True)
+        known, known_overlays = told
+        return News(
+            peers=tuple(peer for agent, peer in found.items() if peer != known.get(agent)),
+            gone=frozenset(known.keys() - found.keys()),
+            overlays=overlays != known_overlays,
+        )
 
     def _prepare(self) -> None:
         with self._transaction() as tx:
@@ -123,8 +211,9 @@ class LocalRegistry:
                 raise StoreError(
                     f"the registry {self._path} was written by a newer dni (version {done}): install that one"
                 )
-            for statement in _SCHEMA if done == 0 else ():
+            for statement in (statement for step in _STEPS[done:] for statement in step):
                 tx.execute(statement)
+            tx.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -180,11 +269,20 @@ def _add(tx: sqlite3.Connection, held: AgentSubnet, agent_ip: IPv4Address) -> No
     )
 
 
-def _check_shape(held: AgentSubnet, overlay: Overlay) -> None:
-    space = overlay.space(held.family)
-    # The overlap of a longer with a shorter prefix is containment.
-    if space is None or held.subnet.prefixlen != space[1] or not held.subnet.overlaps(space[0]):
-        raise Refused(f"{held.subnet} is no agent subnet of overlay {overlay.name!r}")
+def _peers(tx: sqlite3.Connection) -> dict[IPv4Address, Peer]:
+    held = _leases(tx)
+    return {
+        agent: Peer(agent_ip=agent, vtep=vtep, subnets=tuple(one.held for one in held if one.agent_ip == agent))
+        for agent, vtep in local_agents.vteps(tx).items()
+    }
+
+
+def _replace(tx: sqlite3.Connection, overlay: Overlay) -> None:
+    _, *definition = _row(overlay)
+    tx.execute(
+        "UPDATE overlay SET subnet = ?, prefix = ?, subnet6 = ?, prefix6 = ?, backend = ? WHERE name = ?",
+        (*definition, overlay.name),
+    )
 
 
 def _row(overlay: Overlay) -> tuple[str | int | None, ...]:

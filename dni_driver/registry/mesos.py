@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Collection
 from ipaddress import IPv4Address
 
-from dni_driver.core.errors import Exhausted, InUse, Refused
+from dni_driver.core.errors import Exhausted, InUse, Refused, Unavailable
 from dni_driver.core.mesos_part import MesosPart, read_part
-from dni_driver.core.overlays import AgentSubnet, Family, Overlay
+from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay
 from dni_driver.core.peers import Vtep
-from dni_driver.registry.interface import Lease, agree, check_widening, unknown
+from dni_driver.registry.interface import (
+    Host,
+    Lease,
+    Member,
+    News,
+    agree,
+    check_widening,
+    still_alive,
+    unknown,
+    with_backend,
+)
 from dni_driver.registry.mesos_agent import MesosAgent
 
 _IN_MESOS = "add it to the overlay configuration of the Mesos masters, and restart them and this agent"
@@ -22,6 +34,8 @@ class MesosRegistry:
     def __init__(self, agent: MesosAgent) -> None:
         """Ask nothing yet."""
         self._agent = agent
+        self._told = False
+        self._closed = threading.Event()
 
     def part(self) -> MesosPart:
         """Answer what Mesos says now."""
@@ -92,12 +106,58 @@ class MesosRegistry:
         if Lease(agent_ip=agent_ip, held=held) in self.leases():
             raise Refused(f"agent subnet {held.subnet} is given by Mesos, which takes it back by {_DELETE}")
 
-    def vtep(self) -> Vtep | None:
-        """Answer the VTEP that Mesos has given this host, and dcos-net keeps."""
-        return self.part().vtep
+    def set_backend(self, name: str, backend: Backend) -> None:
+        """Agree to what dcos-net does; raise NotFound, or Refused for another way."""
+        if not any(agree(with_backend(name, backend, [known]), known) for known in self._named(name)):
+            raise Refused(f"dcos-net carries the packets of overlay {name!r} by VXLAN, and in no other way")
+
+    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+        """Do nothing: what is used here is of no interest to Mesos."""
+
+    def register(self, host: Host) -> Vtep:
+        """Answer the VTEP that Mesos has given this host; raise Refused, or Unavailable where it has given none."""
+        part = self.part()
+        _check_named(part, host.agent_ip)
+        if part.vtep is None:
+            raise Unavailable(f"Mesos has given agent {part.agent_ip} no VTEP: its overlays have no VXLAN backend")
+        return part.vtep
+
+    def members(self) -> list[Member]:
+        """Answer this host: of others Mesos tells an agent nothing."""
+        part = self.part()
+        return [Member(agent_ip=part.agent_ip, vtep=part.vtep, subnets=part.held, alive=True, since=0.0)]
+
+    def news(self, seconds: float) -> News:
+        """Answer once that there are no peers to reach, as dcos-net reaches them; then nothing, slowly."""
+        if not self._told:
+            self._told = True
+            return News(whole=True)
+        self._closed.wait(seconds)
+        return News()
+
+    def seen(self, agent_ip: IPv4Address) -> None:
+        """Do nothing: Mesos reclaims nothing."""
+
+    def forget(self, agent_ip: IPv4Address) -> None:
+        """Raise InUse for this host, and Refused for any other: that is the leading master's."""
+        if agent_ip == self.part().agent_ip:
+            raise still_alive(agent_ip)
+        raise Refused(f"agents of Mesos are forgotten by the leading master: {_DELETE}")
+
+    def reclaim(self) -> list[IPv4Address]:
+        """Answer none: Mesos reclaims nothing by itself."""
+        return []
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Let nobody wait for news any more."""
+        self._closed.set()
+
+    def _named(self, name: str) -> list[Overlay]:
+        """Answer one overlay; raise NotFound."""
+        found = [overlay for overlay in self.part().overlays if overlay.name == name]
+        if not found:
+            raise unknown(name)
+        return found
 
 
 def _check_named(part: MesosPart, agent_ip: IPv4Address) -> None:

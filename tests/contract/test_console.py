@@ -94,7 +94,7 @@ FIGURES = Figures(
     docker_reachable=True,
     loads=[Load(overlay="dcos", half="docker", family=4, size=125, used=2, reserved=1)],
     endpoints={"dcos": 2},
-    cluster=Cluster(leases=[Leases(overlay="dcos", family=4, here=False, count=3)], agents=4),
+    cluster=Cluster(leases=[Leases(overlay="dcos", family=4, here=False, count=3)], alive=4, lost=1),
     problems=1,
     candidates=5,
     reclaimed=6,

@@ -25,7 +25,7 @@ from dni_driver.core.mtu import Underlay, outdated
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.wanted import wanted
-from dni_driver.registry import Lease, Registry, open_registry
+from dni_driver.registry import Access, Host, Lease, News, Registry, open_registry
 from dni_driver.registry.mesos import MesosRegistry
 from dni_driver.registry.mesos_agent import LARGEST_ANSWER, MesosAgent
 from dni_driver.store import Store, overlays
@@ -86,7 +86,11 @@ def test_overlays_subnets_and_vtep_are_those_that_mesos_has_given(registry: Meso
     ]
     assert registry.leases() == registry.leases(AGENT) == leases
     assert registry.leases(OTHER) == []
-    assert registry.vtep() == Vtep(IPv4Interface("44.128.0.2/20"))
+    vtep = Vtep(IPv4Interface("44.128.0.2/20"))
+    assert registry.register(Host(agent_ip=AGENT, identity="i", boot="b")) == vtep
+    (member,) = registry.members()
+    assert (member.agent_ip, member.vtep, member.alive) == (AGENT, vtep, True)
+    assert member.subnets == tuple(lease.held for lease in leases)
     registry.close()
 
 
@@ -96,7 +100,7 @@ def test_it_is_asked_for_json_and_shown_a_token_where_one_is_configured(
     open_registry(mesos.url, tmp_path).overlays()
     token = tmp_path / "token"
     token.write_text("abc.def\n")
-    with_token = open_registry(mesos.url, tmp_path, token)
+    with_token = open_registry(mesos.url, tmp_path, Access(token_file=token))
     with_token.overlays()
     token.write_text("renewed")
     with_token.overlays()
@@ -111,7 +115,7 @@ def test_a_token_that_cannot_be_used_is_named(mesos: FakeMesosAgent, tmp_path: P
     if content is not None:
         token.write_text(content, encoding="latin-1")
     with pytest.raises(SettingsError, match=f'registry.token_file = "{token}": (cannot be read|must hold one line)'):
-        open_registry(mesos.url, tmp_path, token).overlays()
+        open_registry(mesos.url, tmp_path, Access(token_file=token)).overlays()
     assert mesos.asked == []
 
 
@@ -323,6 +327,37 @@ def test_leases_are_confirmed_as_mesos_has_them_and_given_back_by_the_master_alo
         registry.give_back(held("9.0.2.0/24"), AGENT)
     registry.give_back(held("9.0.9.0/24"), AGENT)
     registry.give_back(held("9.0.2.0/24"), OTHER)
+
+
+def test_there_are_no_peers_to_reach_as_dcos_net_reaches_them(registry: MesosRegistry) -> None:
+    assert registry.news(0) == News(whole=True)
+    assert registry.news(0) == News()
+    closing = threading.Timer(0.05, registry.close)
+    closing.start()
+    begun = time.monotonic()
+    assert registry.news(60) == News()
+    assert time.monotonic() - begun < 30
+    closing.join()
+
+
+def test_membership_is_mesos(registry: MesosRegistry, mesos: FakeMesosAgent) -> None:
+    registry.set_backend("dcos", "vxlan")
+    with pytest.raises(Refused, match="dcos-net carries the packets of overlay 'dcos' by VXLAN"):
+        registry.set_backend("dcos", "direct")
+    with pytest.raises(NotFound):
+        registry.set_backend("dev", "vxlan")
+    registry.use(AGENT, ["dcos"])
+    registry.seen(AGENT)
+    assert registry.reclaim() == []
+    with pytest.raises(InUse, match=str(AGENT)):
+        registry.forget(AGENT)
+    with pytest.raises(Refused, match=r"forgotten by the leading master: curl -X POST http://MASTER:5050"):
+        registry.forget(OTHER)
+    with pytest.raises(Refused, match=r"Mesos knows this host as 192\.0\.2\.10, dni as 192\.0\.2\.20"):
+        registry.register(Host(agent_ip=OTHER, identity="i", boot="b"))
+    mesos.answer = agent(overlay(backend={}))
+    with pytest.raises(Unavailable, match=r"Mesos has given agent 192\.0\.2\.10 no VTEP"):
+        registry.register(Host(agent_ip=AGENT, identity="i", boot="b"))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from dni_driver.store import Store
 from tests.fakes import DCOS, DUAL, lease
+from tests.lab.zookeeper import ZooKeeper, running
 from tests.scratch import fast_directory
+
+_PLACES = count(1)
 
 
 @pytest.fixture
@@ -28,3 +32,16 @@ def store(path: Path) -> Iterator[Store]:
     lease(store, DUAL, "10.64.0.0/24", "fd01:b::/80")
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def zookeeper() -> Iterator[ZooKeeper]:
+    """One ZooKeeper for the whole run."""
+    with fast_directory() as directory, running(Path(directory) / "zookeeper") as server:
+        yield server
+
+
+@pytest.fixture
+def zookeeper_url(zookeeper: ZooKeeper) -> str:
+    """Answer where a registry may be made that no other test knows."""
+    return f"zookeeper://{zookeeper.address}/dni-{next(_PLACES)}"

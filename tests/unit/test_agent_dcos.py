@@ -13,7 +13,7 @@ from dni_driver.agent.dcos import DcosView
 from dni_driver.core import dcos
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import AgentSubnet
-from dni_driver.registry import Registry, open_registry
+from dni_driver.registry import Host, Registry, open_registry
 from dni_driver.store import Store
 from tests.fakes import AGENT, DCOS, DUAL
 
@@ -28,6 +28,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         registry.define(overlay)
     for agent in (AGENT, DEAD, ALIVE):
         registry.lease("dcos", 4, agent)
+    registry.register(Host(agent_ip=AGENT, identity="me", boot="b"))
     registry.lease("dual", 6, DEAD)
     yield registry
     registry.close()
@@ -77,6 +78,6 @@ def test_a_deleted_agent_gives_up_all_it_held_and_the_next_one_gets_it(store: St
 
 
 def test_this_host_is_not_deleted_nor_anybody_named_beside_it(store: Store, registry: Registry) -> None:
-    with pytest.raises(InUse, match=r"agent 192\.0\.2\.10 is this host, and it runs"):
+    with pytest.raises(InUse, match=r"agent 192\.0\.2\.10 is alive: stop dni on that host first"):
         view(store, registry).purge([DEAD, AGENT])
     assert registry.leases(DEAD) != []

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.fullness import Holding
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
-from dni_driver.core.peers import Peer, Vtep
+from dni_driver.core.peers import Vtep
 from dni_driver.core.records import Records
-from dni_driver.mesos.dcos_json import agent_of, cluster_of, members_of
+from dni_driver.mesos.dcos_json import agent_of, cluster_of
+from dni_driver.registry import Member
 from tests.dcos_net import Poller, remote
 
 DCOS = define("dcos", [ip_network("9.0.0.0/8")])
@@ -146,6 +146,11 @@ def host(number: int, *overlays: Overlay, **changed: Any) -> Records:
     return msgspec.structs.replace(known, **changed)
 
 
+def member(number: int, known: Vtep | None) -> Member:
+    subnets = (held(f"9.0.{number}.0/24"),)
+    return Member(agent_ip=IPv4Address(f"10.0.0.{number}"), vtep=known, subnets=subnets, alive=False, since=0.0)
+
+
 def written(value: dcos.Agent | dcos.Cluster) -> Any:
     return json.loads(dcos.write(value))
 
@@ -205,9 +210,14 @@ def test_an_agent_without_a_vtep_has_a_backend_without_vxlan_and_dcos_net_leaves
 
 
 def test_the_state_has_every_agent_and_the_network_in_defaults_of_dcos() -> None:
-    holdings = [Holding(agent=IPv4Address(f"10.0.0.{number}"), held=held(f"9.0.{number}.0/24")) for number in (3, 1)]
-    known = host(2, peers=[Peer(agent_ip=IPv4Address("10.0.0.1"), vtep=vtep(1))])
-    state = written(cluster_of(known.overlays, members_of(known, holdings)))
+    known = host(2)
+    held_here = tuple(known.agent_subnets)
+    members = [
+        Member(agent_ip=IPv4Address("10.0.0.2"), vtep=vtep(2), subnets=held_here, alive=True, since=0.0),
+        member(1, vtep(1)),
+        member(3, None),
+    ]
+    state = written(cluster_of(known.overlays, members))
     assert state["network"] == {
         "overlays": [
             {"enabled": True, "name": "dcos", "prefix": 24, "subnet": "9.0.0.0/8"},
@@ -226,7 +236,7 @@ def test_the_state_has_every_agent_and_the_network_in_defaults_of_dcos() -> None
 
 
 def test_an_empty_cluster_is_its_network_alone() -> None:
-    state = written(cluster_of([], members_of(host(2, agent=None), [])))
+    state = written(cluster_of([], []))
     assert set(state) == {"network"}
     assert "overlays" not in state["network"]
 

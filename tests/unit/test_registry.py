@@ -1,39 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every registry promises. Another implementation joins by one more entry in REGISTRIES."""
+"""What every registry promises. Another implementation joins by one more entry in KINDS."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Interface, ip_network
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
-from dni_driver.registry import Lease, Registry, open_registry
+from dni_driver.core.peers import Peer, Vtep
+from dni_driver.registry import Host, Lease, News, Registry, open_registry
 
 OpenRegistry = Callable[[], Registry]
 """Opens one and the same registry each time, as another agent or a later start would."""
 
-
-def _local(directory: Path) -> Registry:
-    return open_registry("local", directory)
-
-
-REGISTRIES: dict[str, Callable[[Path], Registry]] = {"local": _local}
+KINDS = ["local", pytest.param("zookeeper", marks=pytest.mark.zookeeper)]
 
 ME = IPv4Address("192.0.2.1")
 OTHER = IPv4Address("192.0.2.2")
 
 
-@pytest.fixture(params=REGISTRIES)
-def again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenRegistry]:
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest) -> str:
+    return "local" if request.param == "local" else str(request.getfixturevalue("zookeeper_url"))
+
+
+@pytest.fixture
+def again(url: str, tmp_path: Path) -> Iterator[OpenRegistry]:
     opened: list[Registry] = []
 
     def open_once_more() -> Registry:
-        opened.append(REGISTRIES[request.param](tmp_path))
+        opened.append(open_registry(url, tmp_path))
         return opened[-1]
 
     yield open_once_more
@@ -252,3 +256,238 @@ def test_what_it_is_given_must_be_nobody_elses(registry: Registry) -> None:
         registry.widen(DUAL)
     with pytest.raises(NotFound, match="no overlay 'dev'"):
         registry.widen(define("dev", [ip_network("10.0.0.0/8")]))
+
+
+def host(agent_ip: IPv4Address = ME, identity: str = "one", **more: Any) -> Host:
+    return Host(agent_ip=agent_ip, identity=identity, **{"boot": f"boot of {identity}", **more})
+
+
+def vtep(text: str) -> Vtep:
+    return Vtep(IPv4Interface(f"{text}/20"))
+
+
+def alive(registry: Registry) -> dict[str, bool]:
+    return {str(member.agent_ip): member.alive for member in registry.members()}
+
+
+def test_agents_have_vteps_lowest_first_and_keep_them(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    assert one.register(host()) == vtep("44.128.0.1")
+    assert two.register(host(OTHER, "two")) == vtep("44.128.0.2")
+    assert one.register(host()) == vtep("44.128.0.1")
+    one.close()
+    assert again().register(host()) == vtep("44.128.0.1")
+
+
+def test_a_vtep_that_the_registry_lost_is_given_again_unless_it_is_anothers(again: OpenRegistry) -> None:
+    assert again().register(host(vtep=vtep("44.128.0.9"))) == vtep("44.128.0.9")
+    assert again().register(host(OTHER, "two", vtep=vtep("44.128.0.9"))) == vtep("44.128.0.1")
+
+
+def test_an_agent_lives_as_long_as_its_registry_is_open(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    began = time.time()
+    one.register(host())
+    two.register(host(OTHER, "two"))
+    assert alive(two) == {str(ME): True, str(OTHER): True}
+    assert all(abs(member.since - began) < 60 for member in two.members())
+    one.close()
+    assert alive(two) == {str(ME): False, str(OTHER): True}
+    assert all(abs(member.since - began) < 60 for member in two.members())
+
+
+def test_members_are_told_with_what_they_hold(again: OpenRegistry) -> None:
+    one = again()
+    one.define(overlay())
+    one.register(host())
+    mine = one.lease("dcos", 4, ME), one.lease("dcos", 4, ME)
+    (member,) = again().members()
+    assert (member.agent_ip, member.vtep, member.subnets) == (ME, vtep("44.128.0.1"), mine)
+
+
+def test_a_second_living_host_with_the_same_address_is_refused(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.register(host())
+    with pytest.raises(InUse, match=r"another living host is agent 192\.0\.2\.1: .*give each its own \(agent\.ip"):
+        two.register(host(identity="two"))
+    one.close()
+    assert two.register(host(identity="two")) == vtep("44.128.0.1")
+
+
+def test_a_copy_of_a_disk_is_refused_while_the_original_lives(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.register(host())
+    with pytest.raises(InUse, match=r"was alive a moment ago"):
+        two.register(host(boot="of the copy"))
+    with pytest.raises(InUse, match=r"agent 192\.0\.2\.1 is alive and has the identity of this host.*is a copy"):
+        two.register(host(OTHER, boot="of the copy", formerly=ME))
+    assert alive(two) == {str(ME): True}
+
+
+def test_a_host_with_a_new_address_takes_everything_along(again: OpenRegistry) -> None:
+    one = again()
+    one.define(overlay())
+    one.register(host())
+    mine = one.lease("dcos", 4, ME)
+    one.use(ME, ["dcos"])
+    one.close()
+    two = again()
+    assert two.register(host(OTHER, formerly=ME)) == vtep("44.128.0.1")
+    (member,) = two.members()
+    assert (member.agent_ip, member.subnets, member.alive) == (OTHER, (mine,), True)
+    two.confirm(mine, OTHER, formerly=ME)
+    assert two.leases() == [Lease(agent_ip=OTHER, held=mine)]
+    two.remove("dcos")
+
+
+def test_it_does_not_take_the_place_of_another_host(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.register(host())
+    two.register(host(OTHER, "two"))
+    one.close()
+    two.close()
+    with pytest.raises(
+        InUse, match=r"agent IP 192\.0\.2\.2 is recorded for another host, .*dni agent forget 192\.0\.2\.2"
+    ):
+        again().register(host(OTHER, formerly=ME))
+
+
+def test_a_forgotten_agent_gives_up_all_it_held(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.define(overlay())
+    one.register(host())
+    two.register(host(OTHER, "two"))
+    first = one.lease("dcos", 4, ME)
+    one.use(ME, ["dcos"])
+    with pytest.raises(InUse, match=r"agent 192\.0\.2\.1 is alive: stop dni on that host first"):
+        two.forget(ME)
+    one.close()
+    two.forget(ME)
+    with pytest.raises(NotFound, match=r"no agent 192\.0\.2\.1 in the registry"):
+        two.forget(ME)
+    assert (alive(two), two.leases(ME)) == ({str(OTHER): True}, [])
+    assert two.lease("dcos", 4, OTHER) == first
+    assert again().register(host(IPv4Address("192.0.2.3"), "three")) == vtep("44.128.0.1")
+    two.remove("dcos")
+
+
+def test_only_agents_that_agreed_are_reclaimed_and_only_in_time(again: OpenRegistry) -> None:
+    brief, patient, lasting, living = again(), again(), again(), again()
+    brief.register(host(reclaim_after=0.2))
+    patient.register(host(IPv4Address("192.0.2.3"), "three", reclaim_after=600.0))
+    lasting.register(host(IPv4Address("192.0.2.4"), "four"))
+    living.register(host(OTHER, "two", reclaim_after=0.2))
+    for registry in (brief, patient, lasting):
+        registry.close()
+    time.sleep(0.3)
+    assert living.reclaim() == [ME]
+    assert alive(living) == {str(OTHER): True, "192.0.2.3": False, "192.0.2.4": False}
+    assert living.reclaim() == []
+
+
+def test_an_agent_that_is_not_known_any_more_cannot_be_seen(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.register(host())
+    one.seen(ME)
+    with pytest.raises(NotFound):
+        two.seen(OTHER)
+
+
+def test_an_overlay_stays_as_long_as_any_agent_uses_it(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.define(overlay())
+    one.define(overlay("dev", "10.0.0.0/16"))
+    one.use(ME, ["dcos", "dev", "unknown"])
+    two.use(OTHER, ["dcos"])
+    with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.1, 192\.0\.2\.2: .*`dni agent forget IP`"):
+        two.remove("dcos")
+    one.use(ME, [])
+    two.remove("dev")
+    with pytest.raises(InUse, match=r"is in use on 192\.0\.2\.2:"):
+        one.remove("dcos")
+    two.use(OTHER, [])
+    two.remove("dcos")
+    assert one.overlays() == []
+
+
+def test_what_was_held_of_a_removed_overlay_is_not_held_of_a_new_one_of_its_name(registry: Registry) -> None:
+    registry.define(overlay())
+    registry.register(host())
+    registry.lease("dcos", 4, ME)
+    registry.lease("dcos", 4, OTHER)
+    registry.remove("dcos")
+    registry.define(overlay())
+    assert registry.leases() == []
+    assert registry.lease("dcos", 4, OTHER) == held("9.0.0.0/24")
+
+
+def test_the_backend_of_an_overlay_can_change(again: OpenRegistry) -> None:
+    registry = again()
+    registry.define(overlay())
+    registry.lease("dcos", 4, ME)
+    for _ in range(2):
+        registry.set_backend("dcos", "direct")
+        assert again().overlays() == [define("dcos", [ip_network("9.0.0.0/8")], (None, None), "direct")]
+    assert len(registry.leases()) == 1
+    with pytest.raises(NotFound, match="no overlay 'dev'"):
+        registry.set_backend("dev", "direct")
+
+
+def peer(agent_ip: IPv4Address, vtep_ip: str, *subnets: AgentSubnet) -> Peer:
+    return Peer(agent_ip=agent_ip, vtep=vtep(vtep_ip), subnets=subnets)
+
+
+def test_the_first_news_are_everything(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    assert one.news(5) == News(whole=True, overlays=True)
+    one.define(overlay())
+    one.register(host())
+    mine = one.lease("dcos", 4, ME)
+    assert two.news(5) == News(peers=(peer(ME, "44.128.0.1", mine),), whole=True, overlays=True)
+
+
+def test_what_changes_is_news_once(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.define(overlay())
+    two.news(5)
+    one.register(host())
+    assert two.news(5) == News(peers=(peer(ME, "44.128.0.1"),))
+    mine = one.lease("dcos", 4, ME)
+    assert two.news(5) == News(peers=(peer(ME, "44.128.0.1", mine),))
+    assert not two.news(0)
+    one.define(overlay("dev", "10.0.0.0/16"))
+    assert two.news(5) == News(overlays=True)
+    one.set_backend("dev", "auto")
+    assert two.news(5) == News(overlays=True)
+    one.close()
+    two.forget(ME)
+    assert two.news(5) == News(gone=frozenset({ME}))
+    assert not two.news(0)
+
+
+def test_agents_that_lose_a_removed_overlays_subnets_are_news(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.define(overlay())
+    one.register(host())
+    one.lease("dcos", 4, ME)
+    two.news(5)
+    one.remove("dcos")
+    assert two.news(5) == News(peers=(peer(ME, "44.128.0.1"),), overlays=True)
+
+
+def test_who_waits_for_news_hears_them_at_once_and_is_let_go_when_the_registry_is_closed(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    two.news(5)
+    heard: SimpleQueue[News] = SimpleQueue()
+
+    def listen() -> None:
+        for _ in range(2):
+            heard.put(two.news(60))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    one.register(host())
+    assert heard.get(timeout=20) == News(peers=(peer(ME, "44.128.0.1"),))
+    two.close()
+    assert heard.get(timeout=20) == News()
+    thread.join()

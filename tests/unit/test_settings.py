@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dni_driver.cli import settings
 from dni_driver.cli.settings import Settings, load
 from dni_driver.core.errors import SettingsError
+from dni_driver.core.registry_address import ALLOWED
 
 Write = Callable[[str], Path]
 
@@ -97,8 +98,15 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_OVERLAY_PREFIX": "25",
         "DNI_OVERLAY_SUBNET6": "fd00::/64",
         "DNI_OVERLAY_PREFIX6": "96",
-        "DNI_REGISTRY_URL": "mesos://10.0.0.1",
+        "DNI_REGISTRY_URL": "zookeeper://h1,h2/dni",
         "DNI_REGISTRY_TOKEN_FILE": "/t",
+        "DNI_REGISTRY_USER": "dni",
+        "DNI_REGISTRY_PASSWORD": "secret",
+        "DNI_REGISTRY_TLS": "True",
+        "DNI_REGISTRY_CA": "/ca.pem",
+        "DNI_REGISTRY_CERTIFICATE": "/certificate.pem",
+        "DNI_REGISTRY_KEY": "/key.pem",
+        "DNI_REGISTRY_RECLAIM_AFTER": "86400.0",
         "DNI_STORE_DIRECTORY": "/s",
         "DNI_RUN_DIRECTORY": "/r",
         "DNI_PLUGIN_SOCKET": "/p.sock",
@@ -173,7 +181,29 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
         ('[log]\nlevel = "INFO"', 'log.level = "INFO": must be "debug", "info", "warning" or "error"'),
         (
             '[registry]\nurl = "zk://m1"',
-            'registry.url = "zk://m1": must be "local", or a Mesos agent such as "mesos://10.0.0.1:5051"',
+            f'registry.url = "zk://m1": must be {ALLOWED}',
+        ),
+        (
+            '[registry]\nurl = "zookeeper://m1:0"',
+            "registry.url = \"zookeeper://m1:0\": 'm1:0' has no port from 1 to 65535",
+        ),
+        (
+            '[registry]\npassword = "secret"',
+            "registry.password is for a registry in ZooKeeper: set registry.url to it",
+        ),
+        (
+            '[registry]\nurl = "zookeeper://m1"\npassword = "secret"',
+            "registry.password needs registry.user beside it",
+        ),
+        ('[registry]\nurl = "zookeeper://m1"\nca = "/ca.pem"', "registry.ca needs registry.tls = true beside it"),
+        (
+            '[registry]\nurl = "zookeeper://m1"\ntls = true\nkey = "/key.pem"',
+            "registry.key needs registry.certificate beside it",
+        ),
+        ('[registry]\nuser = "a:b"', 'registry.user = "a:b": must be a name without spaces and colons'),
+        (
+            "[registry]\nreclaim_after = 1",
+            "registry.reclaim_after = 1: must be a number of seconds from 60 to 31536000 (a year)",
         ),
         ("[overlay]\nprefix6 = 80", "overlay.prefix6 = 80: needs a subnet of its family in [overlay]"),
     ],

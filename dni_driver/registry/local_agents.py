@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agents of a local registry: who is one, which VTEP it has, which overlays it uses."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from ipaddress import IPv4Address, IPv4Interface
+
+import msgspec
+
+from dni_driver.core.peers import Vtep, lowest_free_vtep
+from dni_driver.registry.admission import Life, check_address, check_move, moves
+from dni_driver.registry.interface import Host, Lease, Member, still_alive, unknown_agent
+from dni_driver.registry.local_life import Lives
+
+TABLES = (
+    """
+CREATE TABLE agent (
+    agent_ip      TEXT PRIMARY KEY,
+    vtep          TEXT NOT NULL UNIQUE,
+    identity      TEXT NOT NULL,
+    boot          TEXT NOT NULL,
+    since         REAL NOT NULL,
+    seen          REAL NOT NULL,
+    reclaim_after REAL
+) STRICT""",
+    """
+CREATE TABLE use (
+    overlay  TEXT NOT NULL REFERENCES overlay (name),
+    agent_ip TEXT NOT NULL,
+    PRIMARY KEY (overlay, agent_ip)
+) STRICT, WITHOUT ROWID""",
+)
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """An agent, as its table has it; `since` and `seen` in seconds since 1970."""
+
+    agent_ip: str
+    vtep: str
+    identity: str
+    boot: str
+    since: float
+    seen: float
+    reclaim_after: float | None
+
+    @property
+    def ip(self) -> IPv4Address:
+        return IPv4Address(self.agent_ip)
+
+    @property
+    def life(self) -> Life:
+        return Life(identity=self.identity, boot=self.boot)
+
+
+def register(tx: sqlite3.Connection, host: Host, lives: Lives, now: float) -> Vtep:
+    """Make a host an agent that is alive (Registry.register)."""
+    mine = _find(tx, host.agent_ip)
+    if not lives.is_ours(host.agent_ip):
+        check_address(host, _life(mine, lives))
+    formerly = moves(host)
+    if formerly is not None:
+        _move(tx, host, formerly, mine, lives)
+        mine = _find(tx, host.agent_ip)
+    vtep = Vtep(IPv4Interface(mine.vtep)) if mine else _free_vtep(tx, host.vtep)
+    since = mine.since if mine and lives.is_ours(host.agent_ip) else now
+    lives.begin(host.agent_ip)
+    tx.execute(
+        "INSERT INTO agent VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent_ip) DO UPDATE SET identity = "
+        "excluded.identity, boot = excluded.boot, since = excluded.since, seen = excluded.seen, "
+        "reclaim_after = excluded.reclaim_after",
+        (str(host.agent_ip), str(vtep.ip), host.identity, host.boot, since, now, host.reclaim_after),
+    )
+    return vtep
+
+
+def members(tx: sqlite3.Connection, lives: Lives, held: Sequence[Lease]) -> list[Member]:
+    """Answer all agents, by IP; `held` is who holds what."""
+    found: list[Member] = []
+    rows = {row.ip: row for row in _every(tx)}
+    for agent in sorted(rows.keys() | {lease.agent_ip for lease in held}):
+        row = rows.get(agent)
+        alive = lives.is_alive(agent)
+        found.append(
+            Member(
+                agent_ip=agent,
+                vtep=Vtep(IPv4Interface(row.vtep)) if row else None,
+                subnets=tuple(lease.held for lease in held if lease.agent_ip == agent),
+                alive=alive,
+                since=(row.since if alive else row.seen) if row else 0.0,
+            )
+        )
+    return found
+
+
+def vteps(tx: sqlite3.Connection) -> dict[IPv4Address, Vtep]:
+    """Answer every agent's VTEP."""
+    return {row.ip: Vtep(IPv4Interface(row.vtep)) for row in _every(tx)}
+
+
+def see(tx: sqlite3.Connection, agent_ip: IPv4Address, now: float) -> None:
+    """Note when an agent was seen; raise NotFound."""
+    if tx.execute("UPDATE agent SET seen = ? WHERE agent_ip = ?", (now, str(agent_ip))).rowcount == 0:
+        raise unknown_agent(agent_ip)
+
+
+def forget(tx: sqlite3.Connection, agent_ip: IPv4Address, lives: Lives) -> None:
+    """Forget an agent and what it holds; raise NotFound, or InUse where it is alive."""
+    text = (str(agent_ip),)
+    if lives.is_alive(agent_ip):
+        raise still_alive(agent_ip)
+    gone = sum(tx.execute(f"DELETE FROM {table} WHERE agent_ip = ?", text).rowcount for table in ("agent", "lease"))  # noqa: S608 - our own names
+    if gone == 0:
+        raise unknown_agent(agent_ip)
+    tx.execute("DELETE FROM use WHERE agent_ip = ?", text)
+    lives.drop(agent_ip)
+
+
+def overdue(tx: sqlite3.Connection, lives: Lives, now: float) -> list[IPv4Address]:
+    """Answer the agents that were not seen for longer than they said."""
+    return [
+        row.ip
+        for row in _every(tx)
+        if row.reclaim_after is not None and now - row.seen > row.reclaim_after and not lives.is_alive(row.ip)
+    ]
+
+
+def use(tx: sqlite3.Connection, agent_ip: IPv4Address, names: Collection[str]) -> None:
+    """Record which overlays an agent uses, and no other."""
+    tx.execute("DELETE FROM use WHERE agent_ip = ?", (str(agent_ip),))
+    for name in names:
+        tx.execute("INSERT INTO use VALUES (?, ?)", (name, str(agent_ip)))
+
+
+def users(tx: sqlite3.Connection, overlay: str) -> list[IPv4Address]:
+    """Answer who uses an overlay."""
+    rows = tx.execute("SELECT agent_ip FROM use WHERE overlay = ?", (overlay,))
+    return [IPv4Address(agent_ip) for (agent_ip,) in rows]
+
+
+def _move(tx: sqlite3.Connection, host: Host, formerly: IPv4Address, mine: _Row | None, lives: Lives) -> None:
+    """Have an agent be known by its new IP, with what it held under the former one."""
+    theirs = _find(tx, formerly)
+    is_same = theirs is not None and theirs.identity == host.identity
+    check_move(host, _life(theirs, lives) if is_same else None, mine.identity if mine else None)
+    if is_same:
+        new, old = str(host.agent_ip), str(formerly)
+        tx.execute("DELETE FROM agent WHERE agent_ip = ?", (new,))
+        tx.execute("UPDATE agent SET agent_ip = ? WHERE agent_ip = ?", (new, old))
+        tx.execute("UPDATE lease SET agent_ip = ? WHERE agent_ip = ?", (new, old))
+        tx.execute("DELETE FROM use WHERE agent_ip = ?", (old,))
+        lives.drop(formerly)
+
+
+def _life(row: _Row | None, lives: Lives) -> Life | None:
+    return row.life if row is not None and lives.is_alive(row.ip) else None
+
+
+def _free_vtep(tx: sqlite3.Connection, wanted: Vtep | None) -> Vtep:
+    taken = {vtep.ip.ip for vtep in vteps(tx).values()}
+    return wanted if wanted is not None and wanted.ip.ip not in taken else lowest_free_vtep(taken)
+
+
+def _find(tx: sqlite3.Connection, agent_ip: IPv4Address) -> _Row | None:
+    row = tx.execute("SELECT * FROM agent WHERE agent_ip = ?", (str(agent_ip),)).fetchone()
+    return _Row(*row) if row else None
+
+
+def _every(tx: sqlite3.Connection) -> list[_Row]:
+    return [_Row(*row) for row in tx.execute("SELECT * FROM agent")]

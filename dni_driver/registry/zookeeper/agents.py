@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agents: who is one, which VTEP it has, whether it is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Any
+
+import msgspec
+
+from dni_driver.core.errors import InUse, NotFound, StoreError
+from dni_driver.core.peers import Vtep, lowest_free_vtep
+from dni_driver.registry.admission import Life, check_address, check_move, moves
+from dni_driver.registry.interface import Host, Member, still_alive, unknown_agent
+from dni_driver.registry.zookeeper.ground import Ground, Known
+from dni_driver.registry.zookeeper.layout import (
+    AGENTS,
+    ALIVE,
+    RECLAIMER,
+    SEEN,
+    USES,
+    VTEPS,
+    Record,
+    decode,
+    encode,
+    of_agent,
+    of_overlay,
+    of_subnet,
+    of_vtep,
+    read_subnet,
+    subnets_of,
+    vtep_of,
+)
+from dni_driver.registry.zookeeper.link import Changes, Conflict
+
+_MILLISECONDS = 1000.0
+
+
+class Sign(msgspec.Struct, frozen=True):
+    """The sign of life of an agent IP, if there is one, and whether this very session gives it."""
+
+    life: Life | None
+    is_ours: bool
+
+
+class Agents:
+    """Registers, tells and forgets."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Take what it stands on."""
+        self._ground = ground
+        self._link = ground.link
+
+    def register(self, host: Host) -> Vtep:
+        """Make a host an agent that is alive (Registry.register)."""
+        return self._ground.settled(lambda: self._register(host))
+
+    def members(self) -> list[Member]:
+        """Answer all agents (Registry.members)."""
+        self._ground.prepare()
+        names = self._ground.definitions()[0].names()
+        records = self._ground.records()
+        alive = self._alive()
+        since = self._since(records, alive)
+        return [
+            Member(
+                agent_ip=agent,
+                vtep=vtep_of(record),
+                subnets=subnets_of(record, names),
+                alive=agent in alive,
+                since=since[agent],
+            )
+            for agent, record in records.items()
+        ]
+
+    def seen(self, agent_ip: IPv4Address) -> None:
+        """Have ZooKeeper note the time (Registry.seen)."""
+        self._ground.settled(lambda: self._see(agent_ip))
+
+    def forget(self, agent_ip: IPv4Address) -> None:
+        """Forget an agent and what it holds (Registry.forget)."""
+        self._ground.settled(lambda: self._forget(agent_ip))
+
+    def reclaim(self) -> list[IPv4Address]:
+        """Forget agents that were not seen for longer than they said, if nobody else is at it (Registry.reclaim)."""
+        self._ground.prepare()
+        if not self._is_reclaimer():
+            return []
+        records = self._ground.records()
+        alive = self._alive()
+        terms = {agent: record.reclaim_after for agent, record in records.items() if agent not in alive}
+        gone = [agent for agent, term in terms.items() if term is not None]
+        seen = self._since(gone, frozenset())
+        now = self._now()
+        due = [agent for agent in gone if now - seen[agent] > (terms[agent] or 0.0)]
+        return [agent for agent in due if self._is_forgotten(agent)]
+
+    def _register(self, host: Host) -> Vtep:
+        mine = self._ground.known(host.agent_ip)
+        sign = self._sign(host.agent_ip)
+        if not sign.is_ours:
+            check_address(host, sign.life)
+        formerly = moves(host)
+        if formerly is not None:
+            theirs = self._ground.known(formerly)
+            is_ours = theirs.record.identity == host.identity
+            check_move(host, self._sign(formerly).life if is_ours else None, mine.record.identity)
+            if is_ours:
+                return self._move(host, formerly, theirs, mine)
+        record = self._admitted(host, mine.record)
+        if record != mine.record or not sign.is_ours:
+            self._enter(host, record, mine, sign)
+        return _vtep(record)
+
+    def _admitted(self, host: Host, known: Record) -> Record:
+        """Answer a host's record with its identity and a VTEP: the one it has, had, or the lowest that is free."""
+        vtep = vtep_of(known) or self._free_vtep(host.vtep)
+        return msgspec.structs.replace(
+            known, identity=host.identity, vtep=str(vtep.ip), reclaim_after=host.reclaim_after
+        )
+
+    def _enter(self, host: Host, record: Record, mine: Known, sign: Sign) -> None:
+        changes = self._link.transaction()
+        paths = [of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN)]
+        if record.vtep is not None and record.vtep != mine.record.vtep:
+            paths.append(of_vtep(IPv4Interface(record.vtep)))
+            changes.create(paths[-1], str(host.agent_ip).encode())
+        if record != mine.record:
+            self._ground.put_record(changes, host.agent_ip, record, mine.version)
+        self._come_alive(changes, host, sign)
+        self._ground.commit(changes, *paths, of_agent(AGENTS, host.agent_ip))
+
+    def _come_alive(self, changes: Changes, host: Host, sign: Sign) -> None:
+        alive, seen = (of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN))
+        if not sign.is_ours:
+            if sign.life is not None:
+                changes.delete(alive)
+            changes.create_fleeting(alive, encode(Life(identity=host.identity, boot=host.boot)))
+        changes.put(seen, b"", -1 if self._link.exists(seen) else None)
+
+    def _move(self, host: Host, formerly: IPv4Address, theirs: Known, mine: Known) -> Vtep:
+        """Have an agent be known by its new IP, with all that it held under the former one."""
+        old = theirs.record
+        record = msgspec.structs.replace(
+            old, subnets=(*old.subnets, *mine.record.subnets), reclaim_after=host.reclaim_after
+        )
+        changes = self._link.transaction()
+        new = str(host.agent_ip).encode()
+        for path in self._held_by(old):
+            changes.put(path, new, -1)
+        if mine.record.vtep is not None:
+            changes.delete(of_vtep(IPv4Interface(mine.record.vtep)))
+        self._leave(changes, formerly, theirs, self._sign(formerly))
+        self._ground.put_record(changes, host.agent_ip, record, mine.version)
+        self._come_alive(changes, host, self._sign(host.agent_ip))
+        self._ground.commit(changes, *(of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN, AGENTS)))
+        return _vtep(record)
+
+    def _leave(self, changes: Changes, agent_ip: IPv4Address, known: Known, sign: Sign) -> None:
+        """Have a transaction delete what is there of an agent, but for what it holds."""
+        if sign.life is not None:
+            changes.delete(of_agent(ALIVE, agent_ip))
+        if self._link.exists(of_agent(SEEN, agent_ip)):
+            changes.delete(of_agent(SEEN, agent_ip))
+        for path in self._uses(agent_ip):
+            changes.delete(path)
+        self._ground.drop_record(changes, agent_ip, known)
+
+    def _forget(self, agent_ip: IPv4Address) -> None:
+        known = self._ground.known(agent_ip)
+        if known.version is None:
+            raise unknown_agent(agent_ip)
+        if self._sign(agent_ip).life is not None:
+            raise still_alive(agent_ip)
+        alive = of_agent(ALIVE, agent_ip)
+        changes = self._link.transaction()
+        # ZooKeeper cannot be asked that a node is not there: to make it and to take it away says so.
+        changes.create(alive)
+        changes.delete(alive)
+        for path in self._held_by(known.record):
+            changes.delete(path)
+        self._leave(changes, agent_ip, known, Sign(None, is_ours=False))
+        self._ground.commit(changes, alive)
+
+    def _held_by(self, record: Record) -> list[str]:
+        """Answer the nodes that say who holds what, those of one agent."""
+        definitions, _ = self._ground.definitions()
+        paths = [of_vtep(vtep.ip)] if (vtep := vtep_of(record)) else []
+        for one in definitions.overlays:
+            for held in record.subnets:
+                subnet = read_subnet(held.subnet)
+                space = one.overlay().space(6 if subnet.version == 6 else 4)  # noqa: PLR2004
+                if held.overlay == one.number and space is not None:
+                    paths.append(of_subnet(one.number, subnet, space[0]))
+        return paths
+
+    def _uses(self, agent_ip: IPv4Address) -> list[str]:
+        definitions, _ = self._ground.definitions()
+        return self._there([of_agent(of_overlay(USES, one.number), agent_ip) for one in definitions.overlays])
+
+    def _there(self, paths: list[str]) -> list[str]:
+        stats = self._link.every_stat(paths)
+        return [path for path, stat in zip(paths, stats, strict=True) if stat is not None]
+
+    def _sign(self, agent_ip: IPv4Address) -> Sign:
+        path = of_agent(ALIVE, agent_ip)
+        found = self._link.get(path)
+        if found is None:
+            return Sign(None, is_ours=False)
+        return Sign(decode(found.data, Life, path), is_ours=found.stat.ephemeralOwner == self._link.session)
+
+    def _free_vtep(self, wanted: Vtep | None) -> Vtep:
+        """Answer the VTEP that an agent had, where nobody has it, else the lowest that is free."""
+        if wanted is not None and self._link.exists(of_vtep(wanted.ip)) is None:
+            return wanted
+        shards = [f"{VTEPS}/{shard}" for shard in self._link.children(VTEPS)]
+        return lowest_free_vtep(IPv4Address(name) for names in self._link.every_child(shards) for name in names)
+
+    def _alive(self) -> frozenset[IPv4Address]:
+        shards = [f"{ALIVE}/{shard}" for shard in self._link.children(ALIVE)]
+        return frozenset(IPv4Address(name) for names in self._link.every_child(shards) for name in names)
+
+    def _since(self, agents: Iterable[IPv4Address], alive: frozenset[IPv4Address]) -> dict[IPv4Address, float]:
+        """Answer since when each lives, or when it was last seen; the time is ZooKeeper's."""
+        every = list(agents)
+        paths = [of_agent(ALIVE if agent in alive else SEEN, agent) for agent in every]
+        stats = self._link.every_stat(paths)
+        return {agent: _time(stat, agent in alive) for agent, stat in zip(every, stats, strict=True)}
+
+    def _see(self, agent_ip: IPv4Address) -> None:
+        seen = of_agent(SEEN, agent_ip)
+        changes = self._link.transaction()
+        changes.put(seen, b"", -1)
+        try:
+            self._ground.commit(changes)
+        except Conflict:
+            raise unknown_agent(agent_ip) from None
+
+    def _is_reclaimer(self) -> bool:
+        """Tell whether this session is the one that looks; become it where nobody is."""
+        found = self._link.get(RECLAIMER)
+        if found is not None:
+            return bool(found.stat.ephemeralOwner == self._link.session)
+        changes = self._link.transaction()
+        changes.create_fleeting(RECLAIMER, b"")
+        with suppress(Conflict):
+            self._ground.commit(changes)
+            return True
+        return False
+
+    def _now(self) -> float:
+        """Answer the time by ZooKeeper's clock."""
+        changes = self._link.transaction()
+        changes.put(RECLAIMER, b"", -1)
+        (stat,) = self._ground.commit(changes)
+        return float(stat.mtime / _MILLISECONDS)
+
+    def _is_forgotten(self, agent_ip: IPv4Address) -> bool:
+        """Forget one that may have come back, or been forgotten, meanwhile."""
+        with suppress(InUse, NotFound):
+            self.forget(agent_ip)
+            return True
+        return False
+
+
+def _vtep(record: Record) -> Vtep:
+    vtep = vtep_of(record)
+    if vtep is None:
+        raise StoreError("the registry is damaged: an agent that registered has no VTEP")
+    return vtep
+
+
+def _time(stat: Any, born: bool) -> float:  # noqa: FBT001 - which of the two times
+    if stat is None:
+        return 0.0
+    return float((stat.ctime if born else stat.mtime) / _MILLISECONDS)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: whoever changes something writes an entry in the same transaction, and everybody else follows.
+
+ZooKeeper numbers the entries without a gap, whatever is deleted or fails. So who has read entry 7 waits for entry 8
+by its name: a change costs each agent that follows a notification and one small read, whatever the number of agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from dni_driver.core.errors import Unavailable
+from dni_driver.registry.zookeeper.layout import JOURNAL, Entry, decode, encode
+from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
+
+KEPT = 1024
+"""Entries: who was away for more reads everything anew."""
+_TRIMMED_EVERY = 128
+_CHECKED_EVERY = 30.0
+"""Seconds after which a reader compares its place with the journal's end, should a notification be lost."""
+_PREFIX = "e-"
+
+
+def append(changes: Changes, entry: Entry) -> None:
+    """Have a transaction say what it changes."""
+    changes.append(f"{JOURNAL}/{_PREFIX}", encode(entry))
+
+
+def trim(link: Link, results: Iterable[Any]) -> None:
+    """Delete old entries now and then; `results` are those of a transaction that may have appended one.
+
+    An entry that stays because this was cut short goes with the next.
+    """
+    written = [result for result in results if isinstance(result, str) and f"/{JOURNAL}/{_PREFIX}" in result]
+    if not written or _number(written[-1]) % _TRIMMED_EVERY:
+        return
+    oldest = _number(written[-1]) - KEPT
+    with suppress(Unavailable):
+        for name in link.children(JOURNAL):
+            if _number(name) < oldest:
+                _delete(link, name)
+
+
+class Reader:
+    """A place in the journal."""
+
+    def __init__(self, link: Link) -> None:
+        """Stand nowhere yet: everything has to be read first."""
+        self._link = link
+        self._next: int | None = None
+        self._state = (-1, -1)
+        self._checked = 0.0
+
+    def begin(self) -> None:
+        """Stand at the end: what is read after this is as new as that, or newer."""
+        self._state = (self._link.epoch, self._link.turns)
+        self._checked = monotonic()
+        self._next = _end(self._link)
+
+    def lose(self) -> None:
+        """Stand nowhere."""
+        self._next = None
+
+    def entries(self) -> list[Entry] | None:
+        """Answer what was written since, and have the link rung when there is more; None: read everything."""
+        if self._next is None or not self._is_sound(self._next):
+            return None
+        found: list[Entry] = []
+        while self._link.exists(_path(self._next), lambda _: self._link.rung.set()):
+            entry = self._link.get(_path(self._next))
+            if entry is None:
+                return None
+            found.append(decode(entry.data, Entry, _path(self._next)))
+            self._next += 1
+        return found
+
+    def _is_sound(self, place: int) -> bool:
+        """Tell whether the entry of this place is there or to come; looked at after a change of state, and rarely."""
+        state = (self._link.epoch, self._link.turns)
+        if state == self._state and monotonic() - self._checked < _CHECKED_EVERY:
+            return True
+        if state[0] != self._state[0]:
+            return False
+        self._state, self._checked = state, monotonic()
+        end = _end(self._link)
+        return place == end or (place < end and self._link.exists(_path(place)) is not None)
+
+
+def _end(link: Link) -> int:
+    """Answer the number of the next entry: ZooKeeper counts what was created, and deleted, below a node."""
+    stat = link.exists(JOURNAL)
+    return (stat.cversion + stat.numChildren) // 2 if stat is not None else 0
+
+
+def _delete(link: Link, name: str) -> None:
+    changes = link.transaction()
+    changes.delete(f"{JOURNAL}/{name}")
+    with suppress(Conflict):
+        link.commit(changes)
+
+
+def _path(number: int) -> str:
+    return f"{JOURNAL}/{_PREFIX}{number:010d}"
+
+
+def _number(path: str) -> int:
+    return int(path.rpartition(_PREFIX)[2])

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies where in ZooKeeper, and how it is written.
+
+    format                      the version of all this
+    overlays                    every overlay, each with a number that no other ever has
+    agents/SHARD/IP             an agent: identity, VTEP, agent subnets
+    alive/SHARD/IP              ephemeral: who says so
+    seen/SHARD/IP               written again and again, for the time that ZooKeeper notes
+    vteps/SHARD/ADDRESS         who has a VTEP
+    subnets/NUMBER/SHARD/SUBNET who holds an agent subnet of the overlay of that number
+    uses/NUMBER/SHARD/IP        who uses that overlay
+    journal/e-SEQUENCE          what changed, in order
+    reclaimer                   ephemeral: who looks for agents to reclaim
+
+Nothing has more than some hundreds of children, and nobody lists them all when something changes.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
+from typing import TypeVar
+from zlib import crc32
+
+import msgspec
+
+from dni_driver.core.errors import StoreError
+from dni_driver.core.overlays import AgentSubnet, Backend, Network, Overlay
+from dni_driver.core.peers import Peer, Vtep
+
+VERSION = 1
+
+FORMAT = "format"
+OVERLAYS = "overlays"
+AGENTS = "agents"
+ALIVE = "alive"
+SEEN = "seen"
+VTEPS = "vteps"
+SUBNETS = "subnets"
+USES = "uses"
+JOURNAL = "journal"
+RECLAIMER = "reclaimer"
+
+FOLDERS = (AGENTS, ALIVE, SEEN, VTEPS, SUBNETS, USES, JOURNAL)
+
+SHARDS = 64
+"""Of agents: with ten thousand of them some hundred and fifty in each."""
+
+_SHARD_BITS = 8
+"""Of subnets and VTEPs, which are numbered: those whose numbers differ in these bits alone are in one."""
+
+K = TypeVar("K")
+
+
+class Slice(msgspec.Struct, frozen=True, array_like=True):
+    """An agent subnet in an agent's record: the number of its overlay, and itself."""
+
+    overlay: int
+    subnet: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is recorded of an agent."""
+
+    identity: str | None = None
+    vtep: str | None = None
+    subnets: tuple[Slice, ...] = ()
+    reclaim_after: float | None = None
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An overlay as it is recorded."""
+
+    number: int
+    name: str
+    subnet: str | None = None
+    prefix: int | None = None
+    subnet6: str | None = None
+    prefix6: int | None = None
+    backend: Backend = "vxlan"
+
+    def overlay(self) -> Overlay:
+        """Answer what it means."""
+        return Overlay(
+            name=self.name,
+            subnet=IPv4Network(self.subnet) if self.subnet else None,
+            prefix=self.prefix,
+            subnet6=IPv6Network(self.subnet6) if self.subnet6 else None,
+            prefix6=self.prefix6,
+            backend=self.backend,
+        )
+
+
+class Definitions(msgspec.Struct, frozen=True, kw_only=True):
+    """The overlays there are, and the number of the next."""
+
+    following: int = 1
+    overlays: tuple[Definition, ...] = ()
+
+    def every(self) -> list[Overlay]:
+        """Answer the overlays by name."""
+        return sorted((one.overlay() for one in self.overlays), key=lambda overlay: overlay.name)
+
+    def named(self, name: str) -> Definition | None:
+        """Answer one of them."""
+        return next((one for one in self.overlays if one.name == name), None)
+
+    def names(self) -> dict[int, str]:
+        """Answer the names by the numbers."""
+        return {one.number: one.name for one in self.overlays}
+
+    def with_one(self, overlay: Overlay) -> Definitions:
+        """Answer them with one more, or with another definition of one."""
+        known = self.named(overlay.name)
+        new = _definition(overlay, known.number if known else self.following)
+        others = tuple(one for one in self.overlays if one is not known)
+        return Definitions(following=self.following + (known is None), overlays=(*others, new))
+
+    def without(self, name: str) -> Definitions:
+        """Answer them less one."""
+        left = tuple(one for one in self.overlays if one.name != name)
+        return Definitions(following=self.following, overlays=left)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An entry of the journal: an agent and its new record (None: forgotten), or that the overlays are others."""
+
+    agent: str | None = None
+    record: Record | None = None
+
+
+def _definition(overlay: Overlay, number: int) -> Definition:
+    return Definition(
+        number=number,
+        name=overlay.name,
+        subnet=str(overlay.subnet) if overlay.subnet else None,
+        prefix=overlay.prefix,
+        subnet6=str(overlay.subnet6) if overlay.subnet6 else None,
+        prefix6=overlay.prefix6,
+        backend=overlay.backend,
+    )
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """Write a value as it is kept."""
+    return msgspec.json.encode(value)
+
+
+def decode(data: bytes, kind: type[K], where: str) -> K:
+    """Read what is kept; raise StoreError where it is something else."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"the registry is damaged: {where} is not understood ({error})") from None
+
+
+def of_agent(folder: str, agent_ip: IPv4Address) -> str:
+    """Answer where something of an agent lies, below `folder`."""
+    return f"{folder}/{crc32(agent_ip.packed) % SHARDS:02d}/{agent_ip}"
+
+
+def of_vtep(vtep: IPv4Interface) -> str:
+    """Answer where it says who has a VTEP."""
+    return f"{VTEPS}/{_shard(vtep.ip, vtep.network)}/{vtep.ip}"
+
+
+def of_subnet(number: int, subnet: Network, space: Network) -> str:
+    """Answer where it says who holds an agent subnet of the overlay of a number."""
+    name = f"{subnet.network_address}-{subnet.prefixlen}"
+    return f"{SUBNETS}/{number}/{_shard_of_subnet(subnet, space)}/{name}"
+
+
+def of_overlay(folder: str, number: int) -> str:
+    """Answer where something of an overlay lies, below `folder`."""
+    return f"{folder}/{number}"
+
+
+def read_subnet(name: str) -> Network:
+    """Answer which agent subnet a name stands for."""
+    return ip_network(name.replace("-", "/"))
+
+
+def _shard(address: IPv4Address, space: IPv4Network) -> str:
+    return f"{(int(address) - int(space.network_address)) >> _SHARD_BITS:x}"
+
+
+def _shard_of_subnet(subnet: Network, space: Network) -> str:
+    number = (int(subnet.network_address) - int(space.network_address)) >> (subnet.max_prefixlen - subnet.prefixlen)
+    return f"v{subnet.version}-{number >> _SHARD_BITS:x}"
+
+
+def subnets_of(record: Record, names: dict[int, str]) -> tuple[AgentSubnet, ...]:
+    """Answer what an agent holds of the overlays that there are."""
+    return tuple(
+        AgentSubnet(overlay=names[one.overlay], subnet=ip_network(one.subnet))
+        for one in record.subnets
+        if one.overlay in names
+    )
+
+
+def vtep_of(record: Record) -> Vtep | None:
+    """Answer an agent's VTEP; None for one that never registered."""
+    return Vtep(IPv4Interface(record.vtep)) if record.vtep else None
+
+
+def peer_of(agent_ip: IPv4Address, record: Record, names: dict[int, str]) -> Peer | None:
+    """Answer an agent as others reach it; None where they cannot yet."""
+    vtep = vtep_of(record)
+    return Peer(agent_ip=agent_ip, vtep=vtep, subnets=subnets_of(record, names)) if vtep else None

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way to ZooKeeper: every call ends in time, and its errors are ours."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from kazoo import exceptions as said
+from kazoo.client import KazooClient, KazooState
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.retry import KazooRetry
+from kazoo.security import make_digest_acl
+
+from dni_driver.core.deadline import within
+from dni_driver.core.errors import SettingsError, StoreError, Unavailable
+from dni_driver.core.registry_address import ZooKeeperAddress
+from dni_driver.registry.access import Access
+
+log = structlog.get_logger(__name__)
+
+SESSION_SECONDS = 10.0
+"""For how long an agent that is not heard of counts as alive."""
+ANSWER_SECONDS = 5.0
+_RECONNECT_SECONDS = 2.0
+_AT_A_TIME = 500
+"""Reads on their way together."""
+
+_LOST = (
+    said.ConnectionLoss,
+    said.ConnectionClosedError,
+    said.SessionExpiredError,
+    said.OperationTimeoutError,
+    KazooTimeoutError,
+)
+_CHANGED = (said.NodeExistsError, said.NoNodeError, said.BadVersionError, said.NotEmptyError)
+
+
+class Conflict(Exception):  # noqa: N818 - it is none
+    """Somebody else changed what a transaction rests on: look again."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A node: its data, and what ZooKeeper notes of it."""
+
+    data: bytes
+    stat: Any
+
+    @property
+    def version(self) -> int:
+        """Answer how often its data was changed."""
+        version: int = self.stat.version
+        return version
+
+
+class Link:
+    """A session with ZooKeeper, kept up in the background. Paths are below the registry's own.
+
+    `crash_point` is called before and after each transaction: tests raise there. `epoch` is another after a session
+    was lost, `turns` counts changes of its state, and `rung` is set at each of them.
+    """
+
+    def __init__(
+        self, address: ZooKeeperAddress, access: Access, crash_point: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Begin to connect, without waiting for it."""
+        self.address = address
+        self.epoch = 0
+        self.turns = 0
+        self.rung = threading.Event()
+        self._crash_point = crash_point
+        self._connected = threading.Event()
+        self._closed = False
+        self._refused = False
+        check_files(access)
+        self.client = _client(address, access)
+        self.client.add_listener(self._turned)
+        self.client.start_async()
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether it was closed here."""
+        return self._closed
+
+    @property
+    def session(self) -> int:
+        """Answer the number of the session, as ephemeral nodes have it."""
+        number: int = self.client.client_id[0]
+        return number
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there is a session; raise Unavailable."""
+        if not self._connected.wait(within(seconds)) or self._closed:
+            raise self.away()
+
+    def away(self) -> Unavailable:
+        """Build the error of a registry that does not answer."""
+        servers = ", ".join(self.address.servers)
+        if self._refused:
+            return Unavailable(f"the registry refuses this host (ZooKeeper at {servers}): look at registry.user")
+        return Unavailable(
+            f"the registry does not answer (ZooKeeper at {servers}): containers go on, new ones start, and it is "
+            f"tried again until it does"
+        )
+
+    def get(self, path: str, watch: Callable[[Any], None] | None = None) -> Found | None:
+        """Answer a node, None where there is none; only one that is there is watched."""
+        return _found(self._ended(self._begin("get", path, watch)))
+
+    def exists(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
+        """Answer what ZooKeeper notes of a node, None where there is none; that it comes is watched for."""
+        return self._ended(self._begin("exists", path, watch))
+
+    def children(self, path: str) -> list[str]:
+        """Answer the names below a node; none where it is not there."""
+        return self.every_child([path])[0]
+
+    def every(self, paths: Sequence[str]) -> list[Found | None]:
+        """Answer many nodes at once."""
+        return [_found(one) for one in self._many("get", paths)]
+
+    def every_stat(self, paths: Sequence[str]) -> list[Any]:
+        """Answer what ZooKeeper notes of many nodes."""
+        return self._many("exists", paths)
+
+    def every_child(self, paths: Sequence[str]) -> list[list[str]]:
+        """Answer the names below many nodes."""
+        return [names or [] for names in self._many("get_children", paths)]
+
+    def make_folders(self, paths: Sequence[str]) -> None:
+        """Make nodes that others are put below; those that are there are left alone."""
+        with self._explained():
+            for path in sorted(set(paths)):
+                self._crash_point("before a folder")
+                self.client.ensure_path_async(self._at(path)).get(timeout=within(ANSWER_SECONDS))
+
+    def transaction(self) -> Changes:
+        """Begin a transaction."""
+        return Changes(self.client.transaction(), self._at)
+
+    def commit(self, changes: Changes) -> list[Any]:
+        """Do all of a transaction or nothing; raise Conflict, or Unavailable: then nobody knows which."""
+        self.wait(ANSWER_SECONDS)
+        self._crash_point("before a transaction")
+        with self._explained():
+            results = changes.transaction.commit_async().get(timeout=within(ANSWER_SECONDS))
+        for result in results:
+            if isinstance(result, _CHANGED):
+                raise Conflict(str(result))
+        with self._explained():
+            for result in results:
+                if isinstance(result, Exception) and not isinstance(result, said.RolledBackError):
+                    raise result
+        self._crash_point("after a transaction")
+        return list(results)
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a node and everything below it."""
+        for name in self.children(path):
+            self.remove_tree(f"{path}/{name}")
+        with self._explained():
+            try:
+                self.client.delete_async(self._at(path)).get(timeout=within(ANSWER_SECONDS))
+            except _CHANGED:
+                return
+
+    def close(self) -> None:
+        """End the session."""
+        self._closed = True
+        self._connected.set()
+        self.rung.set()
+        self.client.stop()
+        self.client.close()
+
+    def _at(self, path: str) -> str:
+        return f"{self.address.path}/{path}" if path else self.address.path
+
+    def _begin(self, call: str, path: str, watch: Callable[[Any], None] | None) -> Any:
+        self.wait(ANSWER_SECONDS)
+        return getattr(self.client, f"{call}_async")(self._at(path), watch)
+
+    def _ended(self, call: Any) -> Any:
+        with self._explained():
+            try:
+                return call.get(timeout=within(ANSWER_SECONDS))
+            except said.NoNodeError:
+                return None
+
+    def _many(self, call: str, paths: Sequence[str]) -> list[Any]:
+        answers: list[Any] = []
+        for first in range(0, len(paths), _AT_A_TIME):
+            begun = [self._begin(call, path, None) for path in paths[first : first + _AT_A_TIME]]
+            answers += [self._ended(one) for one in begun]
+        return answers
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (said.NoAuthError, said.AuthFailedError):
+            raise Unavailable(
+                f"this host may not use the registry {self.address}: registry.user and registry.password must be "
+                f"those of the agent that made it"
+            ) from None
+        except _LOST:
+            raise self.away() from None
+        except said.KazooException as error:
+            raise StoreError(f"the registry cannot be used: ZooKeeper says {type(error).__name__} {error}") from error
+
+    def _turned(self, state: str) -> None:
+        """Take note of the session's state; ZooKeeper's client waits for this to return."""
+        if state == KazooState.LOST:
+            self.epoch += 1
+            self._refused = str(self.client.client_state) == "AUTH_FAILED"
+        if state == KazooState.CONNECTED or self._closed:
+            self._connected.set()
+        else:
+            self._connected.clear()
+        self.turns += 1
+        log.info("registry", state=state.lower(), servers=",".join(self.address.servers))
+        self.rung.set()
+
+
+class Changes:
+    """A transaction that is being put together."""
+
+    def __init__(self, transaction: Any, at: Callable[[str], str]) -> None:
+        """Begin with nothing."""
+        self.transaction = transaction
+        self._at = at
+
+    def check(self, path: str, version: int) -> None:
+        """Expect a node not to have been changed."""
+        self.transaction.check(self._at(path), version)
+
+    def create(self, path: str, data: bytes = b"") -> None:
+        """Make a node."""
+        self.transaction.create(self._at(path), data)
+
+    def create_fleeting(self, path: str, data: bytes) -> None:
+        """Make a node that goes with the session."""
+        self.transaction.create(self._at(path), data, ephemeral=True)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Make a node whose name is continued by the next number."""
+        self.transaction.create(self._at(path), data, sequence=True)
+
+    def put(self, path: str, data: bytes, version: int | None) -> None:
+        """Change the data of a node that has this version; make it where that is None."""
+        if version is None:
+            self.create(path, data)
+        else:
+            self.transaction.set_data(self._at(path), data, version)
+
+    def delete(self, path: str, version: int = -1) -> None:
+        """Remove a node."""
+        self.transaction.delete(self._at(path), version)
+
+
+def _found(answer: Any) -> Found | None:
+    return None if answer is None else Found(*answer)
+
+
+def _client(address: ZooKeeperAddress, access: Access) -> KazooClient:
+    quiet = logging.getLogger("kazoo")
+    quiet.addHandler(logging.NullHandler())
+    quiet.propagate = False
+    retry = KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=_RECONNECT_SECONDS, max_jitter=0.5)
+    named = access.user is not None
+    return KazooClient(
+        hosts=",".join(address.servers),
+        timeout=SESSION_SECONDS,
+        connection_retry=retry,
+        logger=quiet,
+        auth_data=[("digest", f"{access.user}:{access.password}")] if named else None,
+        default_acl=[make_digest_acl(access.user, access.password, all=True)] if named else None,
+        use_ssl=access.tls,
+        ca=_path(access.ca),
+        certfile=_path(access.certificate),
+        keyfile=_path(access.key),
+    )
+
+
+def check_files(access: Access) -> None:
+    """Raise SettingsError, naming the key, where what TLS needs cannot be read."""
+    context = ssl.create_default_context()
+    if access.ca is not None:
+        with _blaming("ca", access.ca):
+            context.load_verify_locations(access.ca)
+    if access.certificate is not None and access.key is not None:
+        with _blaming("key", access.key):
+            access.key.read_bytes()
+        with _blaming("certificate", access.certificate):
+            context.load_cert_chain(access.certificate, access.key)
+
+
+@contextmanager
+def _blaming(key: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError:
+        raise SettingsError(
+            f"registry.{key} = {str(path)!r}: is no {key} in PEM, or none that fits the other"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"registry.{key} = {str(path)!r}: cannot be read: {error.strerror}") from None
+
+
+def _path(path: Path | None) -> str | None:
+    return str(path) if path is not None else None

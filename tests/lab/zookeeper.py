@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ZooKeeper servers of Debian's package, on loopback ports or in a node of the lab."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.lab.errors import LabError
+
+_JARS = Path("/usr/share/java")
+JAR = _JARS / "zookeeper.jar"
+_BESIDE = (_JARS / "netty-codec.jar", _JARS / "slf4j-simple.jar")
+"""For TLS, and so that it says what is wrong."""
+TICK_SECONDS = 0.5
+"""A server gives sessions of 2 to 20 ticks."""
+
+_READY_SECONDS = 30
+_STOP_SECONDS = 30
+_MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+_SETTINGS = """\
+tickTime={tick}
+initLimit=20
+syncLimit=5
+dataDir={directory}
+clientPort={port}
+clientPortAddress={host}
+maxClientCnxns=0
+admin.enableServer=false
+4lw.commands.whitelist=*
+"""
+_TLS = """\
+secureClientPort={port}
+secureClientPortAddress={host}
+serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory
+ssl.keyStore.location={certificates}/server.pem
+ssl.keyStore.type=PEM
+ssl.trustStore.location={certificates}/ca.pem
+ssl.trustStore.type=PEM
+ssl.clientAuth=need
+"""
+
+Spawn = Callable[[list[str], Path], subprocess.Popen[bytes]]
+"""Starts a command whose output goes to a file."""
+
+
+class ZooKeeper:
+    """One server, alone or of an ensemble; what it has written is in `directory`, and outlasts `stop` and `kill`."""
+
+    def __init__(
+        self, directory: Path, spawn: Spawn | None = None, host: str = "127.0.0.1", port: int | None = None
+    ) -> None:
+        """Start nothing yet; without a port, one that is free on loopback."""
+        self.host = host
+        self.port = port or free_port()
+        self.address = f"{host}:{self.port}"
+        self._directory = directory
+        self._spawn = spawn or _spawn_here
+        self._process: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True)
+        self._log = directory / "zookeeper.log"
+        self._settings = _SETTINGS.format(
+            tick=int(TICK_SECONDS * 1000), directory=directory, port=self.port, host=host
+        )
+
+    def be_one_of(self, number: int, members: list[tuple[int, int]]) -> None:
+        """Be server `number` of an ensemble whose servers have these ports on loopback, for peers and elections."""
+        (self._directory / "myid").write_text(f"{number}\n")
+        for other, (peers, elections) in enumerate(members, 1):
+            self._settings += f"server.{other}=127.0.0.1:{peers}:{elections}\n"
+
+    def speak_tls(self, certificates: Path) -> str:
+        """Speak TLS as well, to who shows a certificate of `ca.pem`, with `server.pem`; answer where."""
+        port = free_port()
+        self._settings += _TLS.format(port=port, host=self.host, certificates=certificates)
+        return f"{self.host}:{port}"
+
+    def launch(self) -> None:
+        """Start the server without waiting for it."""
+        if not JAR.exists():
+            raise LabError(f"there is no {JAR}: apt-get install zookeeper")
+        (self._directory / "zoo.cfg").write_text(self._settings)
+        java = ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        path = ":".join(map(str, (JAR, *_BESIDE)))
+        command = [*java, quiet, "-cp", path, _MAIN, str(self._directory / "zoo.cfg")]
+        self._process = self._spawn(["setpriv", "--pdeathsig", "KILL", "--", *command], self._log)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self.launch()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers as one that serves."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.mode():
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"ZooKeeper does not start:\n{self._log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+
+    def mode(self) -> str | None:
+        """Answer `standalone`, `leader` or `follower`; None while it does not serve."""
+        with contextlib.suppress(OSError):
+            for line in self.ask("srvr").splitlines():
+                if line.startswith("Mode: "):
+                    return line.removeprefix("Mode: ")
+        return None
+
+    def ask(self, word: str) -> str:
+        """Answer what the server says to one of its four letter words."""
+        with socket.create_connection((self.host, self.port), timeout=5) as connection:
+            connection.sendall(word.encode())
+            answer = b""
+            while part := connection.recv(65536):
+                answer += part
+        return answer.decode()
+
+    def stop(self) -> None:
+        """End the server with SIGTERM; nothing where it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server with SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Have the server stand still, with its connections open."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise LabError("ZooKeeper does not run")
+        self._process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_SECONDS)
+            raise LabError("ZooKeeper does not stop") from None
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[ZooKeeper]:
+    """Give a server that runs, and end it afterwards, whatever state it is in."""
+    server = ZooKeeper(directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def ensemble(directory: Path, size: int) -> Iterator[list[ZooKeeper]]:
+    """Give servers that agree with each other, and end them afterwards."""
+    servers = [ZooKeeper(directory / str(number)) for number in range(1, size + 1)]
+    members = [(free_port(), free_port()) for _ in servers]
+    try:
+        for number, server in enumerate(servers, 1):
+            server.be_one_of(number, members)
+            server.launch()
+        for server in servers:
+            server.wait_until_ready()
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def free_port() -> int:
+    """Answer a port on loopback that nobody has at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _spawn_here(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)

@@ -1,0 +1,461 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is the ZooKeeper registry's own: outages, sessions, ends at every write, and what a change costs."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address, ip_network
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+from kazoo.client import KazooClient
+
+from dni_driver.core.errors import DniError, Refused, SettingsError, StoreError, Unavailable
+from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.core.registry_address import ZooKeeperAddress, read_address
+from dni_driver.registry import Access, Host, open_registry
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, journal
+from dni_driver.registry.zookeeper.layout import VTEPS, Record
+from dni_driver.registry.zookeeper.link import Link
+from tests.lab.zookeeper import ZooKeeper, ensemble, running
+from tests.scratch import fast_directory
+
+pytestmark = pytest.mark.zookeeper
+
+DCOS = define("dcos", [ip_network("9.0.0.0/8")])
+DUAL = define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])
+DEV = define("dev", [ip_network("10.64.0.0/16")])
+FIRST = IPv4Address("192.0.2.1")
+
+Open = Callable[..., ZooKeeperRegistry]
+
+
+class Died(BaseException):
+    """The end of a process."""
+
+
+@contextmanager
+def opening(url: str) -> Iterator[Open]:
+    """Give how registries at one place are opened, and close them afterwards."""
+    opened: list[ZooKeeperRegistry] = []
+
+    def one_more(access: Access = Access(), crash_point: Callable[[str], None] = lambda _: None) -> ZooKeeperRegistry:  # noqa: B008
+        address = read_address(url)
+        assert isinstance(address, ZooKeeperAddress)
+        opened.append(ZooKeeperRegistry(address, access, crash_point))
+        return opened[-1]
+
+    yield one_more
+    for registry in opened:
+        registry.close()
+
+
+@pytest.fixture
+def connect(zookeeper_url: str) -> Iterator[Open]:
+    with opening(zookeeper_url) as one_more:
+        yield one_more
+
+
+@pytest.fixture
+def own_server() -> Iterator[ZooKeeper]:
+    """A server that a test may stop."""
+    with fast_directory() as directory, running(Path(directory) / "own") as server:
+        yield server
+
+
+@pytest.fixture
+def raw(zookeeper: ZooKeeper) -> Iterator[KazooClient]:
+    """ZooKeeper itself."""
+    client = KazooClient(zookeeper.address)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
+
+
+def host(number: int = 0) -> Host:
+    return Host(agent_ip=FIRST + number, identity=f"host {number}", boot="boot")
+
+
+def expire(registry: ZooKeeperRegistry) -> None:
+    """Have ZooKeeper end the session, as it does with one not heard of."""
+    client = registry.link.client
+    twin = KazooClient(",".join(registry.link.address.servers), client_id=client.client_id)
+    twin.start()
+    twin.stop()
+    twin.close()
+
+
+def is_alive(registry: ZooKeeperRegistry, number: int = 0) -> bool:
+    return {member.agent_ip: member.alive for member in registry.members()}[FIRST + number]
+
+
+def eventually(what: Callable[[], bool], seconds: float = 20) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        with suppress(DniError):
+            if what():
+                return
+        time.sleep(0.05)
+    pytest.fail("it does not come to be")
+
+
+def audit(registry: ZooKeeperRegistry) -> None:
+    """Find every holder's node to agree with its record, and the other way round."""
+    link = registry.link
+    records: dict[IPv4Address, Record] = registry.ground.records()
+    definitions, _ = registry.ground.definitions()
+    held = {
+        (number, name): str(holder.data, "ascii")
+        for number in definitions.names()
+        for shard in link.children(f"subnets/{number}")
+        for name in link.children(f"subnets/{number}/{shard}")
+        if (holder := link.get(f"subnets/{number}/{shard}/{name}"))
+    }
+    recorded = {
+        (one.overlay, one.subnet.replace("/", "-")): str(agent)
+        for agent, record in records.items()
+        for one in record.subnets
+        if one.overlay in definitions.names()
+    }
+    assert held == recorded
+    vteps = {
+        name: str(holder.data, "ascii")
+        for shard in link.children(VTEPS)
+        for name in link.children(f"{VTEPS}/{shard}")
+        if (holder := link.get(f"{VTEPS}/{shard}/{name}"))
+    }
+    assert vteps == {record.vtep.partition("/")[0]: str(agent) for agent, record in records.items() if record.vtep}
+
+
+def test_an_ensemble_that_is_away_is_named_and_nothing_waits_for_it_for_long(tmp_path: Path) -> None:
+    registry = open_registry("zookeeper://127.0.0.1:1,127.0.0.1:2/dni", tmp_path)
+    began = time.monotonic()
+    with pytest.raises(
+        Unavailable, match=r"does not answer \(ZooKeeper at 127\.0\.0\.1:1, 127\.0\.0\.1:2\): containers go on"
+    ):
+        registry.overlays()
+    with pytest.raises(Unavailable):
+        registry.news(0)
+    registry.close()
+    assert time.monotonic() - began < 40
+
+
+def test_an_agent_that_starts_before_its_registry_finds_it_when_it_comes(own_server: ZooKeeper) -> None:
+    own_server.stop()
+    with opening(f"zookeeper://{own_server.address}") as connect:
+        registry = connect()
+        own_server.start()
+        eventually(lambda: registry.overlays() == [])
+
+
+def test_after_an_outage_everything_is_as_before(own_server: ZooKeeper) -> None:
+    with opening(f"zookeeper://{own_server.address}") as connect:
+        one, two = connect(), connect()
+        one.define(DCOS)
+        one.register(host())
+        two.register(host(1))
+        mine = one.lease("dcos", 4, FIRST)
+        two.news(5)
+        own_server.kill()
+        with pytest.raises(Unavailable):
+            one.lease("dcos", 4, FIRST)
+        own_server.start()
+        eventually(lambda: one.register(host()) is not None)
+        assert one.lease("dcos", 4, FIRST) != mine
+        eventually(lambda: bool(two.news(1)))
+        assert is_alive(two)
+        audit(one)
+
+
+def test_a_registry_that_hangs_is_given_up_in_time(own_server: ZooKeeper) -> None:
+    with opening(f"zookeeper://{own_server.address}") as connect:
+        registry = connect()
+        registry.define(DCOS)
+        own_server.freeze()
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="does not answer"):
+            registry.overlays()
+        assert time.monotonic() - began < 20
+        own_server.thaw()
+        eventually(lambda: registry.overlays() == [DCOS])
+
+
+def test_an_agent_whose_session_expired_comes_back_to_life(connect: Open) -> None:
+    one, two = connect(), connect()
+    one.register(host())
+    two.news(5)
+    one.news(5)
+    expire(one)
+    eventually(lambda: not is_alive(two))
+    eventually(lambda: one.register(host()) is not None and is_alive(two))
+    assert not two.news(0)
+    two.register(host(1))
+    eventually(lambda: any(peer.agent_ip == FIRST + 1 for peer in one.news(1).peers))
+
+
+def test_a_new_process_of_a_host_takes_over_from_one_that_was_killed(connect: Open) -> None:
+    killed, successor = connect(), connect()
+    vtep = killed.register(host())
+    assert successor.register(host()) == vtep
+    killed.close()
+    assert is_alive(successor)
+
+
+def test_ten_agents_that_join_at_once_never_get_the_same(connect: Open) -> None:
+    connect().define(DCOS)
+    ready, got = threading.Barrier(10), []
+
+    def join(number: int) -> None:
+        registry = connect()
+        ready.wait(30)
+        vtep = registry.register(host(number))
+        got.append((str(vtep.ip.ip), str(registry.lease("dcos", 4, FIRST + number).subnet)))
+
+    threads = [threading.Thread(target=join, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    vteps, subnets = zip(*got, strict=True)
+    assert sorted(vteps, key=IPv4Address) == [f"44.128.0.{number}" for number in range(1, 11)]
+    assert sorted(subnets) == [f"9.0.{number}.0/24" for number in range(10)]
+    audit(connect())
+
+
+def life(registry: ZooKeeperRegistry) -> None:
+    """Everything that writes, as one agent does it. What is refused the second time was done the first."""
+    nine, ten = (AgentSubnet(overlay="dcos", subnet=ip_network(f"9.0.{number}.0/24")) for number in (9, 10))
+    moved = Host(agent_ip=FIRST + 2, identity="host 0", boot="boot", formerly=FIRST)
+    steps: list[Callable[[], object]] = [
+        lambda: registry.define(DCOS),
+        lambda: registry.define(DEV),
+        lambda: registry.register(host()),
+        lambda: registry.leases(FIRST) or registry.lease("dcos", 4, FIRST),
+        lambda: registry.use(FIRST, ["dcos"]),
+        lambda: registry.confirm(nine, FIRST),
+        lambda: registry.confirm(ten, FIRST + 1),
+        lambda: registry.confirm(ten, FIRST, FIRST + 1),
+        lambda: registry.give_back(nine, FIRST),
+        lambda: registry.widen(DUAL),
+        lambda: registry.set_backend("dev", "direct"),
+        lambda: registry.seen(FIRST),
+        lambda: registry.forget(FIRST + 1),
+        registry.reclaim,
+        lambda: registry.use(FIRST, []),
+        lambda: registry.set_backend("dev", "vxlan"),
+        lambda: registry.register(moved),
+        lambda: registry.register(Host(agent_ip=FIRST, identity="host 0", boot="boot", formerly=FIRST + 2)),
+        lambda: registry.remove("dev"),
+    ]
+    for step in steps:
+        with suppress(Refused):
+            step()
+
+
+def ends_at(place: int) -> Callable[[str], None]:
+    """Answer a crash point at which a process ends, counted from its start."""
+    numbers = count()
+
+    def end(_: str) -> None:
+        if next(numbers) == place:
+            raise Died
+
+    return end
+
+
+def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(zookeeper: ZooKeeper) -> None:
+    for place in count():
+        with opening(f"zookeeper://{zookeeper.address}/dni-crash-{place}") as connect:
+            try:
+                life(connect(crash_point=ends_at(place)))
+            except Died:
+                pass
+            else:
+                break
+            other = connect()
+            with suppress(Refused):
+                other.define(DCOS)
+            other.register(host(5))
+            theirs = other.lease("dcos", 4, FIRST + 5)
+            audit(other)
+            again = connect()
+            life(again)
+            audit(again)
+            assert again.overlays() == [DUAL]
+            assert [member.agent_ip for member in again.members() if member.alive] == [FIRST, FIRST + 5]
+            assert [one.held for one in again.leases(FIRST + 5)] == [theirs]
+            assert theirs not in [one.held for one in again.leases(FIRST)]
+    assert place > 40
+
+
+def test_a_registry_of_a_newer_version_is_refused(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
+    connect().overlays()
+    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"2")
+    for attempt in (lambda: connect().overlays(), lambda: connect().register(host()), lambda: connect().news(0)):
+        with pytest.raises(StoreError, match=r"written by a newer dni \(version 2\): install that one"):
+            attempt()
+
+
+def test_what_is_no_registry_is_left_alone(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
+    raw.create(f"/{zookeeper_url.rpartition('/')[2]}/overlays", b"another's", makepath=True)
+    with pytest.raises(StoreError, match=r"is no registry of dni: use another place"):
+        connect().define(DCOS)
+
+
+def test_what_is_damaged_is_named(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
+    connect().overlays()
+    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/overlays", b"{")
+    with pytest.raises(StoreError, match="the registry is damaged: overlays is not understood"):
+        connect().overlays()
+
+
+def test_a_registry_with_a_password_is_for_those_who_have_it(connect: Open) -> None:
+    mine = Access(user="dni", password="secret")  # noqa: S106 - of this test
+    connect(mine).define(DCOS)
+    assert connect(mine).overlays() == [DCOS]
+    for other in (Access(), Access(user="dni", password="guessed")):  # noqa: S106 - of this test
+        with pytest.raises(Unavailable, match=r"registry\.user and registry\.password must be those"):
+            connect(other).overlays()
+
+
+def test_a_new_agent_costs_each_other_two_questions_however_many_there_are(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = connect(), connect()
+    one.define(DCOS)
+    for number in range(200):
+        one.confirm(AgentSubnet(overlay="dcos", subnet=ip_network(f"9.1.{number}.0/24")), FIRST + number)
+    two.news(5)
+    one.register(host(250))
+    asked: list[str] = []
+    begin = Link._begin  # noqa: SLF001 - every question goes through it
+
+    def counted(link: Link, call: str, path: str, *more: object) -> object:
+        if link is two.link:
+            asked.append(f"{call} {path}")
+        return begin(link, call, path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Link, "_begin", counted)
+    assert [peer.agent_ip for peer in two.news(5).peers] == [FIRST + 250]
+    assert [call.split()[0] for call in asked] == ["exists", "get", "exists"]
+
+
+def test_no_node_has_many_children_and_none_is_large(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    for number in range(600):
+        registry.confirm(
+            AgentSubnet(overlay="dcos", subnet=ip_network(f"9.{number // 256}.{number % 256}.0/24")), FIRST + number
+        )
+    most, largest = 0, 0
+
+    def walk(path: str) -> None:
+        nonlocal most, largest
+        data, stat = raw.get(path)
+        if not path.endswith("/journal"):
+            most = max(most, stat.numChildren)
+        largest = max(largest, len(data))
+        for name in raw.get_children(path):
+            walk(f"{path}/{name}")
+
+    walk(f"/{zookeeper_url.rpartition('/')[2]}")
+    assert most <= 256
+    assert largest < 1000
+
+
+def test_a_journal_is_kept_short_and_who_was_away_for_too_long_reads_everything(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "KEPT", 10)
+    monkeypatch.setattr(journal, "_TRIMMED_EVERY", 8)
+    one, two = connect(), connect()
+    one.define(DCOS)
+    two.news(5)
+    for _ in range(10):
+        one.give_back(one.lease("dcos", 4, FIRST), FIRST)
+    one.register(host())
+    assert len(one.link.children("journal")) <= 20
+    monkeypatch.setattr(journal, "_CHECKED_EVERY", 0.0)
+    found = two.news(5)
+    assert found.whole
+    assert [peer.agent_ip for peer in found.peers] == [FIRST]
+
+
+def test_an_ensemble_that_loses_its_leader_goes_on() -> None:
+    with fast_directory() as directory, ensemble(Path(directory) / "ensemble", 3) as servers:
+        url = f"zookeeper://{','.join(server.address for server in servers)}/dni"
+        with opening(url) as connect:
+            one, two = connect(), connect()
+            one.define(DCOS)
+            one.register(host())
+            two.register(host(1))
+            mine = one.lease("dcos", 4, FIRST)
+            two.news(5)
+            next(server for server in servers if server.mode() == "leader").kill()
+            eventually(lambda: one.register(host()) is not None, 60)
+            assert one.leases(FIRST)[0].held == mine
+            second = one.lease("dcos", 4, FIRST)
+            eventually(lambda: any(second in peer.subnets for peer in two.news(1).peers), 60)
+            audit(two)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A folder with what a server and an agent show each other."""
+    script = """
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca
+        openssl req -newkey rsa:2048 -nodes -keyout key.pem -out one.csr -subj /CN=one
+        openssl x509 -req -in one.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out certificate.pem -days 2
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other.pem -days 2 -subj /CN=other
+        cat key.pem certificate.pem > server.pem
+    """
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+# kazoo leaves the sockets open that it gives up during a handshake.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_over_tls_server_and_agent_show_each_other_who_they_are(certificates: Path) -> None:
+    mine = Access(
+        tls=True,
+        ca=certificates / "ca.pem",
+        certificate=certificates / "certificate.pem",
+        key=certificates / "key.pem",
+    )
+    with fast_directory() as directory:
+        server = ZooKeeper(Path(directory) / "tls")
+        url = f"zookeeper://{server.speak_tls(certificates)}"
+        try:
+            server.start()
+            with opening(url) as connect:
+                connect(mine).define(DCOS)
+                believes_another = msgspec.structs.replace(mine, ca=certificates / "other.pem")
+                with pytest.raises(Unavailable, match="does not answer"):
+                    connect(believes_another).overlays()
+        finally:
+            server.kill()
+            gc.collect()
+
+
+def test_what_tls_needs_is_named_where_it_cannot_be_used(certificates: Path, tmp_path: Path) -> None:
+    def refused(ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> str:
+        with pytest.raises(SettingsError) as raised:
+            open_registry(
+                "zookeeper://127.0.0.1:1", tmp_path, Access(tls=True, ca=ca, certificate=certificate, key=key)
+            )
+        return str(raised.value)
+
+    gone, certificate = certificates / "gone.pem", certificates / "certificate.pem"
+    assert refused(ca=gone) == f"registry.ca = '{gone}': cannot be read: No such file or directory"
+    assert refused(ca=certificates / "key.pem").endswith("is no ca in PEM, or none that fits the other")
+    assert refused(certificate=certificate, key=gone).startswith(f"registry.key = '{gone}': cannot be read")
+    other = certificates / "other.key"
+    assert refused(certificate=certificate, key=other).startswith(f"registry.certificate = '{certificate}': is no")
