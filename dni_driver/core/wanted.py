@@ -13,6 +13,7 @@ from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
+from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
@@ -85,7 +86,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
 
     `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
-    send.
+    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`.
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -94,6 +95,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     agent: IPv4Address | None = None
     guarded: bool = False
+    vtep: Vtep | None = None
+    overlays: tuple[Overlay, ...] = ()
+    peers: Sequence[Peer] = []
 
 
 def wanted(records: Records) -> Wanted:
@@ -113,6 +117,9 @@ def wanted(records: Records) -> Wanted:
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
         or any(not link.spoof for link in links),
+        vtep=records.vtep,
+        overlays=tuple(records.overlays),
+        peers=records.peers,
     )
 
 
