@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 import structlog
 
 from dni_driver.core import dcos
-from dni_driver.core.errors import InUse
+from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.fullness import Holding
 from dni_driver.mesos.dcos_json import agent_of, cluster_of, members_of
 from dni_driver.registry import Registry
@@ -38,14 +39,14 @@ class DcosView:
         return cluster_of(self._registry.overlays(), members_of(read_all(self._store), holdings))
 
     def purge(self, agents: Sequence[IPv4Address]) -> None:
-        """Give up what agents hold that are gone; raise InUse for this one, before anything is given up."""
+        """Forget agents that are gone; raise InUse for one that lives, for this one before anything is given up."""
         me = read_all(self._store).agent
         if me in agents:
             raise InUse(f"agent {me} is this host, and it runs: stop dni there before it is deleted")
         for agent in agents:
-            for lease in self._registry.leases(agent):
-                self._registry.give_back(lease.held, agent)
-                log.warning("given up for an agent that was deleted", agent=str(agent), subnet=str(lease.held.subnet))
+            with suppress(NotFound):
+                self._registry.forget(agent)
+                log.warning("forgotten, with all that it held", agent=str(agent))
 
     def _failures(self) -> dict[str, str]:
         """Answer what does not work, by overlay; several texts are joined as DC/OS joins them."""

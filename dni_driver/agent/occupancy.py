@@ -6,7 +6,7 @@ from __future__ import annotations
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import FAMILIES
 from dni_driver.core.records import AddressState, pool_id
-from dni_driver.store import Transaction, addresses, networks, pools, reservations
+from dni_driver.store import Transaction, addresses, networks, overlays, pools, reservations
 from dni_driver.store.addresses import describe
 
 
@@ -32,3 +32,16 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
         )
     if any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx)):
         raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")
+
+
+def used_overlays(tx: Transaction, now: float) -> set[str]:
+    """Answer the overlays that something on this host uses."""
+    return {overlay.name for overlay in overlays.every(tx) if _is_used(tx, overlay.name, now)}
+
+
+def _is_used(tx: Transaction, overlay: str, now: float) -> bool:
+    try:
+        check_vacant(tx, overlay, now)
+    except InUse:
+        return True
+    return False

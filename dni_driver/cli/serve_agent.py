@@ -61,6 +61,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
             agent_ip=settings.agent.ip,
             claim_grace=settings.collector.claim_grace,
             grace=settings.collector.grace,
+            reclaim_after=settings.registry.reclaim_after,
         ),
     )
 

@@ -8,15 +8,17 @@ from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves
 from dni_driver.core.reservations import check_not_anothers, reserved_for
-from dni_driver.store import Transaction, addresses, overlays, reservations
+from dni_driver.store import Transaction, addresses, fence, overlays, reservations
 
 
 def claim(tx: Transaction, pool: PoolRecord, asked: Address | None, container: str | None, now: float) -> Address:
     """Record an address as claimed, and answer it; `container` is the name of who gets it, where that is known.
 
     Raises Refused where no container can have the address asked for, InUse naming who has it or whom it is
-    reserved for, Exhausted where nothing is left.
+    reserved for, Exhausted where nothing is left, Unavailable where the cluster may have given this host up.
     """
+    if pool.overlay is not None:
+        fence.check(tx, now)
     kept = reservations.of_overlay(tx, pool.overlay)
     if asked is not None:
         check_explicit(asked, pool, halves_of(tx, pool))

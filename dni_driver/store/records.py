@@ -8,7 +8,17 @@ from pathlib import Path
 import msgspec
 
 from dni_driver.core.records import Records
-from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools, reservations
+from dni_driver.store import (
+    Store,
+    addresses,
+    endpoints,
+    local_subnets,
+    networks,
+    overlays,
+    peers,
+    pools,
+    reservations,
+)
 from dni_driver.store.complaints import damaged
 from dni_driver.store.database import Transaction
 
@@ -35,6 +45,7 @@ def read_all(store: Store) -> Records:
 
 def read(tx: Transaction) -> Records:
     """Answer everything the store holds, as a transaction sees it."""
+    others = peers.every(tx)
     return Records(
         overlays=overlays.every(tx),
         agent_subnets=overlays.agent_subnets(tx),
@@ -45,4 +56,6 @@ def read(tx: Transaction) -> Records:
         reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
         agent=overlays.agent_ip(tx),
+        vtep=peers.vtep(tx) if others else None,
+        peers=others,
     )
