@@ -51,6 +51,7 @@ FILLING = Pace(every=10.0)
 CLUSTER = Pace(every=5.0)
 
 _JOINING_PART = "registry"
+_CLUSTER_PART = "cluster"
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
@@ -120,8 +121,15 @@ class Agent:
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
         self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
-        self._following = Following(store, registry, self._kernel_loop.wake, self._joining_loop.wake)
-        self._following_loop = Loop("cluster", self._following.follow, CLUSTER, self._problems)
+        self._following = Following(
+            store,
+            registry,
+            self._identity,
+            peers_changed=self._kernel_loop.wake,
+            overlays_changed=self._joining_loop.wake,
+            heard=lambda: self._problems.report(_CLUSTER_PART, ()),
+        )
+        self._following_loop = Loop(_CLUSTER_PART, self._following.follow, CLUSTER, self._problems)
         self._presence_loop = Loop("presence", self._presence.tell, CLUSTER, self._problems)
 
     def start(self) -> None:

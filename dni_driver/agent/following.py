@@ -10,12 +10,13 @@ from ipaddress import IPv4Address
 
 import structlog
 
+from dni_driver.agent.identity import Identity
 from dni_driver.registry import News, Registry
-from dni_driver.store import Store, overlays, peers
+from dni_driver.store import Store, peers
 
 log = structlog.get_logger(__name__)
 
-_WAIT = 30.0
+_WAIT = 10.0
 _AGENTS_A_SECOND = 500.0
 """How many of them take part in a new overlay at once: all want the lowest agent subnet."""
 
@@ -24,27 +25,33 @@ class Following:
     """Has the store know the other agents as the registry does.
 
     `peers_changed` is called when it has, `overlays_changed` when overlays are others, this host was forgotten, or
-    the registry was away meanwhile.
+    the registry was away meanwhile, and `heard` whenever the registry has answered.
     """
 
     def __init__(
         self,
         store: Store,
         registry: Registry,
+        identity: Identity,
+        *,
         peers_changed: Callable[[], None],
         overlays_changed: Callable[[], None],
+        heard: Callable[[], None],
     ) -> None:
         """Know nothing yet."""
         self._store = store
         self._registry = registry
+        self._identity = identity
         self._peers_changed = peers_changed
         self._overlays_changed = overlays_changed
+        self._heard = heard
         self._stopping = threading.Event()
 
     def follow(self) -> Sequence[str]:
         """Take over news until `stop`; raise Unavailable or StoreError where there are none to be had."""
         while not self._stopping.is_set():
             news = self._registry.news(_WAIT)
+            self._heard()
             if news:
                 self._take(news)
         return ()
@@ -54,9 +61,9 @@ class Following:
         self._stopping.set()
 
     def _take(self, news: News) -> None:
+        own = {self._identity.agent_ip(), self._identity.recorded()}
+        others = [peer for peer in news.peers if peer.agent_ip not in own]
         with self._store.write() as tx:
-            me = overlays.agent_ip(tx)
-            others = [peer for peer in news.peers if peer.agent_ip != me]
             changed = peers.put(tx, others)
             changed |= peers.drop(tx, news.gone)
             if news.whole:
@@ -64,7 +71,7 @@ class Following:
         if changed:
             self._tell(others, news.gone)
             self._peers_changed()
-        if news.whole or me in news.gone:
+        if news.whole or own & news.gone:
             self._overlays_changed()
         elif news.overlays:
             self._overlays_changed_by_and_by()
