@@ -69,6 +69,13 @@ class Joining:
             self._end_trials()
         return problems.texts
 
+    def vanished(self) -> list[str]:
+        """Answer the overlays that were removed on another host; a registry that has none at all has lost them."""
+        registered = {overlay.name for overlay in self._registry.overlays()}
+        with self._store.read() as tx:
+            known = [overlay.name for overlay in overlays.every(tx) if not pools.on_trial(tx, overlay.name)]
+        return [name for name in known if name not in registered] if registered else []
+
     def define(self, overlay: Overlay) -> None:
         """Define an overlay in the whole cluster, to stay, and take part in it."""
         with self._in_turn():

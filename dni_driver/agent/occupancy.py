@@ -6,7 +6,7 @@ from __future__ import annotations
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import FAMILIES
 from dni_driver.core.records import AddressState, pool_id
-from dni_driver.store import Transaction, addresses, networks, overlays, pools, reservations
+from dni_driver.store import Transaction, addresses, networked, networks, overlays, pools, reservations
 from dni_driver.store.addresses import describe
 
 
@@ -18,6 +18,11 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
             f"overlay {overlay!r} has the Docker network {network.label!r} on this host: remove that first "
             f"(docker network rm {network.label})"
         )
+    check_unused(tx, overlay, now)
+
+
+def check_unused(tx: Transaction, overlay: str, now: float) -> None:
+    """As check_vacant, but for the Docker network itself."""
     for family in FAMILIES:
         for record in addresses.of_pool(tx, pool_id(overlay, family)):
             if record.state is not AddressState.FREE:
@@ -35,13 +40,14 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
 
 
 def used_overlays(tx: Transaction, now: float) -> set[str]:
-    """Answer the overlays that something on this host uses."""
+    """Answer the overlays that something on this host uses; a network that the agent made is no use by itself."""
     return {overlay.name for overlay in overlays.every(tx) if _is_used(tx, overlay.name, now)}
 
 
 def _is_used(tx: Transaction, overlay: str, now: float) -> bool:
+    check = check_unused if networked.is_made(tx, overlay) else check_vacant
     try:
-        check_vacant(tx, overlay, now)
+        check(tx, overlay, now)
     except InUse:
         return True
     return False

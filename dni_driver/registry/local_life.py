@@ -9,8 +9,6 @@ import weakref
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dni_driver.core.errors import InUse
-
 _MODE = 0o600
 
 
@@ -39,11 +37,9 @@ class Lives:
         return lock is None
 
     def begin(self, agent_ip: IPv4Address) -> None:
-        """Have an agent live until `end`; raise InUse where another process has it live."""
-        if not self.is_ours(agent_ip):
-            lock = self._locked(agent_ip)
-            if lock is None:
-                raise InUse(f"an earlier process of agent {agent_ip} has not ended yet: it is tried again")
+        """Have an agent live until `end`; where an earlier process of it has not ended, it lives by that until then."""
+        lock = None if self.is_ours(agent_ip) else self._locked(agent_ip)
+        if lock is not None:
             self._given[agent_ip] = lock
 
     def drop(self, agent_ip: IPv4Address) -> None:
