@@ -35,7 +35,8 @@ def check_unused(tx: Transaction, overlay: str, now: float) -> None:
             f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "
             f"{one})"
         )
-    if any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx)):
+    is_asked_for = any(pool.overlay == overlay and pool.is_wanted(now) for pool in pools.every(tx))
+    if is_asked_for and networks.of_overlay(tx, overlay) is None:
         raise InUse(f"a Docker network is being created on overlay {overlay!r}: try again when that is done")
 
 

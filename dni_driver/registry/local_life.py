@@ -37,7 +37,7 @@ class Lives:
         return lock is None
 
     def begin(self, agent_ip: IPv4Address) -> None:
-        """Have an agent live until `end`; where an earlier process of it has not ended, it lives by that until then."""
+        """Have an agent live until `end`; as long as an earlier process of it has not ended, it lives by that."""
         lock = None if self.is_ours(agent_ip) else self._locked(agent_ip)
         if lock is not None:
             self._given[agent_ip] = lock
