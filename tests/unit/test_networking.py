@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dni_driver.core.docker_networks import LABEL, ListedNetwork, creation, is_w
 from dni_driver.core.errors import InUse, Refused, Unavailable
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Overlay, define
-from dni_driver.core.records import NetworkRecord
+from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.views import DockerNetwork
 from dni_driver.registry import open_registry
 from dni_driver.store import Store, addresses, networks, pools
@@ -281,10 +281,18 @@ def test_a_used_network_keeps_the_overlay_and_stays(host: Host) -> None:
     host.agent.define_overlay(DEV)
     with host.store.write() as tx:
         pools.use_overlay(tx, "dev", 4, None, host.clock.now)
-        addresses.claim_next(tx, "dev/v4", [], host.clock.now)
-    with pytest.raises(InUse, match="is being created"):
+        addresses.hold(tx, "dev/v4", IPv4Address("10.64.0.130"), AddressState.CLAIMED, host.clock.now)
+    with pytest.raises(InUse, match=r"address 10\.64\.0\.130 of overlay 'dev' is in use"):
         host.agent.remove_overlay("dev")
     assert host.names() == ["dev"]
+
+
+def test_an_overlay_can_be_removed_at_once_after_its_network_was_made(host: Host) -> None:
+    host.agent.define_overlay(DEV)
+    with host.store.write() as tx:
+        pools.use_overlay(tx, "dev", 4, None, host.clock.now)
+    host.agent.remove_overlay("dev")
+    assert host.names() == []
 
 
 def test_a_network_that_docker_does_not_let_go_keeps_the_overlay(host: Host) -> None:
