@@ -19,7 +19,7 @@ from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)
 
-_STATUS_SECONDS = 4.0
+_STATUS_SECONDS = 8.0
 """How long `dni status` waits for the registry."""
 
 
