@@ -5,37 +5,42 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from ipaddress import IPv4Address
 from time import monotonic
 
 import msgspec
 
 from dni_driver import __version__
+from dni_driver.agent.cluster import Cluster
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.dcos import DcosView
+from dni_driver.agent.following import Following
 from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.hosted import Hosted
+from dni_driver.agent.identity import Identity
 from dni_driver.agent.inspection import Inspection
-from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.joining import Joining
 from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.networking import Networking
 from dni_driver.agent.ports import Docker, Kernel, Time
+from dni_driver.agent.presence import Presence
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import dcos, reports
+from dni_driver.core.cluster import AgentReport
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.docker_networks import Choice, is_wanted
 from dni_driver.core.driver_name import PLAIN
-from dni_driver.core.errors import Unavailable
+from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Figures, endpoints_of
 from dni_driver.core.fullness import Half, OverlayUsage, Room
 from dni_driver.core.invariants import Finding, unknown_networks
-from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.records import ReservationRecord
 from dni_driver.core.reservations import Wish, strays
 from dni_driver.core.views import DockerView
@@ -54,8 +59,10 @@ ROOM = Pace(every=0.25)
 FILLING = Pace(every=10.0)
 STORE = Pace(every=1.0)
 HOSTED = Pace(every=30.0)
+CLUSTER = Pace(every=5.0)
 
 _JOINING_PART = "registry"
+_CLUSTER_PART = "cluster"
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
@@ -68,8 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say about the agent.
 
     `default_overlay` is None where somebody else says which overlays there are. `registry` names it for people;
-    `agent_ip` is None where the agent shall find it; graces are in seconds. `driver` is what Docker calls dni,
-    `create_networks` whether the agent makes the Docker networks of overlays.
+    `agent_ip` is None where the agent shall find it; graces are in seconds, as is `reclaim_after`, None for never.
+    `driver` is what Docker calls dni, `create_networks` whether the agent makes the Docker networks of overlays.
     """
 
     default_overlay: Overlay | None
@@ -79,6 +86,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     create_networks: Choice = "auto"
     claim_grace: float = Graces().claim
     grace: float = Graces().endpoint
+    reclaim_after: float | None = None
 
     @property
     def default_name(self) -> str | None:
@@ -116,8 +124,11 @@ class Agent:
         self._kernel = kernel
         self._docker = docker
         self._options = options
-        self._identity = Identity(store, kernel.agent_address, options.agent_ip)
+        self._registry = registry
+        self._identity = Identity(store, kernel.agent_address, options.agent_ip, options.reclaim_after)
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
+        self._presence = Presence(store, registry, self._joining, options.reclaim_after, time)
+        self._cluster = Cluster(store, registry)
         self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
         self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, time)
@@ -131,7 +142,7 @@ class Agent:
         self._hosted = Hosted(store, registry)
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
-        self._joining_loop = Loop(_JOINING_PART, self._joining.join, JOINING, self._problems)
+        self._joining_loop = Loop(_JOINING_PART, self._join, JOINING, self._problems)
         self._room_loop = Loop("room", self._leasing.look, ROOM, self._problems)
         self._networks_loop = Loop("docker networks", self._networking.look, NETWORKS, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
@@ -140,6 +151,16 @@ class Agent:
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
         self._hosted_loop = Loop("mesos", self._hosted.look, HOSTED, self._problems)
         self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
+        self._following = Following(
+            store,
+            registry,
+            self._identity,
+            peers_changed=self._kernel_loop.wake,
+            overlays_changed=self._joining_loop.wake,
+            heard=lambda: self._problems.report(_CLUSTER_PART, ()),
+        )
+        self._following_loop = Loop(_CLUSTER_PART, self._following.follow, CLUSTER, self._problems)
+        self._presence_loop = Loop("presence", self._presence.tell, CLUSTER, self._problems)
 
     def start(self) -> None:
         """Start the loops: joining first, as the plugin waits for that."""
@@ -153,6 +174,8 @@ class Agent:
             loop.stop()
         self._docker.close()
         self._kernel.hush()
+        self._following.stop()
+        self._registry.close()
         ends = monotonic() + _STOP_SECONDS
         for loop in self._loops():
             loop.join(max(0.0, ends - monotonic()))
@@ -160,20 +183,34 @@ class Agent:
     def status(self) -> reports.Status:
         """Answer how this host is."""
         agent_ip = self._identity.recorded()
-        dockerd = self._dockerd
         return reports.Status(
             version=__version__,
             agent=str(agent_ip) if agent_ip else None,
             registry=self._options.registry,
-            docker=dockerd,
+            docker=self._dockerd,
             store=str(self._store.path),
             overlays=self.overlays(),
-            problems=[problem for problem in self._problems.every() if problem != dockerd.error],
+            cluster=self._cluster.report(),
+            problems=self._complaints(),
         )
 
     def overlays(self) -> list[reports.OverlayReport]:
         """Answer all overlays, by name."""
         return reports.overlay_reports(read_all(self._store))
+
+    def agents(self) -> list[AgentReport]:
+        """Answer all agents of the cluster."""
+        return self._cluster.agents()
+
+    def forget_agent(self, agent_ip: IPv4Address) -> None:
+        """Forget an agent that is gone."""
+        self._cluster.forget(agent_ip)
+
+    def set_backend(self, name: str, backend: Backend) -> reports.OverlayReport:
+        """Have an overlay's packets travel in another way from now on."""
+        self._joining.set_backend(name, backend)
+        self._kernel_loop.wake()
+        return reports.overlay_report(read_all(self._store), name)
 
     def usage(self, name: str) -> OverlayUsage:
         """Answer how full an overlay is, agent by agent."""
@@ -191,7 +228,7 @@ class Agent:
             loads=self._fullness.loads(),
             endpoints=endpoints_of(read_all(self._store)),
             cluster=self._fullness.cluster(),
-            problems=len(self.status().problems),
+            problems=len(self._complaints()),
             candidates=self._collector.candidates,
             reclaimed=self._collector.reclaimed.count,
             kernel_changes=self._reconciler.changes.count,
@@ -289,6 +326,20 @@ class Agent:
             self._kernel_loop.wake()
         return [*self._lost(docker), *strays(read_all(self._store))]
 
+    def _complaints(self) -> list[str]:
+        """Answer what is wrong in words, but for what is said of dockerd anyway."""
+        return [problem for problem in self._problems.every() if problem != self._dockerd.error]
+
+    def _join(self) -> Sequence[str]:
+        """Take part in what there is; overlays may be others now, and the kernel with them."""
+        for overlay in self._joining.vanished():
+            with suppress(DniError):
+                self._networking.withdraw(overlay)
+        problems = self._joining.join()
+        self._presence_loop.wake()
+        self._kernel_loop.wake()
+        return problems
+
     def _lost(self, docker: DockerView) -> list[str]:
         """Say which networks Docker has that the store, read once more, does not know."""
         return [f"{one.about} {one.problem}: {one.mend}" for one in unknown_networks(read_all(self._store), docker)]
@@ -305,6 +356,7 @@ class Agent:
         self._kernel_loop.wake()
         for event in events:
             self._docker_loop.wake()
+            self._presence_loop.wake()
             self._networking.heed(event)
             if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._kernel_loop.wake()
@@ -327,6 +379,8 @@ class Agent:
     def _loops(self) -> tuple[Loop, ...]:
         return (
             self._joining_loop,
+            self._following_loop,
+            self._presence_loop,
             self._room_loop,
             self._kernel_loop,
             self._news_loop,

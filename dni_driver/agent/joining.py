@@ -11,17 +11,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from ipaddress import IPv4Address
 
 import structlog
 
-from dni_driver.agent.occupancy import check_vacant
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.occupancy import check_vacant, used_overlays
 from dni_driver.core.deadline import holding
 from dni_driver.core.errors import DniError, Exhausted, InUse, NotFound, Refused
-from dni_driver.core.overlays import FAMILIES, AgentSubnet, Overlay
+from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, includes
-from dni_driver.store import Store, local_subnets, networks, overlays, pools
+from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
@@ -29,45 +29,12 @@ TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
 
 
-class Identity:
-    """Under which address this host is an agent: the configured one, or the one it is best known by.
-
-    Found once: an address that changes under a running agent is taken up at its next start. A host that is found
-    to have none but its loopback keeps the one it was known by, and is looked at again.
-    """
-
-    def __init__(self, store: Store, find: Callable[[], IPv4Address], configured: IPv4Address | None) -> None:
-        """Take how to find the address; `configured` is used as it stands."""
-        self._store = store
-        self._find = find
-        self._configured = configured
-        self._found: IPv4Address | None = None
-
-    def agent_ip(self) -> IPv4Address:
-        """Answer the agent IP."""
-        if self._configured is not None:
-            return self._configured
-        if self._found is None or self._found.is_loopback:
-            found = self._find()
-            self._found = (self.recorded() or found) if found.is_loopback else found
-        return self._found
-
-    def recorded(self) -> IPv4Address | None:
-        """Answer the agent IP that the store has: another one than now after it changed."""
-        with self._store.read() as tx:
-            return overlays.agent_ip(tx)
-
-    def record(self) -> None:
-        """Have the store know the agent IP."""
-        known = self.agent_ip()
-        if self.recorded() != known:
-            with self._store.write() as tx:
-                overlays.set_agent_ip(tx, known)
-            log.info("this host is an agent", agent=str(known))
-
-
 class Joining:
-    """Takes part in the overlays of a registry. Safe to call from several threads."""
+    """Takes part in the overlays of a registry. Safe to call from several threads.
+
+    `is_registered`: the registry took this host for the agent that it says it is, when it was last asked;
+    `is_settled`: and it agreed that all this host holds is its own.
+    """
 
     def __init__(
         self,
@@ -84,6 +51,7 @@ class Joining:
         self._default = default
         self._clock = clock
         self._turn = threading.Lock()
+        self.is_registered = self.is_settled = False
 
     def join(self) -> Sequence[str]:
         """Take part in every overlay there is; answer in words what does not work.
@@ -92,18 +60,27 @@ class Joining:
         """
         problems = _Collected()
         with self._in_turn():
+            self._register()
             if not self._registry.overlays():
                 self._refill()
             if self._default is not None:
                 with problems.of("the default overlay"):
                     self._registry.define(self._default)
             disputed = self._agree(problems)
+            self.is_settled = not problems.texts
             self._identity.record()
             for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
                 with problems.of(f"overlay {overlay.name!r}"):
                     self._take_part(overlay)
             self._end_trials()
         return problems.texts
+
+    def vanished(self) -> list[str]:
+        """Answer the overlays that were removed on another host; a registry that has none at all has lost them."""
+        registered = {overlay.name for overlay in self._registry.overlays()}
+        with self._store.read() as tx:
+            known = [overlay.name for overlay in overlays.every(tx) if not pools.on_trial(tx, overlay.name)]
+        return [name for name in known if name not in registered] if registered else []
 
     def define(self, overlay: Overlay) -> None:
         """Define an overlay in the whole cluster, to stay, and take part in it."""
@@ -132,11 +109,7 @@ class Joining:
                 self._begin_trial(overlay)
 
     def remove(self, name: str) -> None:
-        """Remove an overlay that nothing uses; raise NotFound, or InUse naming what uses it.
-
-        The store first: from then on no network can be made of it. Where the registry then cannot be had, the
-        overlay comes back at the next joining, and the caller has the error.
-        """
+        """Remove an overlay that nothing uses on any host; raise NotFound, or InUse naming what or who uses it."""
         with self._in_turn():
             self._check_not_default(name)
             self._discard(name)
@@ -162,19 +135,57 @@ class Joining:
                 self._discard(overlay.name)
             raise
 
+    def set_backend(self, name: str, backend: Backend) -> None:
+        """Have an overlay's packets travel in another way, in the whole cluster."""
+        with self._in_turn():
+            self._registry.set_backend(name, backend)
+            self._take_part(next(overlay for overlay in self._registry.overlays() if overlay.name == name))
+
+    def _register(self) -> None:
+        """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""
+        self.is_registered = self.is_settled = False
+        vtep = self._registry.register(self._identity.host())
+        with self._store.read() as tx:
+            known = peers.vtep(tx)
+        if known != vtep:
+            with self._store.write() as tx:
+                peers.set_vtep(tx, vtep)
+        self.is_registered = True
+
     def _define(self, overlay: Overlay) -> None:
+        if not self.is_registered:
+            self._register()
         self._registry.define(overlay)
         self._identity.record()
         self._take_part(overlay)
 
     def _discard(self, name: str) -> None:
-        """Remove an overlay from the store, then from the registry; raise NotFound where neither has it."""
-        known = self._forget(name)
+        """Remove an overlay from the registry, then from the store; raise NotFound where neither has it.
+
+        What a crash leaves in the store is forgotten by the next joining. Raises InUse where something uses it, here
+        or on another host; what came to use it meanwhile has it put back.
+        """
+        with self._store.read() as tx:
+            check_vacant(tx, name, self._clock())
+            used = used_overlays(tx, self._clock())
+            known = [overlay for overlay in overlays.every(tx) if overlay.name == name]
+            held = overlays.agent_subnets(tx, name)
+        self._registry.use(self._identity.agent_ip(), used)
         try:
             self._registry.remove(name)
         except NotFound:
             if not known:
                 raise
+        for overlay in known:
+            self._put_back_if_used(overlay, held)
+
+    def _put_back_if_used(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> None:
+        try:
+            self._forget(overlay.name)
+        except InUse:
+            self._registry.define(overlay)
+            self._confirm(overlay, held)
+            raise
 
     def _end_trials(self) -> None:
         """Let overlays stay whose network was created; remove those whose network never came to be."""
@@ -241,14 +252,11 @@ class Joining:
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Forget an overlay that the registry lacks, or has otherwise; put it back there where it is in use here."""
-        try:
-            self._forget(overlay.name)
-        except InUse:
-            log.warning("putting back into the registry what is in use here", overlay=overlay.name)
-            self._registry.define(overlay)
-            self._confirm(overlay, mine)
-        else:
+        with suppress(InUse):
+            self._put_back_if_used(overlay, mine)
             log.warning("the registry does not have this overlay: forgotten here too", overlay=overlay.name)
+            return
+        log.warning("put back into the registry what is in use here", overlay=overlay.name)
 
     def _confirm(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Have the registry know of leases that it lost, or that were under another agent IP."""

@@ -87,7 +87,7 @@ class Networking:
 
         Raises InUse. Where the overlay stays after all, its network comes back.
         """
-        removed = self._withdraw(overlay)
+        removed = self.withdraw(overlay)
         try:
             yield
         except DniError:
@@ -109,7 +109,8 @@ class Networking:
             self._forget(self._destroyed)
             self._destroyed.clear()
 
-    def _withdraw(self, overlay: str) -> bool:
+    def withdraw(self, overlay: str) -> bool:
+        """Remove the network that was made for an overlay, and tell whether there was one; raise InUse."""
         with self._in_turn():
             with self._store.read() as tx:
                 network = networks.of_overlay(tx, overlay)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import FAMILIES
 from dni_driver.core.records import AddressState, pool_id
-from dni_driver.store import Transaction, addresses, networks, pools, reservations
+from dni_driver.store import Transaction, addresses, networked, networks, overlays, pools, reservations
 from dni_driver.store.addresses import describe
 
 
@@ -37,3 +37,19 @@ def check_unused(tx: Transaction, overlay: str) -> None:
             f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "
             f"{one})"
         )
+
+
+def used_overlays(tx: Transaction, now: float) -> set[str]:
+    """Answer the overlays that something on this host uses; a network that the agent made is no use by itself."""
+    return {overlay.name for overlay in overlays.every(tx) if _is_used(tx, overlay.name, now)}
+
+
+def _is_used(tx: Transaction, overlay: str, now: float) -> bool:
+    try:
+        if networked.is_made(tx, overlay):
+            check_unused(tx, overlay)
+        else:
+            check_vacant(tx, overlay, now)
+    except InUse:
+        return True
+    return False

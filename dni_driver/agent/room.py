@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from dni_driver.agent.joining import Identity
+from dni_driver.agent.identity import Identity
 from dni_driver.agent.ports import Time
 from dni_driver.core.errors import DniError, Exhausted, NotMended, Unavailable
 from dni_driver.core.names import docker_bridge

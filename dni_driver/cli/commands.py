@@ -16,8 +16,9 @@ import click
 import msgspec
 
 from dni_driver import __version__
-from dni_driver.cli import usage, views
+from dni_driver.cli import agents, usage, views
 from dni_driver.cli.settings import DEFAULT_FILE, Settings, load
+from dni_driver.core.cluster import AgentReport
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.fullness import OverlayUsage
 from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _HELP_WIDTH = 100
+
+_BACKENDS = ("vxlan", "direct", "auto")
 
 FOUND = 1
 """The exit status of a check that found something wrong."""
@@ -170,7 +173,7 @@ def overlay_usage(named: _Named, name: str, *, as_json: bool) -> None:
 @click.option("--prefix6", type=int, metavar="BITS", help="Size of each agent's IPv6 part; 80 when left out.")
 @click.option(
     "--backend",
-    type=click.Choice(["vxlan", "direct", "auto"]),
+    type=click.Choice(_BACKENDS),
     help="How packets travel between hosts; vxlan when left out.",
 )
 @click.option("--no-network", is_flag=True, help="Make no Docker network of it on this host.")
@@ -192,9 +195,50 @@ def overlay_create(named: _Named, /, *, no_network: bool, as_json: bool, **overl
 @as_json
 @click.pass_obj
 def overlay_rm(named: _Named, name: str, *, as_json: bool) -> None:
-    """Remove an overlay, and the Docker network that dni made of it, if no container is on it."""
+    """Remove an overlay, and the Docker networks that dni made of it, if no container is on it on any host."""
     named.console().delete(f"/v1/overlays/{quote(name, safe='')}")
     _show({"removed": name}, views.Removed, views.removed, as_json=as_json)
+
+
+@overlay.command("set")
+@click.argument("name")
+@click.option("--backend", type=click.Choice(_BACKENDS), required=True, help="How packets travel between hosts.")
+@as_json
+@click.pass_obj
+def overlay_set(named: _Named, name: str, *, backend: str, as_json: bool) -> None:
+    """Change how an overlay's packets travel, on every host and while containers run.
+
+    vxlan works wherever hosts reach each other; direct adds no header, for hosts on one link; auto is direct where
+    that is possible.
+    """
+    answer = named.console().patch(f"/v1/overlays/{quote(name, safe='')}", {"backend": backend})
+    _show(answer, OverlayReport, views.changed, as_json=as_json)
+
+
+@dni.group()
+def agent() -> None:
+    """List the agents of the cluster, and forget those that are gone."""
+
+
+@agent.command("ls")
+@as_json
+@click.pass_obj
+def agent_ls(named: _Named, *, as_json: bool) -> None:
+    """List the agents, what they hold, and who is alive."""
+    _show(named.console().get("/v1/agents"), list[AgentReport], agents.agents, as_json=as_json)
+
+
+@agent.command("forget")
+@click.argument("agent", metavar="IP")
+@as_json
+@click.pass_obj
+def agent_forget(named: _Named, agent: str, *, as_json: bool) -> None:
+    """Forget an agent that is gone for good: others may get what it held.
+
+    One that is alive is not forgotten: stop dni on it first.
+    """
+    named.console().delete(f"/v1/agents/{quote(agent, safe='')}")
+    _show({"forgotten": agent}, agents.Forgotten, agents.forgotten, as_json=as_json)
 
 
 @dni.group()

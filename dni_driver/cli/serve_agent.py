@@ -63,6 +63,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
             create_networks=settings.docker.create_networks,
             claim_grace=settings.collector.claim_grace,
             grace=settings.collector.grace,
+            reclaim_after=settings.registry.reclaim_after,
         ),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from dni_driver.cli import agents
 from dni_driver.cli.tables import table
 from dni_driver.core.allocation import Usage
 from dni_driver.core.bandwidth import write_rate
@@ -35,9 +36,11 @@ class Removed(msgspec.Struct, frozen=True):
 def status(report: Status) -> str:
     """Show a host: who it is, what it rests on, its overlays, its problems."""
     docker = report.docker
+    others = len(report.cluster.agents) > 1
     facts = (
         ("agent", report.agent or "not known yet"),
         ("registry", report.registry),
+        *((("agents", agents.count(report.cluster.agents)),) if others else ()),
         ("store", report.store),
         ("docker", docker.version if docker.reachable else f"not reachable: {docker.error}"),
         ("dni", report.version),
@@ -45,6 +48,7 @@ def status(report: Status) -> str:
     parts = [
         "\n".join(f"{name:<10}{value}" for name, value in facts),
         overlays(report.overlays),
+        agents.cluster(report.cluster),
         "\n".join(f"problem: {problem}" for problem in report.problems),
     ]
     return "\n\n".join(filter(None, parts))
@@ -54,8 +58,16 @@ def overlays(reports: Sequence[OverlayReport]) -> str:
     """Show overlays, a line for each family."""
     if not reports:
         return "There is no overlay yet: dni overlay create NAME --subnet 10.64.0.0/16"
-    titles = ("OVERLAY", "SUBNET", "PER AGENT", "DOCKER HALF", "SIZE", "USED", "RESERVED", "FREE", "NETWORK")
-    return table(titles, [row for report in reports for row in _overlay_rows(report)])
+    titles: tuple[str, ...] = ("OVERLAY", "SUBNET", "PER AGENT", "DOCKER HALF", "SIZE", "USED", "RESERVED", "FREE")
+    rows = [row for report in reports for row in _overlay_rows(report)]
+    if any(report.agents > 1 for report in reports):
+        return table((*titles, "NETWORK", "BACKEND", "AGENTS"), [(*row, *_shared(reports, row[0])) for row in rows])
+    return table((*titles, "NETWORK"), rows)
+
+
+def _shared(reports: Sequence[OverlayReport], name: object) -> tuple[object, ...]:
+    """Answer what matters of an overlay that several agents hold."""
+    return next((report.backend, report.agents) for report in reports if report.name == name)
 
 
 def _overlay_rows(report: OverlayReport) -> Iterator[tuple[object, ...]]:
@@ -92,6 +104,11 @@ def created(report: OverlayReport) -> str:
     elif report.create:
         lines.append(f"Its Docker network on this host: {report.create}")
     return "\n".join(lines)
+
+
+def changed(report: OverlayReport) -> str:
+    """Show an overlay whose backend is another now."""
+    return f"{report.name}: backend {report.backend}, in the whole cluster"
 
 
 def removed(report: Removed) -> str:

@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dni_driver.console import dcos
-from dni_driver.console.asking import read_agent, read_count, read_half
+from dni_driver.console.asking import read_agent, read_agent_ip, read_count, read_half
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.dcos import Agent, Cluster
@@ -31,7 +31,7 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Address, Network, Overlay, define
+from dni_driver.core.overlays import Address, Backend, Network, Overlay, define
 from dni_driver.core.reservations import Wish, read_wish
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prefix: int | None = None
     subnet6: str | None = None
     prefix6: int | None = None
-    backend: Literal["vxlan", "direct", "auto"] = "vxlan"
+    backend: Backend = "vxlan"
     trial: bool = False
     network: bool = True
 
@@ -82,6 +82,12 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if subnet is not None
         ]
         return define(self.name, given, (self.prefix, self.prefix6), self.backend)
+
+
+class OverlayChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PATCH /v1/overlays/NAME."""
+
+    backend: Backend
 
 
 class NewReservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,7 +150,7 @@ def create_reading_app(operations: Operations, driver: str = PLAIN) -> Flask:
 
 
 def _all_routes(operations: Operations) -> list[Route]:
-    return [*_routes(operations), *_counts(operations), *_dcos_routes(operations)]
+    return [*_routes(operations), *_cluster_routes(operations), *_counts(operations), *_dcos_routes(operations)]
 
 
 def _app(routes: list[Route], driver: str) -> Flask:
@@ -203,6 +209,23 @@ def _routes(operations: Operations) -> list[Route]:
         ("/v1/limits", "POST", _view(limit)),
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
+    ]
+
+
+def _cluster_routes(operations: Operations) -> list[Route]:
+    """Answer the routes to what all hosts share."""
+
+    def set_overlay(name: str) -> Any:
+        return operations.set_backend(name, _body(OverlayChange).backend)
+
+    def forget_agent(agent: str) -> Any:
+        operations.forget_agent(read_agent_ip(agent))
+        return {}
+
+    return [
+        ("/v1/overlays/<name>", "PATCH", _view(set_overlay)),
+        ("/v1/agents", "GET", _view(operations.agents)),
+        ("/v1/agents/<agent>", "DELETE", _view(forget_agent)),
     ]
 
 

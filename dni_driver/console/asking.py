@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a scheduler writes into the query of `/v1/overlays/NAME/room`, as values."""
+"""What callers write into paths and queries, as values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def read_agent(query: Mapping[str, str]) -> IPv4Address | None:
         return IPv4Address(text) if text is not None else None
     except ValueError:
         raise MalformedRequest(f"agent={text!r} is no agent IP: write it like agent=10.0.0.1") from None
+
+
+def read_agent_ip(text: str) -> IPv4Address:
+    """Answer which agent a path names; raise MalformedRequest."""
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise MalformedRequest(f"{text[:60]!r} is no agent IP: `dni agent ls` lists them") from None
 
 
 def read_half(query: Mapping[str, str]) -> Half:

@@ -44,6 +44,10 @@ class Console:
         """POST a JSON object to a path."""
         return self._ask("POST", target, json.dumps(body).encode())
 
+    def patch(self, target: str, body: Mapping[str, Any]) -> Any:
+        """PATCH a path with a JSON object."""
+        return self._ask("PATCH", target, json.dumps(body).encode())
+
     def delete(self, target: str) -> Any:
         """DELETE a path."""
         return self._ask("DELETE", target)

@@ -8,10 +8,11 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from dni_driver.core import dcos
+from dni_driver.core.cluster import AgentReport
 from dni_driver.core.figures import Figures
 from dni_driver.core.fullness import Half, OverlayUsage, Room
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
 from dni_driver.core.reservations import Wish
 
@@ -57,6 +58,15 @@ class Operations(Protocol):
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay; raise NotFound, or InUse naming what uses it."""
+
+    def set_backend(self, name: str, backend: Backend) -> OverlayReport:
+        """Have an overlay's packets travel in another way from now on, in the whole cluster; raise NotFound."""
+
+    def agents(self) -> list[AgentReport]:
+        """Answer all agents of the cluster; raise Unavailable where the registry cannot be had."""
+
+    def forget_agent(self, agent_ip: IPv4Address) -> None:
+        """Forget an agent, and give up all it held; raise NotFound, or InUse where it is alive."""
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         """Answer who has which address, of one overlay (or raise NotFound) or of all."""

@@ -11,6 +11,7 @@ import msgspec
 from dni_driver.core import allocation
 from dni_driver.core.allocation import Usage, container_span
 from dni_driver.core.bandwidth import Limits
+from dni_driver.core.cluster import ClusterReport
 from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Family, Overlay
@@ -39,7 +40,8 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     """An overlay, this agent's part of it, and how full that is.
 
     `create` is the command that makes its Docker network here; None where there is one. `hindrance`: why the agent,
-    just asked to make it, could not. `local_subnet` is what an IPv6-only overlay has for IPv4 on this host.
+    just asked to make it, could not. `local_subnet` is what an IPv6-only overlay has for IPv4 on this host; `agents`
+    how many agents hold some of it.
     """
 
     name: str
@@ -55,6 +57,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     create: str | None
     usage: UsageReport
     local_subnet: str | None = None
+    agents: int = 0
     hindrance: str | None = None
 
 
@@ -115,6 +118,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     overlays: list[OverlayReport]
     problems: list[str]
+    cluster: ClusterReport = ClusterReport(agents=[])
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +165,7 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         create=None if network else _CREATE.format(overlay.name, "--ipv6 " if overlay.subnet6 else ""),
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
         local_subnet=local,
+        agents=bool(held) + sum(any(one.overlay == overlay.name for one in peer.subnets) for peer in records.peers),
     )
 
 

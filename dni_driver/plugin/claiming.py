@@ -10,7 +10,7 @@ from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves
 from dni_driver.core.reservations import check_not_anothers, reserved_for
-from dni_driver.store import Transaction, addresses, overlays, pools, reservations, room
+from dni_driver.store import Transaction, addresses, fence, overlays, pools, reservations, room
 
 
 def claim(
@@ -26,8 +26,10 @@ def claim(
     `halves` are those of `halves_of`.
 
     Raises Refused where no container can have the address asked for, InUse naming who has it or whom it is
-    reserved for, Exhausted where nothing is left.
+    reserved for, Exhausted where nothing is left, Unavailable where the cluster may have given this host up.
     """
+    if pool.overlay is not None:
+        fence.check(tx, now)
     kept = reservations.of_overlay(tx, pool.overlay)
     if asked is not None:
         check_explicit(asked, pool, halves)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
+import os
+import weakref
 from ipaddress import IPv4Address
 from pathlib import Path
+
+_MODE = 0o600
 
 
 class Lives:
@@ -17,7 +18,8 @@ class Lives:
     def __init__(self, path: Path) -> None:
         """Take the file of the registry: the locks are beside it."""
         self._path = path
-        self._given: dict[IPv4Address, TextIOWrapper] = {}
+        self._given: dict[IPv4Address, int] = {}
+        weakref.finalize(self, _close, self._given)
 
     def is_ours(self, agent_ip: IPv4Address) -> bool:
         """Tell whether an agent lives by this registry being open here."""
@@ -27,43 +29,44 @@ class Lives:
         """Tell whether an agent lives."""
         if self.is_ours(agent_ip):
             return True
-        path = self._file(agent_ip)
-        if not path.exists():
+        if not self._file(agent_ip).exists():
             return False
-        with _locked(path) as (_, is_had):
-            return not is_had
+        lock = self._locked(agent_ip)
+        if lock is not None:
+            os.close(lock)
+        return lock is None
 
     def begin(self, agent_ip: IPv4Address) -> None:
-        """Have an agent live until `end`; nobody else has it live now."""
-        if not self.is_ours(agent_ip):
-            lock = self._file(agent_ip).open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        """Have an agent live until `end`; as long as an earlier process of it has not ended, it lives by that."""
+        lock = None if self.is_ours(agent_ip) else self._locked(agent_ip)
+        if lock is not None:
             self._given[agent_ip] = lock
 
     def drop(self, agent_ip: IPv4Address) -> None:
         """Leave no trace of an agent, which is forgotten or has another IP now."""
         lock = self._given.pop(agent_ip, None)
         if lock is not None:
-            lock.close()
+            os.close(lock)
         self._file(agent_ip).unlink(missing_ok=True)
 
     def end(self) -> None:
         """End the lives given here."""
-        while self._given:
-            _, lock = self._given.popitem()
-            lock.close()
+        _close(self._given)
 
     def _file(self, agent_ip: IPv4Address) -> Path:
         return self._path.with_name(f"{self._path.name}-{agent_ip}")
 
-
-@contextmanager
-def _locked(path: Path) -> Iterator[tuple[TextIOWrapper, bool]]:
-    """Give a lock on a file for a moment, if that is to be had."""
-    with path.open("a") as lock:
+    def _locked(self, agent_ip: IPv4Address) -> int | None:
+        """Answer the lock on a file, which goes with its descriptor; None where somebody has it."""
+        lock = os.open(self._file(agent_ip), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield lock, False
-        else:
-            yield lock, True
+            os.close(lock)
+            return None
+        return lock
+
+
+def _close(given: dict[IPv4Address, int]) -> None:
+    while given:
+        os.close(given.popitem()[1])

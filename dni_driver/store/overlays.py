@@ -10,11 +10,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from dni_driver.core.errors import NotFound
 from dni_driver.core.overlays import AgentSubnet, Overlay
 from dni_driver.core.records import Held
-from dni_driver.store import local_subnets
+from dni_driver.store import local_subnets, meta
 from dni_driver.store.database import Transaction
 
 _REMEMBERED = 256
 """Agent subnets that need not be read out of their text again: each request for an address needs some."""
+_AGENT_IP = "agent_ip"
 
 
 def put(tx: Transaction, overlay: Overlay) -> None:
@@ -89,16 +90,13 @@ def held(tx: Transaction, overlay: str | None = None) -> list[Held]:
 
 def set_agent_ip(tx: Transaction, address: IPv4Address) -> None:
     """Record under which address this host is an agent."""
-    tx.execute(
-        "INSERT INTO meta VALUES ('agent_ip', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (str(address),),
-    )
+    meta.put(tx, _AGENT_IP, str(address))
 
 
 def agent_ip(tx: Transaction) -> IPv4Address | None:
     """Answer this host's agent IP, once it has been found."""
-    row = tx.execute("SELECT value FROM meta WHERE key = 'agent_ip'").fetchone()
-    return IPv4Address(row["value"]) if row else None
+    text = meta.find(tx, _AGENT_IP)
+    return IPv4Address(text) if text else None
 
 
 def _overlay(row: sqlite3.Row) -> Overlay:

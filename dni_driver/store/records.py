@@ -16,6 +16,7 @@ from dni_driver.store import (
     local_subnets,
     networks,
     overlays,
+    peers,
     pools,
     reservations,
 )
@@ -45,6 +46,7 @@ def read_all(store: Store) -> Records:
 
 def read(tx: Transaction) -> Records:
     """Answer everything the store holds, as a transaction sees it."""
+    others = peers.every(tx)
     return Records(
         overlays=overlays.every(tx),
         agent_subnets=overlays.agent_subnets(tx),
@@ -56,4 +58,6 @@ def read(tx: Transaction) -> Records:
         local_subnets=local_subnets.every(tx),
         agent=overlays.agent_ip(tx),
         hosting=hosting.get(tx),
+        vtep=peers.vtep(tx) if others else None,
+        peers=others,
     )

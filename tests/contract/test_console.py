@@ -16,6 +16,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dni_driver.console.app import LARGEST_BODY, create_app
@@ -23,6 +24,7 @@ from dni_driver.console.client import Console
 from dni_driver.console.server import Server
 from dni_driver.core import dcos
 from dni_driver.core.allocation import Usage
+from dni_driver.core.cluster import AgentReport, HeldReport
 from dni_driver.core.errors import (
     DeadlineExceeded,
     DniError,
@@ -37,7 +39,7 @@ from dni_driver.core.figures import Cluster, Figures, Leases
 from dni_driver.core.filling import Load
 from dni_driver.core.fullness import AgentUsage, Half, HalfUsage, OverlayUsage, Room, SubnetUsage
 from dni_driver.core.invariants import Finding
-from dni_driver.core.overlays import Address, Overlay
+from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.reports import (
     AddressReport,
     DockerReport,
@@ -117,6 +119,16 @@ KEPT = ReservationReport(
 )
 
 
+OTHER_AGENT = AgentReport(
+    agent="192.0.2.2",
+    vtep="44.128.0.2",
+    subnets=[HeldReport(overlay="dcos", subnet="9.0.1.0/24")],
+    alive=False,
+    since=1700000000.0,
+    here=False,
+)
+
+
 class _Operations:
     """Answers what it is given, notes what it was asked, and raises `error` where there is one."""
 
@@ -184,6 +196,17 @@ class _Operations:
 
     def remove_overlay(self, name: str) -> None:
         self._note("remove", name)
+
+    def set_backend(self, name: str, backend: Backend) -> OverlayReport:
+        self._note("set", name, backend)
+        return msgspec.structs.replace(DCOS, backend=backend)
+
+    def agents(self) -> list[AgentReport]:
+        self._note("agents")
+        return [OTHER_AGENT]
+
+    def forget_agent(self, agent_ip: IPv4Address) -> None:
+        self._note("forget", str(agent_ip))
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
@@ -258,7 +281,7 @@ def ask(path: Path, method: str, target: str, body: bytes | None = None) -> tupl
 
 def test_status_is_answered_whole(console: Console) -> None:
     status = console.get("/v1/status")
-    assert set(status) == {"version", "agent", "registry", "docker", "store", "overlays", "problems"}
+    assert set(status) == {"version", "agent", "registry", "docker", "store", "overlays", "problems", "cluster"}
     assert status["docker"] == {"reachable": False, "version": None, "error": "dockerd does not answer"}
     assert status["overlays"] == console.get("/v1/overlays")
 
@@ -282,6 +305,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
             "v6": {"size": 2**71 - 2, "used": 0, "reserved": 0, "free": 2**71 - 2},
         },
         "local_subnet": None,
+        "agents": 0,
         "hindrance": None,
     }
 
@@ -350,6 +374,21 @@ def test_a_body_that_makes_no_overlay_is_refused_in_words(
     with pytest.raises(Refused, match=text):
         console.post("/v1/overlays", body)
     assert operations.asked == []
+
+
+def test_the_backend_of_an_overlay_is_changed(console: Console, operations: _Operations) -> None:
+    assert console.patch("/v1/overlays/dcos", {"backend": "direct"})["backend"] == "direct"
+    with pytest.raises(Refused, match="Invalid enum value 'gre'"):
+        console.patch("/v1/overlays/dcos", {"backend": "gre"})
+    assert operations.asked == [("set", "dcos", "direct")]
+
+
+def test_agents_are_listed_and_forgotten(console: Console, operations: _Operations) -> None:
+    assert msgspec.convert(console.get("/v1/agents"), list[AgentReport]) == [OTHER_AGENT]
+    assert console.delete("/v1/agents/192.0.2.2") == {}
+    with pytest.raises(Refused, match="'web' is no agent IP: `dni agent ls` lists them"):
+        console.delete("/v1/agents/web")
+    assert operations.asked == [("agents",), ("forget", "192.0.2.2")]
 
 
 def test_an_overlay_is_removed_by_name(console: Console, operations: _Operations) -> None:

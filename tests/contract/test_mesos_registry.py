@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from dni_driver.agent.hosted import Hosted
-from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, SettingsError, Unavailable
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.mesos_address import MesosAddress, read_mesos_address

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dni_driver.agent.agent import ROOM
-from dni_driver.agent.joining import Identity
+from dni_driver.agent.identity import Identity
 from dni_driver.agent.loop import Loop
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, Leasing

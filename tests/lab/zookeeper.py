@@ -7,16 +7,19 @@ import contextlib
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.errors import LabError
+from tests.lab.node import Node
 
 _JARS = Path("/usr/share/java")
 JAR = _JARS / "zookeeper.jar"
 _BESIDE = (_JARS / "netty-codec.jar", _JARS / "slf4j-simple.jar")
 """For TLS, and so that it says what is wrong."""
+_PORT = 2181
 TICK_SECONDS = 0.5
 """A server gives sessions of 2 to 20 ticks."""
 
@@ -45,27 +48,30 @@ ssl.trustStore.type=PEM
 ssl.clientAuth=need
 """
 
-Spawn = Callable[[list[str], Path], subprocess.Popen[bytes]]
-"""Starts a command whose output goes to a file."""
+_ASK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as connection:
+    connection.sendall(sys.argv[3].encode())
+    while part := connection.recv(65536):
+        sys.stdout.write(part.decode())
+"""
 
 
 class ZooKeeper:
     """One server, alone or of an ensemble; what it has written is in `directory`, and outlasts `stop` and `kill`."""
 
-    def __init__(
-        self, directory: Path, spawn: Spawn | None = None, host: str = "127.0.0.1", port: int | None = None
-    ) -> None:
-        """Start nothing yet; without a port, one that is free on loopback."""
-        self.host = host
-        self.port = port or free_port()
-        self.address = f"{host}:{self.port}"
+    def __init__(self, directory: Path, node: Node | None = None) -> None:
+        """Start nothing yet: on a port of loopback that is free, or on the usual one of a node of the lab."""
+        self.host = node.address if node else "127.0.0.1"
+        self.port = _PORT if node else free_port()
+        self.address = f"{self.host}:{self.port}"
         self._directory = directory
-        self._spawn = spawn or _spawn_here
+        self._node = node
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True)
         self._log = directory / "zookeeper.log"
         self._settings = _SETTINGS.format(
-            tick=int(TICK_SECONDS * 1000), directory=directory, port=self.port, host=host
+            tick=int(TICK_SECONDS * 1000), directory=directory, port=self.port, host=self.host
         )
 
     def be_one_of(self, number: int, members: list[tuple[int, int]]) -> None:
@@ -89,7 +95,7 @@ class ZooKeeper:
         quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
         path = ":".join(map(str, (JAR, *_BESIDE)))
         command = [*java, quiet, "-cp", path, _MAIN, str(self._directory / "zoo.cfg")]
-        self._process = self._spawn(["setpriv", "--pdeathsig", "KILL", "--", *command], self._log)
+        self._process = self._spawn(["setpriv", "--pdeathsig", "KILL", "--", *command])
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -106,20 +112,15 @@ class ZooKeeper:
 
     def mode(self) -> str | None:
         """Answer `standalone`, `leader` or `follower`; None while it does not serve."""
-        with contextlib.suppress(OSError):
-            for line in self.ask("srvr").splitlines():
-                if line.startswith("Mode: "):
-                    return line.removeprefix("Mode: ")
-        return None
+        lines = self.ask("srvr").splitlines()
+        return next((line.removeprefix("Mode: ") for line in lines if line.startswith("Mode: ")), None)
 
     def ask(self, word: str) -> str:
-        """Answer what the server says to one of its four letter words."""
-        with socket.create_connection((self.host, self.port), timeout=5) as connection:
-            connection.sendall(word.encode())
-            answer = b""
-            while part := connection.recv(65536):
-                answer += part
-        return answer.decode()
+        """Answer what the server says to one of its four letter words; nothing where it does not answer."""
+        command = [sys.executable, "-c", _ASK, self.host, str(self.port), word]
+        if self._node is not None:
+            return self._node.try_run(*command).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
 
     def stop(self) -> None:
         """End the server with SIGTERM; nothing where it does not run."""
@@ -136,6 +137,12 @@ class ZooKeeper:
     def thaw(self) -> None:
         """Have it go on."""
         self._send(signal.SIGCONT)
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        if self._node is not None:
+            return self._node.spawn(*command, log=self._log)
+        with self._log.open("ab") as output:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
     def _send(self, number: signal.Signals) -> None:
         if self._process is None:
@@ -189,8 +196,3 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
     return port
-
-
-def _spawn_here(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dni_driver.agent import joining as joining_module
-from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
@@ -163,7 +164,7 @@ def test_an_agent_whose_address_changed_keeps_its_subnets(start: Start, store: S
 def test_a_registry_that_fails_while_the_address_changes_costs_no_subnet(store: Store, registry: Registry) -> None:
     """The former address is what shows that the subnets are this agent's: it is kept until all are confirmed."""
     Joining(store, registry, Identity(store, lambda: AGENT, None), DCOS, FakeClock()).join()
-    failing = _FailingOnce(registry, "confirm")
+    failing = _FailingOnce(registry, "register")
     moved = Joining(store, failing, Identity(store, lambda: OTHER, None), DCOS, FakeClock())  # type: ignore[arg-type]
     with pytest.raises(StoreError, match="busy"):
         moved.join()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.joining import Joining
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, RETRY_SECONDS, Leasing

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dni_driver.agent.joining import Identity, Joining
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import Exhausted, KernelError, NotFound, NotMended
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Network, Overlay, define

@@ -287,6 +287,14 @@ def test_a_used_network_keeps_the_overlay_and_stays(host: Host) -> None:
     assert host.names() == ["dev"]
 
 
+def test_an_overlay_can_be_removed_at_once_after_its_network_was_made(host: Host) -> None:
+    host.agent.define_overlay(DEV)
+    with host.store.write() as tx:
+        pools.use_overlay(tx, "dev", 4, None, host.clock.now)
+    host.agent.remove_overlay("dev")
+    assert host.names() == []
+
+
 def test_a_network_that_docker_does_not_let_go_keeps_the_overlay(host: Host) -> None:
     host.agent.define_overlay(DEV)
     host.docker.refusal = "network dev has active endpoints"

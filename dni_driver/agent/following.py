@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows what other agents do, into the store."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
+
+import structlog
+
+from dni_driver.agent.identity import Identity
+from dni_driver.registry import News, Registry
+from dni_driver.store import Store, peers
+
+log = structlog.get_logger(__name__)
+
+_WAIT = 10.0
+_AGENTS_A_SECOND = 500.0
+"""How many of them take part in a new overlay at once: all want the lowest agent subnet."""
+
+
+class Following:
+    """Has the store know the other agents as the registry does.
+
+    `peers_changed` is called when it has, `overlays_changed` when overlays are others, this host was forgotten, or
+    the registry was away meanwhile, and `heard` whenever the registry has answered.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        identity: Identity,
+        *,
+        peers_changed: Callable[[], None],
+        overlays_changed: Callable[[], None],
+        heard: Callable[[], None],
+    ) -> None:
+        """Know nothing yet."""
+        self._store = store
+        self._registry = registry
+        self._identity = identity
+        self._peers_changed = peers_changed
+        self._overlays_changed = overlays_changed
+        self._heard = heard
+        self._stopping = threading.Event()
+
+    def follow(self) -> Sequence[str]:
+        """Take over news until `stop`; raise Unavailable or StoreError where there are none to be had."""
+        while not self._stopping.is_set():
+            news = self._registry.news(_WAIT)
+            self._heard()
+            if news:
+                self._take(news)
+        return ()
+
+    def stop(self) -> None:
+        """End `follow`; the registry is to be closed after this."""
+        self._stopping.set()
+
+    def _take(self, news: News) -> None:
+        own = {self._identity.agent_ip(), self._identity.recorded()}
+        others = [peer for peer in news.peers if peer.agent_ip not in own]
+        with self._store.write() as tx:
+            changed = peers.put(tx, others)
+            changed |= peers.drop(tx, news.gone)
+            if news.whole:
+                changed |= peers.keep_only(tx, [peer.agent_ip for peer in others])
+        if changed:
+            self._tell(others, news.gone)
+            self._peers_changed()
+        if news.whole or own & news.gone:
+            self._overlays_changed()
+        elif news.overlays:
+            self._overlays_changed_by_and_by()
+
+    def _tell(self, others: Sequence[object], gone: frozenset[IPv4Address]) -> None:
+        log.info("agents changed", known=len(others), gone=[str(agent) for agent in sorted(gone)])
+
+    def _overlays_changed_by_and_by(self) -> None:
+        """Call at once where there are few agents, and each at another moment where there are many."""
+        with self._store.read() as tx:
+            number = peers.number(tx)
+        timer = threading.Timer(random.uniform(0.0, number / _AGENTS_A_SECOND), self._overlays_changed)  # noqa: S311 - no secret
+        timer.daemon = True
+        timer.start()

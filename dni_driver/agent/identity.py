@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who this host is in the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import structlog
+
+from dni_driver.registry import Host
+from dni_driver.store import Store, identity, overlays, peers
+
+log = structlog.get_logger(__name__)
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""The same for every process until the host is started again."""
+
+
+class Identity:
+    """Under which address this host is an agent: the configured one, or the one it is best known by.
+
+    Found once: an address that changes under a running agent is taken up at its next start. A host that is found
+    to have none but its loopback keeps the one it was known by, and is looked at again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        find: Callable[[], IPv4Address],
+        configured: IPv4Address | None,
+        reclaim_after: float | None = None,
+    ) -> None:
+        """Take how to find the address; `configured` is used as it stands.
+
+        `reclaim_after`: so many seconds unseen, this host may lose what it holds; None for never.
+        """
+        self._store = store
+        self._find = find
+        self._configured = configured
+        self._reclaim_after = reclaim_after
+        self._found: IPv4Address | None = None
+
+    def agent_ip(self) -> IPv4Address:
+        """Answer the agent IP."""
+        if self._configured is not None:
+            return self._configured
+        if self._found is None or self._found.is_loopback:
+            found = self._find()
+            self._found = (self.recorded() or found) if found.is_loopback else found
+        return self._found
+
+    def recorded(self) -> IPv4Address | None:
+        """Answer the agent IP that the store has: another one than now after it changed."""
+        with self._store.read() as tx:
+            return overlays.agent_ip(tx)
+
+    def record(self) -> None:
+        """Have the store know the agent IP."""
+        known = self.agent_ip()
+        if self.recorded() != known:
+            with self._store.write() as tx:
+                overlays.set_agent_ip(tx, known)
+            log.info("this host is an agent", agent=str(known))
+
+    def host(self) -> Host:
+        """Answer this host as the registry is to know it."""
+        with self._store.read() as tx:
+            vtep = peers.vtep(tx)
+        return Host(
+            agent_ip=self.agent_ip(),
+            identity=identity.of_store(self._store),
+            boot=_BOOT.read_text(encoding="ascii").strip(),
+            formerly=self.recorded(),
+            vtep=vtep,
+            reclaim_after=self._reclaim_after,
+        )

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three hosts with a ZooKeeper: one overlay across them, while hosts come and go and ZooKeeper is away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e import host_state
+from tests.e2e.conftest import ENGINE
+from tests.e2e.containers import reaches, start
+from tests.e2e.host_state import eventually
+from tests.lab import Host, Lab
+from tests.lab.zookeeper import ZooKeeper
+
+PEER_SECONDS = 10
+BACK_SECONDS = 90
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Lab]:
+    """Three hosts with real dockerds."""
+    with Lab(hosts=3, engine=ENGINE) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def zookeeper(cluster: Lab) -> ZooKeeper:
+    """A server outside of the hosts; it ends with the lab."""
+    server = ZooKeeper(cluster.outside.directory / "zookeeper", cluster.outside)
+    server.start()
+    return server
+
+
+@pytest.fixture
+def hosts(cluster: Lab, zookeeper: ZooKeeper, request: pytest.FixtureRequest) -> Iterator[list[Host]]:
+    """Three hosts that know each other; each test finds their registry at a place of its own, and clean stores."""
+    url = f"zookeeper://{zookeeper.address}/{request.node.name[:40].strip('[]')}"
+    for host in cluster.hosts:
+        host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
+        host.start_dni(registry_url=url, **host_state.SETTINGS)
+    for host in cluster.hosts:
+        others = {other.address for other in cluster.hosts if other is not host}
+        eventually(lambda: known(host) == others or None, 60, "the hosts do not find each other")  # noqa: B023
+        eventually(lambda: "dcos" in networks(host) or None, 60, "there is no Docker network")  # noqa: B023
+    yield cluster.hosts
+    for host in cluster.hosts:
+        if not host_state.dockerd_runs(host):
+            host.start_dockerd()
+        if not host_state.dni_runs(host):
+            host.start_dni(registry_url=url, **host_state.SETTINGS)
+        containers = host.docker("ps", "-aq").split()
+        if containers:
+            host.docker("rm", "-f", *containers)
+        for name in networks(host) - set(host_state.OURS):
+            host.docker("network", "rm", name)
+        host.stop_dni()
+
+
+def known(host: Host) -> set[str]:
+    """Answer the other agents that a host has in its store."""
+    return {agent["agent"] for agent in status(host)["cluster"]["agents"] if not agent["here"]}
+
+
+def status(host: Host) -> Any:
+    """Answer `dni status`."""
+    return json.loads(host.dni("status", "--json"))
+
+
+def networks(host: Host) -> set[str]:
+    """Answer the names of Docker's networks."""
+    return set(host.docker("network", "ls", "--format", "{{.Name}}").split())
+
+
+def alive(host: Host) -> dict[str, bool]:
+    """Answer who is alive."""
+    return {agent["agent"]: agent["alive"] for agent in json.loads(host.dni("agent", "ls", "--json"))}
+
+
+def all_reach_all(hosts: list[Host], addresses: dict[str, str]) -> None:
+    """Have the container of each host, of one name everywhere, reach those of the others."""
+    for host in hosts:
+        for address in addresses.values():
+            eventually(lambda: reaches(host, "web", address) or None, 20, f"{host.name} does not reach {address}")  # noqa: B023
+
+
+def test_containers_of_all_hosts_are_on_one_overlay_however_its_packets_travel(hosts: list[Host]) -> None:
+    addresses = {host.name: start(host, "web") for host in hosts}
+    assert sorted(address.rpartition(".")[0] for address in addresses.values()) == ["9.0.0", "9.0.1", "9.0.2"]
+    all_reach_all(hosts, addresses)
+    for backend in ("direct", "auto", "vxlan"):
+        assert f"backend {backend}" in hosts[1].dni("overlay", "set", "dcos", "--backend", backend)
+        for host in hosts:
+            shown = lambda: host_state.overlays(host)[0]["backend"] == backend or None  # noqa: B023, E731
+            eventually(shown, PEER_SECONDS, "the backend is not that")
+        all_reach_all(hosts, addresses)
+    for host in hosts:
+        eventually(lambda: host_state.findings(host) == [] or None, 20, "dni check finds something")  # noqa: B023
+
+
+def test_an_overlay_comes_to_every_host_and_goes_when_no_container_is_on_it_anywhere(hosts: list[Host]) -> None:
+    one, two, _ = hosts
+    one.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--backend", "direct")
+    for host in hosts:
+        eventually(lambda: "dev" in networks(host) or None, PEER_SECONDS, "there is no network")  # noqa: B023
+    start(two, "web", net="dev")
+    eventually(lambda: _refusal(one, two.address), PEER_SECONDS, "the overlay is not in use")
+    two.docker("rm", "-f", "web")
+    eventually(lambda: one.try_dni("overlay", "rm", "dev").returncode == 0 or None, 20, "the overlay stays")
+    for host in hosts:
+        eventually(lambda: "dev" not in networks(host) or None, 20, "the network stays")  # noqa: B023
+        eventually(lambda: len(host_state.overlays(host)) == 1 or None, 20, "the overlay is still known")  # noqa: B023
+
+
+def _refusal(host: Host, user: str) -> str | None:
+    """Try to remove what is in use; answer the refusal, once it names who uses it."""
+    done = host.try_dni("overlay", "rm", "dev")
+    assert done.returncode != 0, "an overlay was removed that a container is on"
+    return done.stderr if user in done.stderr else None
+
+
+def test_hosts_outlive_their_registry_and_each_other(hosts: list[Host], zookeeper: ZooKeeper) -> None:
+    one, two, three = hosts
+    addresses = {host.name: start(host, "web", "--restart", "always") for host in hosts}
+    zookeeper.kill()
+    eventually(lambda: host_state.problems(one) or None, 30, "nobody misses the registry")
+    assert "the registry does not answer (ZooKeeper at 192.0.2.1:2181)" in one.try_dni("agent", "ls").stderr
+    two.switch_off()
+    two.start_dni(registry_url=status(one)["registry"], **host_state.SETTINGS)
+    two.start_dockerd()
+    addresses[two.name] = start(two, "web2")
+    eventually(lambda: reaches(two, "web2", addresses[one.name]) or None, 30, "a new container reaches nobody")
+    eventually(lambda: reaches(one, "web", addresses[two.name]) or None, 30, "a new container is not reached")
+    zookeeper.start()
+    for host in hosts:
+        eventually(lambda: host_state.problems(host) == [] or None, BACK_SECONDS, "it does not converge")  # noqa: B023
+    assert alive(one) == {host.address: True for host in hosts}
+    three.switch_off()
+    eventually(lambda: alive(one)[three.address] is False or None, 40, "a host that is off counts as alive")
+    assert f"agent {two.address} is alive" in one.try_dni("agent", "forget", two.address).stderr
+    one.dni("agent", "forget", three.address)
+    for host in (one, two):
+        eventually(lambda: three.address not in known(host) or None, PEER_SECONDS, "it is still known")  # noqa: B023
+        gone = lambda: "9.0.2.0/24" not in host.run("ip", "route") or None  # noqa: B023, E731
+        eventually(gone, PEER_SECONDS, "there is still a route")
+    three.start_dockerd()

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several agents around one real ZooKeeper: they find each other, outlive its absence, and give each other up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+from dni_driver.agent.agent import Agent, Options
+from dni_driver.core.errors import InUse, NotFound, Unavailable
+from dni_driver.core.mtu import Underlay
+from dni_driver.core.overlays import define
+from dni_driver.core.records import Records
+from dni_driver.registry import open_registry
+from dni_driver.registry.zookeeper import ZooKeeperRegistry
+from dni_driver.store import Store
+from dni_driver.store.records import read_all
+from tests.fakes import DCOS, UNDERLAY_MTU
+from tests.lab.zookeeper import ZooKeeper, running
+from tests.scratch import fast_directory
+from tests.unit.agents import AgentsKernel, FakeDocker, create_network
+
+pytestmark = pytest.mark.zookeeper
+
+DEV = define("dev", [ip_network("10.64.0.0/16")])
+FIRST = IPv4Address("192.0.2.11")
+PATIENCE = 20.0
+
+
+class _Kernel(AgentsKernel):
+    """A kernel on a host of any address."""
+
+    def underlay(self, _: IPv4Address) -> Underlay:
+        """Answer the one link there is."""
+        return Underlay(link="eth0", mtu=UNDERLAY_MTU)
+
+
+class Host:
+    """A host with a disk, on which an agent may run."""
+
+    def __init__(self, url: str, disk: Path, number: int) -> None:
+        """Run nothing yet; `number` counts hosts from 0."""
+        self.disk = disk
+        self.url = url
+        self.ip = FIRST + number
+        self.kernel = _Kernel()
+        self.agent: Agent | None = None
+        self.registry: ZooKeeperRegistry | None = None
+        self._store: Store | None = None
+
+    def start(self) -> Host:
+        """Start an agent."""
+        registry = open_registry(self.url, self.disk)
+        assert isinstance(registry, ZooKeeperRegistry)
+        self.registry = registry
+        self._store = Store(self.disk / "dni.db")
+        self.agent = Agent(
+            store=self._store,
+            kernel=self.kernel,
+            registry=registry,
+            docker=FakeDocker(),
+            options=Options(default_overlay=DCOS, registry=self.url, agent_ip=self.ip),
+        )
+        self.agent.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop it; nothing where none runs."""
+        if self.agent is not None and self._store is not None:
+            self.agent.stop()
+            self._store.close()
+        self.agent = None
+
+    def __call__(self) -> Agent:
+        """Answer the agent that runs."""
+        assert self.agent is not None
+        return self.agent
+
+    @property
+    def store(self) -> Store:
+        """Answer the store of the agent that runs."""
+        assert self._store is not None
+        return self._store
+
+    def records(self) -> Records:
+        """Answer all that the store has."""
+        return read_all(self.store)
+
+    def knows(self) -> list[str]:
+        """Answer the agent IPs of the peers in the store."""
+        return [str(peer.agent_ip) for peer in self.records().peers]
+
+    def holds(self) -> list[str]:
+        """Answer the agent subnets in the store."""
+        return [f"{held.overlay} {held.subnet}" for held in self.records().agent_subnets]
+
+
+Make = Callable[[int], Host]
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str:
+    if getattr(request, "param", "shared") == "own":
+        return f"zookeeper://{request.getfixturevalue('own_server').address}/dni"
+    return str(request.getfixturevalue("zookeeper_url"))
+
+
+@pytest.fixture
+def make(url: str) -> Iterator[Make]:
+    made: list[Host] = []
+    with fast_directory() as directory:
+
+        def make(number: int) -> Host:
+            disk = Path(directory) / f"disk{len(made)}"
+            disk.mkdir()
+            made.append(Host(url, disk, number))
+            return made[-1]
+
+        yield make
+        for host in made:
+            host.stop()
+
+
+def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends, "it does not come to be"
+        time.sleep(0.02)
+
+
+def alive(host: Host) -> dict[str, bool | None]:
+    return {report.agent: report.alive for report in host().agents()}
+
+
+def join(make: Make, number: int) -> list[Host]:
+    """Answer so many hosts that know each other."""
+    hosts = [make(one).start() for one in range(number)]
+    every = {str(host.ip) for host in hosts}
+    for host in hosts:
+        eventually(lambda host=host: {*host.knows(), str(host.records().agent)} == every)  # type: ignore[misc]
+    return hosts
+
+
+def test_ten_hosts_that_join_at_once_know_each_other_and_share_nothing(make: Make) -> None:
+    hosts = join(make, 10)
+    for host in hosts:
+        eventually(lambda host=host: host.holds() != [])  # type: ignore[misc]
+    eventually(lambda: all(len([one for p in host.records().peers for one in p.subnets]) == 9 for host in hosts))
+    assert sorted(held for host in hosts for held in host.holds()) == [f"dcos 9.0.{n}.0/24" for n in range(10)]
+    records = hosts[0].records()
+    vteps = [str(peer.vtep.ip) for peer in records.peers]
+    assert sorted([*vteps, str(records.vtep and records.vtep.ip)]) == sorted(f"44.128.0.{n}/20" for n in range(1, 11))
+    assert alive(hosts[0]) == {str(host.ip): True for host in hosts}
+
+
+def test_a_new_host_reaches_the_kernel_of_every_other_at_once(make: Make) -> None:
+    one, two = join(make, 2)
+    three = make(2).start()
+    for host in (one, two):
+        eventually(lambda host=host: str(three.ip) in host.knows(), 5)  # type: ignore[misc]
+        host.kernel.reconciled.clear()
+    eventually(lambda: three.knows() == [str(one.ip), str(two.ip)], 5)
+
+
+def test_a_host_that_is_gone_is_shown_and_forgotten_when_somebody_says_so(make: Make) -> None:
+    one, two, three = join(make, 3)
+    with pytest.raises(InUse, match=r"agent 192\.0\.2\.13 is alive: stop dni on that host first"):
+        one().forget_agent(three.ip)
+    with pytest.raises(InUse, match="is this host"):
+        one().forget_agent(one.ip)
+    three.stop()
+    eventually(lambda: alive(one)[str(three.ip)] is False)
+    assert str(three.ip) in two.knows()
+    one().forget_agent(three.ip)
+    for host in (one, two):
+        eventually(lambda: str(three.ip) not in host.knows(), 5)  # noqa: B023 - done within the turn
+    with pytest.raises(NotFound):
+        one().forget_agent(three.ip)
+    three.start()
+    eventually(lambda: str(three.ip) in two.knows())
+
+
+def test_a_host_that_comes_back_with_its_disk_has_what_it_had_and_one_without_starts_clean(make: Make) -> None:
+    one, two = join(make, 2)
+    eventually(lambda: two.holds() != [])
+    held = two.holds()
+    two.stop()
+    two.start()
+    eventually(lambda: alive(one)[str(two.ip)] is True)
+    assert two.holds() == held
+    two.stop()
+    for file in two.disk.iterdir():
+        file.unlink()
+    two.start()
+    eventually(lambda: two.holds() == held)
+    assert two.records().addresses == []
+    eventually(lambda: two.knows() == [str(one.ip)])
+
+
+def test_a_host_whose_address_changes_keeps_its_subnets_and_its_vtep(make: Make) -> None:
+    one, two = join(make, 2)
+    eventually(lambda: two.holds() != [])
+    held, vtep = two.holds(), two.records().vtep
+    two.stop()
+    two.ip = FIRST + 7
+    two.start()
+    eventually(lambda: one.knows() == [str(FIRST + 7)])
+    assert (two.holds(), two.records().vtep) == (held, vtep)
+    assert {str(one.subnet) for peer in one.records().peers for one in peer.subnets} == {held[0].split()[1]}
+
+
+def test_two_hosts_with_one_address_are_told_apart_and_the_second_says_why(make: Make) -> None:
+    one = make(0).start()
+    eventually(lambda: one.holds() != [])
+    second = make(0).start()
+    eventually(lambda: any("another living host is agent 192.0.2.11" in p for p in second().status().problems))
+    assert second.holds() == []
+    with pytest.raises(InUse, match="another living host"):
+        second().define_overlay(DEV)
+    assert second.records().agent is None
+
+
+def test_a_host_with_a_copy_of_anothers_disk_is_refused(make: Make) -> None:
+    one = make(0).start()
+    eventually(lambda: one.holds() != [])
+    one.stop()
+    copy = make(1)
+    shutil.copytree(one.disk, copy.disk, dirs_exist_ok=True)
+    one.start()
+    eventually(lambda: alive(one) == {str(one.ip): True})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dni_driver.agent.identity._BOOT", _boot_of_the_copy(copy.disk))
+        copy.start()
+        eventually(lambda: any("whose disk is a copy of its" in problem for problem in copy().status().problems))
+    assert alive(one) == {str(one.ip): True}
+
+
+def _boot_of_the_copy(disk: Path) -> Path:
+    (disk / "boot").write_text("another\n")
+    return disk / "boot"
+
+
+def test_an_overlay_comes_and_goes_for_all(make: Make) -> None:
+    one, two = join(make, 2)
+    one().define_overlay(DEV)
+    eventually(lambda: len(two.holds()) == 2)
+    two().remove_overlay("dev")
+    eventually(lambda: len(one.holds()) == 1)
+
+
+def test_an_overlay_that_another_host_uses_is_not_removed_and_the_host_is_named(make: Make) -> None:
+    one, two = join(make, 2)
+    one().define_overlay(DEV)
+    eventually(lambda: len(two.holds()) == 2)
+    assert two.registry is not None
+    two.registry.use(two.ip, ["dev"])
+    with pytest.raises(InUse, match=r"'dev' is in use on 192\.0\.2\.12: remove its containers and Docker networks"):
+        one().remove_overlay("dev")
+    assert len(one.holds()) == 2
+    two.registry.use(two.ip, [])
+    one().remove_overlay("dev")
+    eventually(lambda: len(two.holds()) == 1)
+
+
+def test_what_uses_an_overlay_is_told_to_the_others_by_itself(make: Make) -> None:
+    one, two = join(make, 2)
+    eventually(lambda: two.holds() != [])
+    create_network(two.store, time.time())
+    assert one.registry is not None
+    registry = one.registry
+    eventually(lambda: registry.link.children("uses/1") != [])
+    with pytest.raises(InUse, match=f"'dcos' is in use on {two.ip}"):
+        registry.remove("dcos")
+
+
+def test_the_backend_of_an_overlay_changes_on_every_host(make: Make) -> None:
+    one, two = join(make, 2)
+    eventually(lambda: two.holds() != [])
+    assert one().set_backend("dcos", "direct").backend == "direct"
+    eventually(lambda: [overlay.backend for overlay in two.records().overlays] == ["direct"], 10)
+
+
+def test_an_agent_whose_session_ended_is_alive_again_soon(make: Make) -> None:
+    one, two = join(make, 2)
+    assert two.registry is not None
+    client = two.registry.link.client
+    twin = KazooClient(client.hosts and ",".join(f"{h}:{p}" for h, p in client.hosts), client_id=client.client_id)
+    twin.start()
+    twin.stop()
+    twin.close()
+    eventually(lambda: alive(one)[str(two.ip)] is False)
+    eventually(lambda: alive(one)[str(two.ip)] is True)
+
+
+@pytest.fixture
+def own_server() -> Iterator[ZooKeeper]:
+    with fast_directory() as directory, running(Path(directory) / "own") as server:
+        yield server
+
+
+@pytest.mark.parametrize("url", ["own"], indirect=True)
+def test_without_its_registry_a_host_goes_on_from_its_store_and_everything_converges_afterwards(
+    make: Make, own_server: ZooKeeper
+) -> None:
+    one, two = join(make, 2)
+    eventually(lambda: two.holds() != [] and one.holds() != [])
+    own_server.stop()
+    eventually(lambda: any("the registry does not answer (ZooKeeper at" in p for p in one().status().problems))
+    status = one().status()
+    assert status.cluster.problem is not None
+    assert [(report.agent, report.alive) for report in status.cluster.agents] == [
+        (str(one.ip), True),
+        (str(two.ip), None),
+    ]
+    for ask in (one().agents, lambda: one().define_overlay(DEV), lambda: one().set_backend("dcos", "direct")):
+        with pytest.raises(Unavailable, match="the registry does not answer"):
+            ask()
+    held = one.holds()
+    one.stop()
+    one.start()
+    assert (one.holds(), one.knows()) == (held, [str(two.ip)])
+    assert one.kernel.reconciled.wait(PATIENCE)
+    own_server.start()
+    three = make(2).start()
+    for host in (one, two):
+        eventually(lambda host=host: str(three.ip) in host.knows(), 60)  # type: ignore[misc]
+        eventually(lambda host=host: host().status().problems == [], 90)  # type: ignore[misc]
+    assert alive(three) == {str(host.ip): True for host in (one, two, three)}

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent tells of itself, and when a host that is cut off stops handing out addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.joining import Joining
+from dni_driver.agent.ports import Time
+from dni_driver.agent.presence import Presence
+from dni_driver.core.errors import InUse, Unavailable
+from dni_driver.plugin.claiming import claim, halves_of
+from dni_driver.registry import Host, Registry, open_registry
+from dni_driver.store import Store, fence, pools
+from tests.fakes import AGENT, DCOS, FakeClock
+from tests.scratch import fast_directory
+from tests.unit.agents import create_network
+
+OTHER = IPv4Address("192.0.2.20")
+HOUR = 3600.0
+
+
+class _Cut:
+    """A registry that cannot be reached while `away` says so, and counts the signs of life."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Pass everything on."""
+        self._registry = registry
+        self.away = False
+        self.signs = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer what the registry can do."""
+        if self.away and name != "close":
+            raise Unavailable("the registry does not answer")
+        self.signs += name == "seen"
+        return getattr(self._registry, name)
+
+
+class Here:
+    """A host that has joined."""
+
+    def __init__(self, directory: Path, reclaim_after: float | None) -> None:
+        """Join."""
+        self.clock = FakeClock()
+        self.directory = directory
+        self.store = Store(directory / "dni.db")
+        self.registry = _Cut(open_registry("local", directory))
+        identity = Identity(self.store, lambda: AGENT, None, reclaim_after)
+        self.joining = Joining(self.store, self.registry, identity, DCOS, self.clock)
+        time = Time(clock=self.clock, monotonic=self.clock, sleep=self.clock.pass_by)
+        self.presence = Presence(self.store, self.registry, self.joining, reclaim_after, time)
+        self.joining.join()
+        self.presence.tell()
+
+    def until(self) -> float | None:
+        """Answer until when addresses are handed out."""
+        with self.store.read() as tx:
+            return fence.find(tx)
+
+    def start_container(self) -> None:
+        """Claim an address, as the plugin does."""
+        with self.store.write() as tx:
+            pool = pools.use_overlay(tx, "dcos", 4, None, self.clock.now)
+            claim(tx, pool, halves_of(tx, pool), None, None, self.clock.now)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with fast_directory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def here(directory: Path) -> Iterator[Here]:
+    here = Here(directory, 2 * HOUR)
+    yield here
+    here.registry.close()
+    here.store.close()
+
+
+def test_a_host_that_is_cut_off_stops_handing_out_addresses_after_half_the_time(here: Here) -> None:
+    began = here.clock.now
+    here.registry.away = True
+    here.clock.pass_by(HOUR - 1)
+    assert here.presence.tell() == ["the registry does not answer"]
+    here.start_container()
+    here.clock.pass_by(2)
+    (_, closed) = here.presence.tell()
+    assert closed.startswith("this host hands out no new addresses since ")
+    with pytest.raises(Unavailable, match=r"has not reached the registry for half of registry\.reclaim_after"):
+        here.start_container()
+    assert here.until() == began + HOUR
+
+
+def test_it_goes_on_as_soon_as_the_registry_has_agreed_to_what_it_holds(here: Here) -> None:
+    here.registry.away = True
+    here.clock.pass_by(3 * HOUR)
+    with pytest.raises(Unavailable):
+        here.joining.join()
+    here.registry.away = False
+    (closed,) = here.presence.tell()
+    assert "no new addresses" in closed
+    here.joining.join()
+    assert here.presence.tell() == []
+    here.start_container()
+
+
+def test_it_does_not_go_on_where_another_host_was_given_its_subnet(here: Here) -> None:
+    """What is in use here cannot be forgotten: a person has to look."""
+    create_network(here.store, here.clock.now)
+    (mine,) = here.registry.leases(AGENT)
+    here.registry.give_back(mine.held, AGENT)
+    here.registry.confirm(mine.held, OTHER)
+    here.clock.pass_by(3 * HOUR)
+    (problem,) = here.joining.join()
+    assert "is held by agent 192.0.2.20" in problem
+    assert "no new addresses" in here.presence.tell()[0]
+    with pytest.raises(Unavailable):
+        here.start_container()
+
+
+def test_a_sign_of_life_is_given_twenty_times_before_anybody_reclaims(here: Here) -> None:
+    signs = here.registry.signs
+    for _ in range(int(2 * HOUR / 5)):
+        here.clock.pass_by(5)
+        here.presence.tell()
+    assert here.registry.signs - signs in range(20, 26)
+
+
+def test_without_reclaiming_a_host_hands_out_addresses_for_ever_and_a_fence_of_before_is_gone(
+    directory: Path,
+) -> None:
+    before = Here(directory, 2 * HOUR)
+    assert before.until() is not None
+    before.registry.close()
+    before.store.close()
+    here = Here(directory, None)
+    assert here.until() is None
+    here.registry.away = True
+    here.clock.pass_by(1000 * HOUR)
+    here.start_container()
+    here.registry.away = False
+    here.registry.close()
+    here.store.close()
+
+
+def test_a_plain_pool_is_no_business_of_the_cluster(here: Here) -> None:
+    here.registry.away = True
+    here.clock.pass_by(3 * HOUR)
+    with here.store.write() as tx:
+        pool = pools.use_plain(tx, ip_network("10.9.0.0/24"), None, here.clock.now)
+        assert claim(tx, pool, halves_of(tx, pool), None, None, here.clock.now)
+
+
+def test_what_is_used_here_is_told_and_a_network_that_went_is_told_too(here: Here) -> None:
+    create_network(here.store, here.clock.now)
+    here.presence.tell()
+    with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.10"):
+        here.registry.remove("dcos")
+    with here.store.write() as tx:
+        tx.execute("DELETE FROM network")
+        tx.execute("UPDATE pool SET uses = 0")
+    here.presence.tell()
+    here.registry.remove("dcos")
+
+
+def test_a_host_that_another_keeps_from_being_an_agent_tells_nothing(here: Here) -> None:
+    here.joining.is_registered = here.joining.is_settled = False
+    signs = here.registry.signs
+    here.clock.pass_by(HOUR / 2)
+    assert here.presence.tell() == []
+    assert here.registry.signs == signs
+
+
+def test_agents_that_are_gone_for_too_long_are_reclaimed_by_one_that_lives(here: Here) -> None:
+    gone = open_registry("local", here.directory)
+    gone.register(Host(agent_ip=OTHER, identity="other", boot="b", reclaim_after=0.001))
+    gone.close()
+    here.clock.pass_by(HOUR)
+    here.presence.tell()
+    assert [member.agent_ip for member in here.registry.members()] == [AGENT]

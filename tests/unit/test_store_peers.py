@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store keeps of other agents."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, ip_network
+
+from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.peers import Peer, Vtep
+from dni_driver.store import Store, identity, peers
+from dni_driver.store.records import read_all
+
+ONE, TWO = IPv4Address("192.0.2.21"), IPv4Address("192.0.2.22")
+
+
+def peer(agent_ip: IPv4Address, *subnets: str) -> Peer:
+    held = tuple(AgentSubnet(overlay="dcos", subnet=ip_network(subnet)) for subnet in subnets)
+    return Peer(agent_ip=agent_ip, vtep=Vtep(IPv4Interface((f"44.128.0.{int(agent_ip) & 15}", 20))), subnets=held)
+
+
+def test_peers_are_kept_changed_and_forgotten_and_it_is_told_whether_that_changed_anything(store: Store) -> None:
+    with store.write() as tx:
+        assert peers.put(tx, [peer(ONE), peer(TWO, "9.0.1.0/24", "fd01:b::/80")])
+        assert not peers.put(tx, [peer(ONE)])
+        assert peers.put(tx, [peer(ONE, "9.0.2.0/24")])
+    assert read_all(store).peers == [peer(ONE, "9.0.2.0/24"), peer(TWO, "9.0.1.0/24", "fd01:b::/80")]
+    with store.write() as tx:
+        assert peers.number(tx) == 2
+        assert peers.drop(tx, [ONE])
+        assert not peers.drop(tx, [ONE])
+        assert not peers.keep_only(tx, [TWO])
+        assert peers.keep_only(tx, [ONE])
+    assert read_all(store).peers == []
+
+
+def test_a_host_that_is_alone_has_no_vtep_in_the_kernel(store: Store) -> None:
+    own = Vtep(IPv4Interface("44.128.0.1/20"))
+    with store.write() as tx:
+        peers.set_vtep(tx, own)
+    assert read_all(store).vtep is None
+    with store.write() as tx:
+        peers.put(tx, [peer(ONE)])
+        assert peers.vtep(tx) == own
+    assert read_all(store).vtep == own
+
+
+def test_a_store_has_one_identity_for_ever_and_another_store_another(store: Store) -> None:
+    other = Store(store.path.with_name("other.db"))
+    assert identity.of_store(store) == identity.of_store(store) != identity.of_store(other)
+    other.close()
