@@ -8,7 +8,17 @@ from pathlib import Path
 import msgspec
 
 from dni_driver.core.records import Records
-from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools, reservations
+from dni_driver.store import (
+    Store,
+    addresses,
+    endpoints,
+    local_subnets,
+    networks,
+    overlays,
+    pools,
+    ports,
+    reservations,
+)
 from dni_driver.store.complaints import damaged
 from dni_driver.store.database import Transaction
 
@@ -44,5 +54,6 @@ def read(tx: Transaction) -> Records:
         endpoints=endpoints.every(tx),
         reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
+        ports=ports.every(tx),
         agent=overlays.agent_ip(tx),
     )

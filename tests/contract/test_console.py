@@ -38,6 +38,7 @@ from dni_driver.core.reports import (
     DockerReport,
     NetworkReport,
     OverlayReport,
+    PortReport,
     Repair,
     ReservationReport,
     Status,
@@ -75,6 +76,17 @@ WEB = AddressReport(
 )
 KEPT = ReservationReport(
     overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
+)
+
+PORT = PortReport(
+    protocol="tcp",
+    host_ip="0.0.0.0",
+    host_port=8080,
+    container="web",
+    container_ip="9.0.0.130",
+    container_port=80,
+    network="dcos",
+    endpoint="1" * 64,
 )
 
 
@@ -121,6 +133,10 @@ class _Operations:
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
         return [WEB]
+
+    def ports(self) -> list[PortReport]:
+        self._note("ports")
+        return [PORT]
 
     def reserve(self, wish: Wish) -> ReservationReport:
         self._note("reserve", wish)
