@@ -27,6 +27,9 @@ class Holding(Protocol):
     def hold(self, at: HostPort) -> bool:
         """Keep a port of this host from other programs; False where one has it already."""
 
+    def release(self, ports: Iterable[HostPort]) -> None:
+        """Let go of ports."""
+
     def dynamic_ports(self) -> range:
         """Answer the ports that are handed out where any will do."""
 
@@ -106,14 +109,20 @@ class Taking:
         for record in wanted:
             obstacle = self._obstacle(wish, record)
             if obstacle is not None:
-                for earlier in taken:
-                    ports.remove(self._tx, earlier)
+                self._let_go(taken)
                 return obstacle
             ports.add(self._tx, record)
             taken.append(record)
         if not wish.first and taken:
             ports.note_given(self._tx, wish.protocol, taken[0].at.port)
         return None
+
+    def _let_go(self, taken: Iterable[PortRecord]) -> None:
+        for record in taken:
+            ports.remove(self._tx, record)
+            if record.at in self.held:
+                self.held.remove(record.at)
+                self._kernel.release([record.at])
 
     def _obstacle(self, wish: Binding, record: PortRecord) -> Taken | None:
         """Hold a port; answer why that cannot be."""

@@ -317,6 +317,12 @@ def test_addresses_are_chosen_by_the_query(
     assert operations.asked == [asked]
 
 
+def test_published_ports_are_listed(console: Console, operations: _Operations) -> None:
+    (port,) = console.get("/v1/ports")
+    assert (port["host_port"], port["container"], port["container_port"]) == (8080, "web", 80)
+    assert operations.asked == [("ports",)]
+
+
 def test_limits_are_changed_from_the_body(console: Console, operations: _Operations) -> None:
     body = {"address": "9.0.0.130", "egress": "1.5gbit", "ingress": "none"}
     assert console.post("/v1/limits", body)["address"] == "9.0.0.130"
