@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e import host_state
-from tests.e2e.containers import address, create, inside, refused, start
+from tests.e2e.containers import address, create, refused, start
 from tests.lab import Host, Lab
 from tests.lab.image import NAME
 from tests.lab.node import Node
