@@ -111,15 +111,22 @@ class Publishing:
         with self._store.write() as tx:
             recorded = list(dict.fromkeys(record.at for record in ports.every(tx)))
             self._kernel.hold_only(recorded)
-            return list(self._lost(recorded))
+            lost = list(self._lost(recorded))
+        return [
+            f"port {at} leads to a container, but {self._program(at)} waits for callers there too"
+            if error is None
+            else str(error)
+            for at, error in lost
+        ]
 
-    def _lost(self, recorded: Iterable[HostPort]) -> Iterator[str]:
+    def _lost(self, recorded: Iterable[HostPort]) -> Iterator[tuple[HostPort, DniError | None]]:
+        """Hold ports; answer those that are another program's, or that cannot be held for another reason."""
         for at in recorded:
             try:
                 if not self._kernel.hold(at):
-                    yield f"port {at} leads to a container, but {self._program(at)} waits for callers there too"
+                    yield at, None
             except DniError as error:
-                yield str(error)
+                yield at, error
 
     def _apply(self) -> None:
         self._kernel.publish(lambda: wanted(read_all(self._store)))
@@ -171,7 +178,9 @@ class Publishing:
             for record in before if endpoints.lookup(tx, endpoint) else ():
                 ports.add(tx, record)
             self._release(tx, gone)
-            list(self._lost(record.at for record in before))
+            lost = list(self._lost(record.at for record in before))
+        if lost:
+            log.warning("ports are no longer held", ports=[str(at) for at, _ in lost])
         self.withdraw(gone)
 
     def _is_dead(self, endpoint: str) -> bool:
