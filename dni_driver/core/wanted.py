@@ -13,6 +13,7 @@ from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
+from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.ports import Published
 from dni_driver.core.records import (
     EndpointRecord,
@@ -86,7 +87,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
 
     `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
-    send.
+    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`.
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -96,6 +97,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     agent: IPv4Address | None = None
     guarded: bool = False
     ports: tuple[Published, ...] = ()
+    vtep: Vtep | None = None
+    overlays: tuple[Overlay, ...] = ()
+    peers: Sequence[Peer] = []
 
 
 def wanted(records: Records) -> Wanted:
@@ -116,6 +120,9 @@ def wanted(records: Records) -> Wanted:
         guarded=any(not network.options.spoof for network in records.networks)
         or any(not link.spoof for link in links),
         ports=tuple(published(records)),
+        vtep=records.vtep,
+        overlays=tuple(records.overlays),
+        peers=records.peers,
     )
 
 

@@ -36,6 +36,8 @@ _TABLES = (
     "cursor",
     "pool",
     "agent_subnet",
+    "no_room",
+    "networked",
     "local_subnet",
     "overlay",
     "meta",

@@ -1,18 +1,17 @@
--- Ports of this host that endpoints have, each leading to a port of their container. The address of the host is
--- 0.0.0.0 or :: for all of that family. Endpoints of one container may share a port: either leads to it.
-CREATE TABLE port (
-    protocol  TEXT NOT NULL CHECK (protocol IN ('tcp', 'udp', 'sctp')),
-    host_port INTEGER NOT NULL CHECK (host_port BETWEEN 1 AND 65535),
-    host_ip   BLOB NOT NULL CHECK (length(host_ip) IN (4, 16)),
-    endpoint  TEXT NOT NULL REFERENCES endpoint (id) ON DELETE CASCADE,
-    port      INTEGER NOT NULL CHECK (port BETWEEN 1 AND 65535),
-    PRIMARY KEY (protocol, host_port, host_ip, endpoint)
+-- The agent IP under which an agent subnet is being given back; no address comes from it any more.
+ALTER TABLE agent_subnet ADD COLUMN leaving_as TEXT;
+
+-- Why the agent can lease no more of an overlay: a start that finds no free address need not wait for it.
+CREATE TABLE no_room (
+    overlay TEXT NOT NULL REFERENCES overlay (name) ON DELETE CASCADE,
+    family  INTEGER NOT NULL CHECK (family IN (4, 6)),
+    reason  TEXT NOT NULL,
+    PRIMARY KEY (overlay, family)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX port_by_endpoint ON port (endpoint);
-
--- The port that was given last where any would do.
-CREATE TABLE port_cursor (
-    protocol TEXT PRIMARY KEY CHECK (protocol IN ('tcp', 'udp', 'sctp')),
-    last     INTEGER NOT NULL
+-- The overlays that have had their Docker network on this host: the agent makes none a second time by itself. `made`:
+-- the agent made it.
+CREATE TABLE networked (
+    overlay TEXT PRIMARY KEY REFERENCES overlay (name) ON DELETE CASCADE,
+    made    INTEGER NOT NULL CHECK (made IN (0, 1))
 ) STRICT;
