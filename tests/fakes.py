@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
@@ -11,6 +11,7 @@ from dni_driver.core.errors import BridgeMissing, DniError, KernelError
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Address, AgentSubnet, Network, Overlay
+from dni_driver.core.ports import HostPort, Published
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Bridge, Link, Wanted
 from dni_driver.store import Store, overlays
@@ -55,7 +56,8 @@ class FakeKernel:
 
     `foreign` are subnets that other devices of the host are on. An error put into `refusals` is raised by the
     next change, once. `crash_point` is called before each change and after it: a test may raise there. `no_ipv6`
-    says why the host speaks none.
+    says why the host speaks none. `programs` are those that have a port of the host, `held` the ports that the plugin
+    keeps from them.
     """
 
     def __init__(self) -> None:
@@ -69,6 +71,10 @@ class FakeKernel:
         self.no_ipv6: str | None = None
         self.underlay_mtu = UNDERLAY_MTU
         self.lost_underlay: KernelError | None = None
+        self.ports: frozenset[Published] = frozenset()
+        self.held: set[HostPort] = set()
+        self.programs: dict[HostPort, str] = {}
+        self.dynamic = range(32768, 32778)
 
     def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Hang a link on its bridge, which must be there; note what is beside it."""
@@ -97,7 +103,36 @@ class FakeKernel:
             for host in dead:
                 self.links.pop(host, None)
             self.links |= {link.host: link for link in wanted.links if link.host in self.links}
+            self.ports = frozenset(wanted.ports)
         return sorted(changed | dead)
+
+    def publish(self, read_wanted: Callable[[], Wanted]) -> None:
+        """Have the published ports that are wanted."""
+        with self._change():
+            self.ports = frozenset(read_wanted().ports)
+
+    def hold(self, at: HostPort) -> bool:
+        """Hold a port that no program has."""
+        if at not in self.held and self.port_holder(at):
+            return False
+        self.held.add(at)
+        return True
+
+    def release(self, ports: Iterable[HostPort]) -> None:
+        """Let go of ports."""
+        self.held -= set(ports)
+
+    def hold_only(self, ports: Collection[HostPort]) -> None:
+        """Let go of all others."""
+        self.held &= set(ports)
+
+    def port_holder(self, at: HostPort) -> str | None:
+        """Name the program that has a port."""
+        return next((name for there, name in self.programs.items() if there.overlaps(at)), None)
+
+    def dynamic_ports(self) -> range:
+        """Answer few ports, so that they run out."""
+        return self.dynamic
 
     def gone(self, links: Iterable[Link]) -> list[Link]:
         """Answer the links that are not there; a sandbox is there as long as its link is."""
@@ -127,7 +162,7 @@ class FakeKernel:
         """Answer what a test has said."""
         return self.no_ipv6
 
-    def observe(self, _: Wanted) -> KernelView:
+    def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is, as values."""
         bridges = (
             BridgeView(name=bridge.name, up=True, mtu=bridge.mtu, addresses=bridge.addresses)
@@ -138,7 +173,8 @@ class FakeKernel:
             for link in self.links.values()
         )
         underlay = Underlay(link="eth0", mtu=self.underlay_mtu)
-        return KernelView(bridges=tuple(bridges), links=tuple(links), underlay=underlay)
+        wrong = [f"port {one.at} is not as it should be" for one in self.ports ^ frozenset(wanted.ports)]
+        return KernelView(bridges=tuple(bridges), links=tuple(links), underlay=underlay, firewall=tuple(wrong))
 
     def agent_address(self) -> IPv4Address:
         """Answer the agent IP."""
@@ -164,6 +200,8 @@ class FakeKernel:
         self.bridges.clear()
         self.links.clear()
         self.foreign.clear()
+        self.ports = frozenset()
+        self.held.clear()
 
     @contextmanager
     def _change(self) -> Iterator[None]:

@@ -284,6 +284,11 @@ class Agent:
         self._docker_loop.catch_up(_LOOK_SECONDS)
         return list(reports.address_reports(read_all(self._store), overlay, with_free=with_free))
 
+    def ports(self) -> list[reports.PortReport]:
+        """Answer which ports of this host lead to which containers, by the names that Docker has for them now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
+        return reports.port_reports(read_all(self._store))
+
     def reserve(self, wish: Wish) -> reports.ReservationReport:
         """Keep addresses back, knowing who has which as Docker has it now."""
         self._docker_loop.catch_up(_LOOK_SECONDS)

@@ -21,7 +21,7 @@ from dni_driver.cli.settings import DEFAULT_FILE, Settings, load
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.fullness import OverlayUsage
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
+from dni_driver.core.reports import AddressReport, OverlayReport, PortReport, Repair, ReservationReport, Status
 
 if TYPE_CHECKING:
     from dni_driver.console.client import Console
@@ -317,6 +317,18 @@ def address_limit(named: _Named, /, address: str, *, as_json: bool, **limits: st
     """
     wanted = {"address": address, **{key: rate for key, rate in limits.items() if rate is not None}}
     _show(named.console().post("/v1/limits", wanted), AddressReport, views.limited, as_json=as_json)
+
+
+@dni.command()
+@as_json
+@click.pass_obj
+def ports(named: _Named, *, as_json: bool) -> None:
+    """List the ports of this host that lead to containers on dni.
+
+    They are what `docker run -p` and `-P` asked for. `docker ps` cannot show them: Docker does so for its own drivers
+    alone.
+    """
+    _show(named.console().get("/v1/ports"), list[PortReport], views.ports, as_json=as_json)
 
 
 @dni.command()

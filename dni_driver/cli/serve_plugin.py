@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from dni_driver.agent.loop import Loop, Pace
+from dni_driver.agent.problems import Problems
 from dni_driver.cli import lifeline, locks, systemd
 from dni_driver.cli.listening import handed_over, listen
 from dni_driver.cli.settings import Settings
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 log = structlog.get_logger(__name__)
+
+PORTS = Pace(every=10.0)
+"""How often the ports that are held are held against those that are recorded."""
 
 
 def run(settings: Settings) -> None:
@@ -72,7 +77,11 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
         resources.callback(_close, kernel)
         _mend(kernel, store)
         ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
-        yield create_app(NetworkDriver(store, kernel), ipam, settings.plugin.driver)
+        network = NetworkDriver(store, kernel)
+        keeper = Loop("published ports", network.keep_ports, PORTS, Problems())
+        keeper.start()
+        resources.callback(keeper.stop)
+        yield create_app(network, ipam, settings.plugin.driver)
 
 
 def _mend(kernel: Kernel, store: Store) -> None:

@@ -15,7 +15,7 @@ from dni_driver.core.bandwidth import write_rate
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Family
 from dni_driver.core.records import AddressState
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
+from dni_driver.core.reports import AddressReport, OverlayReport, PortReport, Repair, ReservationReport, Status
 
 _SHORT_ID = 12
 _ALL_IS_WELL = "All is well: records, kernel and Docker agree."
@@ -126,6 +126,24 @@ def addresses(reports: Sequence[AddressReport]) -> str:
         titles = (*titles, "EGRESS", "INGRESS")
         rows = [(*row, *_limits(report)) for row, report in zip(rows, reports, strict=True)]
     return table(titles, rows)
+
+
+def ports(reports: Sequence[PortReport]) -> str:
+    """Show which ports of this host lead where, as Docker writes them."""
+    if not reports:
+        return "No port is published."
+    titles = ("HOST", "CONTAINER", "LEADS TO", "NETWORK")
+    return table(titles, [_port_row(report) for report in reports])
+
+
+def _port_row(report: PortReport) -> tuple[object, ...]:
+    host = f"{_before_port(report.host_ip)}:{report.host_port}"
+    inside = f"{_before_port(report.container_ip or '?')}:{report.container_port}/{report.protocol}"
+    return host, report.container or report.endpoint[:_SHORT_ID], inside, report.network
+
+
+def _before_port(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def limited(report: AddressReport) -> str:

@@ -204,6 +204,7 @@ def _routes(operations: Operations) -> list[Route]:
         ("/v1/overlays", "POST", _view(define_overlay, HTTPStatus.CREATED)),
         ("/v1/overlays/<name>", "DELETE", _view(remove_overlay)),
         ("/v1/addresses", "GET", _view(addresses)),
+        ("/v1/ports", "GET", _view(operations.ports)),
         ("/v1/reservations", "POST", _view(reserve, HTTPStatus.CREATED)),
         ("/v1/reservations", "DELETE", _view(release)),
         ("/v1/limits", "POST", _view(limit)),

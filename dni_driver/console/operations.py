@@ -13,7 +13,7 @@ from dni_driver.core.figures import Figures
 from dni_driver.core.fullness import Half, OverlayUsage, Room
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Backend, Overlay
-from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
+from dni_driver.core.reports import AddressReport, OverlayReport, PortReport, Repair, ReservationReport, Status
 from dni_driver.core.reservations import Wish
 
 
@@ -70,6 +70,9 @@ class Operations(Protocol):
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         """Answer who has which address, of one overlay (or raise NotFound) or of all."""
+
+    def ports(self) -> list[PortReport]:
+        """Answer which ports of this host lead to which containers."""
 
     def reserve(self, wish: Wish) -> ReservationReport:
         """Keep addresses back; the same wish once more is no error. Raises NotFound, Refused, InUse, Exhausted."""

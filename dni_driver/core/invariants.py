@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from ipaddress import ip_network
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import msgspec
 
@@ -17,6 +17,7 @@ from dni_driver.core.mtu import Underlay, misfits
 from dni_driver.core.names import docker_bridge, egress_link, host_link
 from dni_driver.core.overlays import Address, Network, share_addresses
 from dni_driver.core.paths import problems
+from dni_driver.core.ports import PortRecord, are_shared
 from dni_driver.core.records import (
     HELD,
     AddressState,
@@ -75,6 +76,7 @@ def _in_the_store(records: Records) -> Iterator[Finding]:
     yield from _misplaced(records)
     yield from _one_sided(records)
     yield from _kept_amiss(records)
+    yield from _published_amiss(records)
 
 
 def _overlaps(records: Records) -> Iterator[Finding]:
@@ -185,6 +187,30 @@ def _kept_amiss(records: Records) -> Iterator[Finding]:
                 problem=f"lies outside this agent's Docker halves of overlay {one.overlay!r}",
                 mend=f"dni address release {one.overlay} {one}",
             )
+
+
+def _published_amiss(records: Records) -> Iterator[Finding]:
+    """Find published ports that two containers have, or an endpoint that is not known, or has no such address."""
+    endpoints = {endpoint.id: endpoint for endpoint in records.endpoints}
+    for record in records.ports:
+        endpoint = endpoints.get(record.endpoint)
+        if endpoint is None:
+            yield _damaged(f"port {record.at}", f"belongs to endpoint {record.endpoint[:12]}, which is not known")
+        elif all(interface.version != record.at.family for interface in endpoint.interfaces()):
+            yield _damaged(f"port {record.at}", f"leads to endpoint {endpoint.id[:12]}, which has no such address")
+    sandboxes = {endpoint.id: endpoint.sandbox for endpoint in records.endpoints}
+    for one, other in _overlapping_ports(records.ports):
+        sandbox = sandboxes.get(one.endpoint)
+        if sandbox is None or sandbox != sandboxes.get(other.endpoint) or not are_shared(one, other):
+            yield _damaged(f"port {one.at}", f"overlaps {other.at} of endpoint {other.endpoint[:12]}")
+
+
+def _overlapping_ports(ports: Iterable[PortRecord]) -> Iterator[tuple[PortRecord, PortRecord]]:
+    by_number: dict[tuple[str, int], list[PortRecord]] = {}
+    for record in ports:
+        by_number.setdefault((record.at.protocol, record.at.port), []).append(record)
+    for alike in by_number.values():
+        yield from ((one, other) for one, other in combinations(alike, 2) if one.at.overlaps(other.at))
 
 
 def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: float) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ FEATURES: dict[str, tuple[Kind, str]] = {
     "veth": (error("no-veth", "no container can be started"), "modprobe veth"),
     "nftables": (
         error("no-nftables", "no network can be created: isolation and masquerading are nftables rules"),
-        "modprobe -a nf_tables nft_ct nft_masq nft_chain_nat nft_fib_inet",
+        "modprobe -a nf_tables nft_ct nft_masq nft_nat nft_chain_nat nft_fib_inet",
     ),
     "bridge-nftables": (
         error("no-bridge-nftables", "no network can be created where senders are to be checked"),

@@ -15,6 +15,7 @@ from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
 from dni_driver.core.peers import Peer, Vtep
+from dni_driver.core.ports import PortRecord
 
 Interface = IPv4Interface | IPv6Interface
 
@@ -170,6 +171,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[EndpointRecord]
     reservations: list[ReservationRecord] = []
     local_subnets: list[LocalSubnet] = []
+    ports: list[PortRecord] = []
     agent: IPv4Address | None = None
     vtep: Vtep | None = None
     peers: list[Peer] = []

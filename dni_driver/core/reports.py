@@ -15,6 +15,7 @@ from dni_driver.core.cluster import ClusterReport
 from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Family, Overlay
+from dni_driver.core.ports import PortRecord
 from dni_driver.core.records import AddressState, NetworkRecord, Records, ReservationRecord, pool_id
 from dni_driver.core.reservations import start_words
 from dni_driver.core.wanted import limits_of
@@ -98,6 +99,23 @@ class ReservationReport(msgspec.Struct, frozen=True, kw_only=True):
     container: str | None
     since: float
     docker_run: str | None = None
+
+
+class PortReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A published port: an address and port of this host, and where in which container it leads.
+
+    `host_ip` is 0.0.0.0 or :: for all addresses of that family. `network` is the Docker network that the container is
+    reached by, by its name where that is known.
+    """
+
+    protocol: str
+    host_ip: str
+    host_port: int
+    container: str | None
+    container_ip: str | None
+    container_port: int
+    network: str | None
+    endpoint: str
 
 
 class DockerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,6 +285,31 @@ def address_report(records: Records, address: Address) -> AddressReport:
         if report.address == str(address):
             return report
     raise NotFound(f"address {address} is not known on this host: `dni address ls` shows those that are")
+
+
+def port_reports(records: Records) -> list[PortReport]:
+    """Report the published ports, by host port, protocol and address."""
+    return [
+        _port_report(record, records)
+        for record in sorted(records.ports, key=lambda one: (one.at.port, one.at.protocol, one.at.family, one.at.ip))
+    ]
+
+
+def _port_report(record: PortRecord, records: Records) -> PortReport:
+    labels = {network.id: network.label for network in records.networks}
+    endpoint = next((one for one in records.endpoints if one.id == record.endpoint), None)
+    own = [one.ip for one in endpoint.interfaces() if one.version == record.at.family] if endpoint else []
+    names = [one.container for one in records.addresses if one.endpoint == record.endpoint and one.container]
+    return PortReport(
+        protocol=record.at.protocol,
+        host_ip=str(record.at.ip),
+        host_port=record.at.port,
+        container=names[0] if names else None,
+        container_ip=str(own[0]) if own else None,
+        container_port=record.port,
+        network=labels.get(endpoint.network) if endpoint else None,
+        endpoint=record.endpoint,
+    )
 
 
 def _limits(records: Records) -> dict[str, Limits]:

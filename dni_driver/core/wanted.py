@@ -13,6 +13,7 @@ from dni_driver.core.names import container_link, docker_bridge, host_link, meso
 from dni_driver.core.options import DEFAULT_LINK_PREFIX
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
 from dni_driver.core.peers import Peer, Vtep
+from dni_driver.core.ports import Published
 from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
@@ -95,6 +96,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     agent: IPv4Address | None = None
     guarded: bool = False
+    ports: tuple[Published, ...] = ()
     vtep: Vtep | None = None
     overlays: tuple[Overlay, ...] = ()
     peers: Sequence[Peer] = []
@@ -118,11 +120,25 @@ def wanted(records: Records) -> Wanted:
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
         or any(not link.spoof for link in links),
+        ports=tuple(published(records)),
         vtep=None if records.hosting.carries else records.vtep,
         overlays=tuple(records.overlays),
         peers=[] if records.hosting.carries else records.peers,
         hosted=records.hosting.carries,
     )
+
+
+def published(records: Records) -> Iterable[Published]:
+    """Answer the published ports of the endpoints that are in a sandbox, each once; an internal network has none."""
+    networks = {network.id: network for network in records.networks if not network.options.internal}
+    joined = {one.id: one for one in records.endpoints if one.sandbox is not None and one.network in networks}
+    led = {record.at: record for record in reversed(records.ports) if record.endpoint in joined}
+    for at, record in led.items():
+        endpoint = joined[record.endpoint]
+        bridge = docker_bridge(networks[endpoint.network].overlay)
+        for interface in endpoint.interfaces():
+            if interface.version == at.family:
+                yield Published(at=at, target=interface.ip, port=record.port, bridge=bridge)
 
 
 def _link(

@@ -13,15 +13,13 @@ from dni_driver.core.guard import permits
 from dni_driver.core.host_facts import Lack
 from dni_driver.core.names import container_link, docker_bridge, host_link
 from dni_driver.core.wanted import Link, Policy, Wanted
-from dni_driver.kernel import guard_table, links, namespaces, nft, shaping, sysctl
+from dni_driver.kernel import guard_table, links, namespaces, nft, ports_table, shaping
 from dni_driver.kernel.command import run
 from dni_driver.kernel.conversation import conversation
+from dni_driver.kernel.holds import follows_sctp
 from dni_driver.kernel.ledger import in_words
 
 _NAME = "trial0"
-_SCTP = "netfilter/nf_conntrack_sctp_timeout_established"
-"""A setting that is there where connections of SCTP are followed."""
-
 _SAMPLE = Wanted(
     policies=(
         Policy(
@@ -70,9 +68,9 @@ def _shape() -> None:
 
 
 def _filter() -> None:
-    """Load a table such as dni's own; where nft itself is missing, that is another matter."""
+    """Load tables such as dni's own; where nft itself is missing, that is another matter."""
     if which("nft") is not None:
-        run(["nft", "-f", "-"], nft.ruleset(_SAMPLE))
+        run(["nft", "-f", "-"], nft.ruleset(_SAMPLE) + ports_table.structure(()))
 
 
 def _guard() -> None:
@@ -83,7 +81,7 @@ def _guard() -> None:
 
 def _follow_sctp() -> None:
     _filter()
-    if which("nft") is not None and sysctl.read(_SCTP) is None:
+    if which("nft") is not None and not follows_sctp():
         raise KernelError("its connections are not followed (CONFIG_NF_CT_PROTO_SCTP)")
 
 

@@ -16,16 +16,29 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import HOST_LINK_PREFIX, egress_link, host_link
 from dni_driver.core.overlays import Address, Network
+from dni_driver.core.ports import HostPort
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
+from dni_driver.kernel import (
+    bridges,
+    links,
+    listeners,
+    neighbours,
+    routes,
+    sandboxes,
+    shaping,
+    snapshot,
+    sysctl,
+)
 from dni_driver.kernel.firewall import Around, Firewall
 from dni_driver.kernel.guard import Guard
+from dni_driver.kernel.holds import Holds
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
 from dni_driver.kernel.peers import Peers
+from dni_driver.kernel.ports import Ports
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
@@ -66,6 +79,8 @@ class Kernel:
         self._firewall = Firewall(run_dir)
         self._peers = Peers(clock)
         self._guard = Guard(run_dir)
+        self._ports = Ports(run_dir)
+        self._holds = Holds()
         self._refused: list[tuple[str | None, str]] = []
 
     def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
@@ -91,6 +106,37 @@ class Kernel:
         links.delete(names)
         self._guard.withdraw([name for name in names if name.startswith(HOST_LINK_PREFIX)])
 
+    @_in_words()
+    def publish(self, read_wanted: Callable[[], Wanted]) -> None:
+        """Make published ports as the records want them now; raise NotMended."""
+        with locked(self._lock):
+            ledger = Ledger()
+            self._ports.settle(read_wanted(), ledger, ledger.tidied)
+        ledger.settle()
+
+    def hold(self, at: HostPort) -> bool:
+        """Keep a port of this host from other programs, as long as this process lives; False where one has it.
+
+        Raises Refused where the host does not have that address, Exhausted, KernelError.
+        """
+        return self._holds.take(at)
+
+    def release(self, ports: Iterable[HostPort]) -> None:
+        """Let go of ports that this process holds."""
+        self._holds.release(ports)
+
+    def hold_only(self, ports: Collection[HostPort]) -> None:
+        """Let go of all ports but these."""
+        self._holds.keep_only(ports)
+
+    def port_holder(self, at: HostPort) -> str | None:
+        """Answer in words which program of this host has a port; None where that cannot be told."""
+        return listeners.holder(at)
+
+    def dynamic_ports(self) -> range:
+        """Answer the ports that are handed out where any will do."""
+        return sysctl.dynamic_ports()
+
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
         self._reaper.drain()
@@ -100,6 +146,7 @@ class Kernel:
         self._reaper.close()
         self._lookout.close()
         self._traffic.close()
+        self._holds.keep_only(())
         self._peers.close()
 
     def link_news(self) -> Iterator[None]:
@@ -136,6 +183,7 @@ class Kernel:
             self._repairs.settle(wanted.links, seen, ledger)
             around = self._settle_peers(wanted, ledger)
             self._firewall.settle(wanted, now.names, around, ledger)
+            self._ports.settle(wanted, ledger, ledger.did)
             self._refused = ledger.failures
             if ledger.changes:
                 self._lookout.forget()
@@ -155,6 +203,7 @@ class Kernel:
             seen, shapes = self._lookout.look(), self._traffic.look()
             around = Around(self._peers.underlay(wanted))
             firewall = self._firewall.differences(wanted, seen.names, around) + self._guard.differences(wanted)
+            firewall += self._ports.differences(wanted)
             peers = self._peers.differences(wanted)
         names = {index: name for name, index in seen.names.items()}
         return KernelView(

@@ -26,8 +26,8 @@ _NEW_ELEMENTS, _GET_ELEMENTS, _DELETE_ELEMENTS = 12, 13, 14
 _GET_GENERATION = 16
 
 _TABLE_NAME, _SET_NAME, _ELEMENTS = 1, 2, 3
-_ONLY = 1
-"""The first attribute of an element, its key and its value alike: each is in the one before."""
+_ONLY, _DATA = 1, 2
+"""Attributes of an element: its key, and what a map has for it. A key has one attribute, its value, as data has."""
 _SHAPE_OF_SET = frozenset({2, 3, 4, 5})
 """Name, flags, key type and key length; what else there is tells of the elements."""
 
@@ -63,10 +63,22 @@ def elements(table: Table, sets: Iterable[str]) -> Elements:
 
 
 def _keys(table: Table, name: str) -> Iterator[bytes]:
+    return (_value(found[_ONLY]) for found in _read(table, name))
+
+
+def pairs(table: Table, name: str) -> frozenset[tuple[bytes, bytes]]:
+    """Read the elements of a map, each a key and its data; raise FileNotFoundError where there is no such map."""
+    return frozenset((_value(found[_ONLY]), _value(found[_DATA])) for found in _read(table, name))
+
+
+def _read(table: Table, name: str) -> Iterator[dict[int, bytes]]:
     for answer in _dumped(_GET_ELEMENTS, table.family, _named(table, name)):
         for _, element in attributes(dict(attributes(answer)).get(_ELEMENTS, b"")):
-            key = dict(attributes(element))[_ONLY]
-            yield dict(attributes(key))[_ONLY]
+            yield dict(attributes(element))
+
+
+def _value(nested: bytes) -> bytes:
+    return dict(attributes(nested))[_ONLY]
 
 
 def structure(table: Table) -> bytes | None:
@@ -134,7 +146,7 @@ def _transact(changes: Sequence[bytes]) -> None:
     begin, end = (
         netlink.message(kind, netlink.REQUEST, _FAMILY.pack(0, 0, _SUBSYSTEM)) for kind in (_BATCH_BEGIN, _BATCH_END)
     )
-    with _conversation() as kernel:
+    with conversation() as kernel:
         kernel.send(b"".join([begin, *changes, end]))
         acknowledged = 0
         while acknowledged < len(changes):
@@ -143,9 +155,9 @@ def _transact(changes: Sequence[bytes]) -> None:
 
 def _got(kind: int, family: int, body: bytes) -> bytes:
     """Answer the attributes of one object."""
-    with _conversation() as kernel:
+    with conversation() as kernel:
         kernel.send(_message(kind, netlink.REQUEST, family, body))
-        return next(_answers(kernel))[1]
+        return next(answers(kernel))[1]
 
 
 def _dumped(kind: int, family: int, body: bytes) -> list[bytes]:
@@ -160,15 +172,15 @@ def _dumped(kind: int, family: int, body: bytes) -> list[bytes]:
 def _dumped_once(request: bytes) -> tuple[list[bytes], bool]:
     found: list[bytes] = []
     interrupted = 0
-    with _conversation() as kernel:
+    with conversation() as kernel:
         kernel.send(request)
-        for flags, answer in _answers(kernel):
+        for flags, answer in answers(kernel):
             interrupted |= flags & netlink.INTERRUPTED
             found.append(answer)
     return found, not interrupted
 
 
-def _answers(kernel: socket.socket) -> Iterator[tuple[int, bytes]]:
+def answers(kernel: socket.socket) -> Iterator[tuple[int, bytes]]:
     """Answer flags and attributes of each answer, as they come, until the kernel says that it is done."""
     while True:
         for kind, flags, body in netlink.messages(kernel.recv(_LARGEST)):
@@ -177,7 +189,8 @@ def _answers(kernel: socket.socket) -> Iterator[tuple[int, bytes]]:
             yield flags, body[_FAMILY.size :]
 
 
-def _conversation() -> socket.socket:
+def conversation() -> socket.socket:
+    """Open a socket to talk with netfilter by; whoever asks for it closes it."""
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
     kernel.settimeout(within(_PATIENCE))
     kernel.bind((0, 0))

@@ -11,6 +11,8 @@ from dni_driver.kernel import routes
 
 _ROOT = Path("/proc/sys/net")
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+_DYNAMIC_PORTS = "ipv4/ip_local_port_range"
+_USUAL_PORTS = range(49153, 65536)
 _IPV6_OFF = "ipv6/conf/all/disable_ipv6"
 _HEARD_BY_HOSTS, _HEARD_BY_ROUTERS = "1", "2"
 """Of accept_ra; at 0, whoever manages the link listens in the kernel's place."""
@@ -57,6 +59,12 @@ def ensure_forwarding(families: Iterable[int]) -> list[str]:
 def has_ipv6() -> bool:
     """Tell whether this kernel was loaded with IPv6."""
     return read(_IPV6_OFF) is not None
+
+
+def dynamic_ports() -> range:
+    """Answer the ports that this host gives to whoever names none."""
+    words = (read(_DYNAMIC_PORTS) or "").split()
+    return range(int(words[0]), int(words[1]) + 1) if len(words) == 2 else _USUAL_PORTS  # noqa: PLR2004
 
 
 def ipv6_fault() -> str | None:

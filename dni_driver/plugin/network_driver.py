@@ -29,6 +29,7 @@ from dni_driver.core.reservations import check_not_a_containers
 from dni_driver.core.wanted import Link, Wanted, link_of, wanted
 from dni_driver.plugin import reading, wire, without_ipam
 from dni_driver.plugin.patience import when_there_is_room
+from dni_driver.plugin.publishing import Publishing, Ways
 from dni_driver.store import (
     Store,
     Transaction,
@@ -46,7 +47,7 @@ from dni_driver.store.records import read_all
 log = structlog.get_logger(__name__)
 
 
-class Plumbing(Protocol):
+class Plumbing(Ways, Protocol):
     """What the network driver does to the kernel."""
 
     def attach(self, link: Link, beside: Sequence[Link]) -> None:
@@ -57,9 +58,6 @@ class Plumbing(Protocol):
 
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records."""
-
-    def gone(self, links: Iterable[Link]) -> list[Link]:
-        """Answer the links that are not there, and whose sandboxes are not either."""
 
     def underlay(self, agent: IPv4Address) -> Underlay:
         """Answer the link that carries the agent IP."""
@@ -87,6 +85,7 @@ class NetworkDriver:
         self._kernel = kernel
         self._clock = clock
         self._joining: set[str] = set()
+        self._publishing = Publishing(store, kernel)
 
     def forget_the_dead(self) -> None:
         """Forget, when dockerd begins, what containers of an earlier one left on networks without IPAM.
@@ -102,6 +101,10 @@ class NetworkDriver:
         self._kernel.detach(dead)
         if dead:
             log.info("forgotten what the last dockerd left", endpoints=[endpoint[:12] for endpoint in dead])
+
+    def keep_ports(self) -> Sequence[str]:
+        """Hold the published ports, again and again; answer in words which of them another program has."""
+        return self._publishing.keep()
 
     def get_capabilities(self) -> wire.NetworkCapabilities:
         """Answer that networks are made on each host by itself, and reach other hosts."""
@@ -173,6 +176,7 @@ class NetworkDriver:
         """Forget an endpoint and delete its link; ReleaseAddress comes next, where there is IPAM."""
         now = self._clock()
         with self._store.note() as tx:
+            gone = self._publishing.clear(tx, request.endpoint_id)
             endpoint = endpoints.lookup(tx, request.endpoint_id)
             if endpoint is not None and networks.find(tx, endpoint.network).without_ipam:
                 # dockerd releases nothing that it did not request.
@@ -181,6 +185,7 @@ class NetworkDriver:
                 addresses.unbind(tx, request.endpoint_id, now)
                 endpoints.remove(tx, request.endpoint_id)
         self._kernel.detach([request.endpoint_id])
+        self._publishing.withdraw(gone)
         return wire.Response()
 
     def endpoint_oper_info(self, _: wire.EndpointRequest) -> wire.OperInfoResponse:
@@ -214,22 +219,19 @@ class NetworkDriver:
     def leave(self, request: wire.EndpointRequest) -> wire.Response:
         """Record that the endpoint is in no sandbox; libnetwork moves the link back by itself."""
         with self._store.note() as tx:
+            gone = self._publishing.clear(tx, request.endpoint_id)
             endpoints.left(tx, request.endpoint_id)
+        self._publishing.withdraw(gone)
         return wire.Response()
 
     def program_external_connectivity(self, request: wire.ProgramExternalConnectivityRequest) -> wire.Response:
-        """Say in the log that ports are not published: this version does not."""
-        ports = (request.options or {}).get(wire.PORT_MAP)
-        if ports:
-            log.warning(
-                "ports are not published yet: reach the container by its own address",
-                endpoint=request.endpoint_id[:12],
-                ports=len(ports) if isinstance(ports, list) else 1,
-            )
+        """Publish the ports of a container that this endpoint leads outside; a repeat says what there is to be."""
+        self._publishing.publish(request.endpoint_id, reading.bindings(request))
         return wire.Response()
 
-    def revoke_external_connectivity(self, _: wire.EndpointRequest) -> wire.Response:
-        """Nothing was programmed."""
+    def revoke_external_connectivity(self, request: wire.EndpointRequest) -> wire.Response:
+        """Publish nothing of an endpoint any more."""
+        self._publishing.revoke(request.endpoint_id)
         return wire.Response()
 
     def discover_new(self, _: wire.DiscoveryRequest) -> wire.Response:

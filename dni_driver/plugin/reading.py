@@ -12,6 +12,7 @@ from dni_driver.core.errors import InUse, MalformedRequest, Refused
 from dni_driver.core.mac import mac_for, parse_mac
 from dni_driver.core.options import NetworkOptions, parse_options
 from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay, family_of
+from dni_driver.core.ports import Binding, binding
 from dni_driver.core.records import EndpointRecord, Held, Interface, NetworkRecord, PoolRecord, overlay_of_half
 from dni_driver.plugin import wire
 
@@ -134,6 +135,20 @@ def endpoint(request: wire.CreateEndpointRequest, given: wire.EndpointInterface,
         since=now,
         options=parse_endpoint_options(request.options or {}),
     )
+
+
+def bindings(request: wire.ProgramExternalConnectivityRequest) -> list[Binding]:
+    """Read which ports a container publishes; raise MalformedRequest, or Refused for what cannot be published."""
+    return [
+        binding(
+            one.proto,
+            one.port,
+            wire.read_address(one.host_ip, "host address of a port") if one.host_ip else None,
+            one.host_port,
+            one.host_port_end,
+        )
+        for one in wire.read_port_map(request.options)
+    ]
 
 
 def check_asked(endpoint: EndpointRecord, network: NetworkRecord) -> None:

@@ -115,8 +115,18 @@ class JoinRequest(EndpointRequest, frozen=True):
     options: dict[str, Any] | None = None
 
 
+class PortBinding(Request, frozen=True):
+    """One published port, as `types.PortBinding` marshals it; `HostPort` 0 means any."""
+
+    proto: int = 0
+    port: int = 0
+    host_ip: str = msgspec.field(default="", name="HostIP")
+    host_port: int = 0
+    host_port_end: int = 0
+
+
 class ProgramExternalConnectivityRequest(EndpointRequest, frozen=True):
-    """ProgramExternalConnectivity."""
+    """ProgramExternalConnectivity. `options` holds the port map of the whole container."""
 
     options: dict[str, Any] | None = None
 
@@ -293,6 +303,14 @@ def _check_ids(request: Request) -> None:
         value = getattr(request, field, None)
         if value is not None and not shape.fullmatch(value):
             raise MalformedRequest(f"{field} {value[:40]!r} is not an id: {words}")
+
+
+def read_port_map(options: dict[str, Any] | None) -> list[PortBinding]:
+    """Read which ports a container publishes; raise MalformedRequest saying which field is wrong."""
+    try:
+        return msgspec.convert((options or {}).get(PORT_MAP) or [], list[PortBinding])
+    except msgspec.ValidationError as error:
+        raise MalformedRequest(f"{PORT_MAP} cannot be read: {error}") from None
 
 
 def read_path(text: str, what: str) -> str:

@@ -18,6 +18,7 @@ from dni_driver.store import (
     overlays,
     peers,
     pools,
+    ports,
     reservations,
 )
 from dni_driver.store.complaints import damaged
@@ -56,6 +57,7 @@ def read(tx: Transaction) -> Records:
         endpoints=endpoints.every(tx),
         reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
+        ports=ports.every(tx),
         agent=overlays.agent_ip(tx),
         hosting=hosting.get(tx),
         vtep=peers.vtep(tx) if others else None,

@@ -5,8 +5,9 @@ foreign       lines `DEVICE SUBNET`: what other devices of the host are on
 broken        its text is the error of every change, as long as it is there
 broken-once   its text is the error of one change
 seconds       how long every change takes
+programs      lines `PROTOCOL ADDRESS PORT NAME`: which programs of the host have which ports
 no-ipv6       its text says why the host speaks no IPv6
-state         what there is: a line for each bridge with its addresses and for each link; written by the kernel
+state         what there is: a line for each bridge with its addresses, each link and each port; written by the kernel
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import Network
+from dni_driver.core.ports import HostPort
+from dni_driver.core.ports import Protocol as PortProtocol
 from dni_driver.core.wanted import Link, Wanted
 from tests.fakes import FakeKernel
 
@@ -60,6 +63,21 @@ class FolderKernel(FakeKernel):
         self.foreign = {device: ip_network(subnet, strict=False) for device, subnet in lines}
         return super().overlapping_routes(network)
 
+    def publish(self, read_wanted: Callable[[], Wanted]) -> None:
+        """Make published ports agree with the records."""
+        self._obey()
+        with self._lock:
+            super().publish(read_wanted)
+            self._show()
+
+    def port_holder(self, at: HostPort) -> str | None:
+        """Name the program that has a port."""
+        lines = (line.split(maxsplit=3) for line in self._told("programs").splitlines())
+        self.programs = {
+            HostPort(PortProtocol(kind), ip_address(ip), int(port)): name for kind, ip, port, name in lines
+        }
+        return super().port_holder(at)
+
     def ipv6_fault(self) -> str | None:
         """Answer what the test has said."""
         return self._told("no-ipv6") or None
@@ -81,7 +99,8 @@ class FolderKernel(FakeKernel):
     def _show(self) -> None:
         bridges = [f"{bridge.name} {' '.join(map(str, bridge.addresses))}" for bridge in self.bridges.values()]
         links = [f"{name} {link.bridge}" for link in self.links.values() for name in (link.host, link.container)]
-        state = "\n".join(sorted(bridges + links))
+        ports = [f"port:{one.at} {one.target} {one.port}" for one in self.ports]
+        state = "\n".join(sorted(bridges + links + ports))
         if state != self._shown:
             draft = self._folder / "state.new"
             draft.write_text(state)

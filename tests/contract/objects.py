@@ -82,9 +82,11 @@ def ids(endpoint: Endpoint) -> dict[str, str]:
 
 
 def ports(container: Container) -> dict[str, Any]:
-    """Write a container's ports, exposed and published."""
+    """Write a container's ports, exposed and published under the same number."""
     exposed = [{"Proto": 6, "Port": port} for port in container.ports]
-    published = [{**each, "IP": "", "HostIP": "", "HostPort": 0, "HostPortEnd": 0} for each in exposed]
+    published = [
+        {**each, "IP": "", "HostIP": "", "HostPort": each["Port"], "HostPortEnd": each["Port"]} for each in exposed
+    ]
     return {EXPOSED: exposed, PUBLISHED: published}
 
 

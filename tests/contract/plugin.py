@@ -25,8 +25,10 @@ PATIENCE = 10.0
 """Seconds until a test gives up waiting."""
 
 _REPOSITORY = Path(__file__).parents[2]
-_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "fuse")
+_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "programs", "fuse")
 _TABLES = (
+    "port",
+    "port_cursor",
     "reservation",
     "address",
     "endpoint",
@@ -93,6 +95,11 @@ class Plugin:
     def _state(self) -> list[str]:
         state = self.folder / "state"
         return state.read_text().splitlines() if state.exists() else []
+
+    def ports(self) -> dict[str, str]:
+        """Answer which ports lead where, as the kernel in memory has it: `0.0.0.0:80/tcp` to `9.0.0.130 80`."""
+        lines = (line.removeprefix("port:").partition(" ") for line in self._state() if line.startswith("port:"))
+        return {at: target for at, _, target in lines}
 
     def occupy(self, subnet: str) -> None:
         """Put another device of the host on a subnet."""

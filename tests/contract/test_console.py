@@ -45,6 +45,7 @@ from dni_driver.core.reports import (
     DockerReport,
     NetworkReport,
     OverlayReport,
+    PortReport,
     Repair,
     ReservationReport,
     Status,
@@ -116,6 +117,17 @@ DCOS_AGENT = dcos.Agent(
 )
 KEPT = ReservationReport(
     overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
+)
+
+PORT = PortReport(
+    protocol="tcp",
+    host_ip="0.0.0.0",
+    host_port=8080,
+    container="web",
+    container_ip="9.0.0.130",
+    container_port=80,
+    network="dcos",
+    endpoint="1" * 64,
 )
 
 
@@ -211,6 +223,10 @@ class _Operations:
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
         self._note("addresses", overlay, with_free)
         return [WEB]
+
+    def ports(self) -> list[PortReport]:
+        self._note("ports")
+        return [PORT]
 
     def reserve(self, wish: Wish) -> ReservationReport:
         self._note("reserve", wish)
@@ -411,6 +427,12 @@ def test_addresses_are_chosen_by_the_query(
     assert address["address"] == "9.0.0.130"
     assert address["since"] == 1700000000.5
     assert operations.asked == [asked]
+
+
+def test_published_ports_are_listed(console: Console, operations: _Operations) -> None:
+    (port,) = console.get("/v1/ports")
+    assert (port["host_port"], port["container"], port["container_port"]) == (8080, "web", 80)
+    assert operations.asked == [("ports",)]
 
 
 def test_limits_are_changed_from_the_body(console: Console, operations: _Operations) -> None:

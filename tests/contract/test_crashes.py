@@ -124,7 +124,7 @@ def _define(engine: Engine) -> None:
 
 
 def _run(engine: Engine) -> None:
-    engine.run("a", "dcos")
+    engine.run("a", "dcos", ports=[8080])
 
 
 def _stop(engine: Engine) -> None:

@@ -112,6 +112,11 @@ def addresses(host: Administered) -> list[dict[str, Any]]:
     return list(_told(host, "address", "ls"))
 
 
+def ports(host: Administered) -> list[dict[str, Any]]:
+    """Answer `dni ports`."""
+    return list(_told(host, "ports"))
+
+
 def held(host: Administered) -> list[dict[str, Any]]:
     """Answer every address that is not free."""
     return [row for row in addresses(host) if row["state"] != "free"]

@@ -12,13 +12,13 @@ import pytest
 
 from tests.e2e import host_state
 from tests.e2e.conftest import ENGINE
-from tests.e2e.containers import CREATE, address, create, reaches, start
+from tests.e2e.containers import CREATE, address, create, reaches, refused, serve, start
 from tests.lab import Lab, Machine
 
 UNITS = ("dni-plugin.socket", "dni-plugin.service", "dni-agent.service")
 DOCKER = ("docker.socket", "docker.service")
 CONTAINERS = [f"c{number}" for number in range(20)]
-EXPOSURE = 30
+EXPOSURE = 33
 """What `systemd-analyze security` may find, in tenths: from 0 to 100."""
 
 
@@ -114,10 +114,15 @@ def test_a_call_starts_the_plugin_where_none_runs(machine: Machine) -> None:
     assert machine.systemctl("is-active", *UNITS).split() == ["active"] * 3
 
 
-def test_confined_as_they_are_the_programs_attach_masquerade_and_mend(machine: Machine) -> None:
+def test_confined_as_they_are_the_programs_attach_masquerade_publish_and_mend(machine: Machine) -> None:
     create(machine, "dcos")
     start(machine, "one")
-    start(machine, "two")
+    start(machine, "two", "-p", "80:9000")
+    serve(machine, "two")
+    assert machine.run("curl", "-s", "-m", "5", "http://127.0.0.1/") == "two"
+    start(machine, "theirs", "-p", "8099:80", net="bridge")
+    text = refused(machine, "run", "--rm", "--net", "dcos", "-p", "8099:80", "busybox", "true")
+    assert "docker-proxy (pid " in text
     machine.run("sh", "-c", "ip link del d-dcos; nft delete table inet dni; iptables -F DNI-FORWARD")
     machine.run("sh", "-c", "for link in $(ls /sys/class/net | grep ^dni); do ip link del $link; done")
     host_state.eventually(lambda: reaches(machine, "one", address(machine, "two")), 25, "no link was made anew")

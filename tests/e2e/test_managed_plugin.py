@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e import host_state
 from tests.e2e.conftest import ENGINE
-from tests.e2e.containers import address, inside, reaches, refused, start
+from tests.e2e.containers import address, inside, reaches, refused, serve, start
 from tests.lab import Lab, Machine
 from tests.lab.node import REPOSITORY
 
@@ -76,7 +76,10 @@ def machine(plugged: Machine) -> Iterator[Machine]:
 def test_containers_reach_each_other_and_the_outside(machine: Machine, lab: Lab) -> None:
     machine.docker(*CREATE, "dcos")
     start(machine, "one")
-    start(machine, "two")
+    start(machine, "two", "-p", "80:9000")
+    serve(machine, "two")
+    assert lab.outside.run("curl", "-s", "-m", "5", f"http://{machine.address}/") == "two"
+    assert machine.run("curl", "-s", "-m", "5", "http://127.0.0.1/") == "two"
     assert reaches(machine, "one", "two")
     assert reaches(machine, "one", GATEWAY)
     assert inside(machine, "one", "wget", "-q", "-O", "-", lab.outside.echo_url) == machine.address

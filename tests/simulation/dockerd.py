@@ -30,6 +30,7 @@ from tests.simulation.model import (
     Unlock,
 )
 
+PORT_MAP = "com.docker.network.portmap"
 GATEWAY_REQUEST = {"RequestAddressType": "com.docker.network.gateway"}
 
 
@@ -334,9 +335,16 @@ class Dockerd:
             self._plumb(endpoint, (yield Call("NetworkDriver.Join", body)))
             endpoint.joined = True
             if not endpoint.network.plan.internal:
-                yield Call("NetworkDriver.ProgramExternalConnectivity", {**self._ids(endpoint), "Options": {}})
+                body = {**self._ids(endpoint), "Options": {PORT_MAP: self._port_map(endpoint)}}
+                for _ in "12" if self.version >= 29 else "1":
+                    yield Call("NetworkDriver.ProgramExternalConnectivity", body)
             yield Call("NetworkDriver.EndpointOperInfo", self._ids(endpoint))
         endpoint.joined = True
+
+    def _port_map(self, endpoint: Endpoint) -> list[dict[str, Any]]:
+        """Answer what a container publishes; an engine may say so to several of its networks."""
+        ports = self.containers[endpoint.container].ports if endpoint.container in self.containers else ()
+        return [{"Proto": 6, "Port": 80, "HostIP": "", "HostPort": port, "HostPortEnd": port} for port in ports]
 
     def _plumb(self, endpoint: Endpoint, answer: dict[str, Any]) -> None:
         """Do as libnetwork does with Join's answer: find the link, reach the gateway."""

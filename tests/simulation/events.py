@@ -41,12 +41,13 @@ def choose(pick: int, things: Sequence[T]) -> T:
 
 @dataclass(frozen=True)
 class Run:
-    """`docker run`, on one network or two, with `--ip` or without, perhaps with a restart policy."""
+    """`docker run`, on one network or two, with `--ip` or without, perhaps with a restart policy, or with `-p`."""
 
     on: tuple[int, ...] = (0,)
     address: int | None = None
     restarts: bool = False
     now: bool = True
+    ports: tuple[int, ...] = ()
 
     def befall(self, world: World) -> None:
         """Make a container and start it."""
@@ -56,7 +57,7 @@ class Run:
             return
         chosen = {network.id: network for network in (choose(pick, world.networks()) for pick in self.on)}
         wanted = {name: typed_address(network, self.address) for name, network in chosen.items()}
-        container = world.new_container(wanted, restarts=self.restarts)
+        container = world.new_container(wanted, restarts=self.restarts, ports=self.ports)
         world.begin("run", world.dockerd.start(container), container, now=self.now)
 
 
@@ -417,10 +418,11 @@ _picks = st.integers(0, 15)
 _now = st.sampled_from([True, False])
 _addresses = st.none() | _picks
 _containers = st.none() | st.integers(1, 9)
+_ports = st.sampled_from([(), (), (), (8080,), (8080,), (8081, 0), (0, 0), (32769,)])
 _down_for = st.sampled_from([0, 0, 1, 3])
 
 _kinds: tuple[tuple[int, st.SearchStrategy[Event]], ...] = (
-    (6, st.builds(Run, st.lists(_picks, min_size=1, max_size=2).map(tuple), _addresses, st.booleans(), _now)),
+    (6, st.builds(Run, st.lists(_picks, min_size=1, max_size=2).map(tuple), _addresses, st.booleans(), _now, _ports)),
     (5, st.builds(Stop, _picks, st.booleans(), _now)),
     (3, st.builds(Start, _picks, st.booleans(), _now)),
     (3, st.builds(Connect, _picks, _picks, _addresses, _now)),

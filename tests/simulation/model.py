@@ -126,11 +126,15 @@ class Endpoint:
 
 @dataclass
 class Container:
-    """A container: its networks by id, each with the user's `--ip` or an empty text."""
+    """A container: its networks by id, each with the user's `--ip` or an empty text, and its `-p`.
+
+    `ports` are the host ports for its port 80, 0 for any.
+    """
 
     name: str
     networks: dict[str, str]
     restarts: bool
+    ports: tuple[int, ...] = ()
     running: bool = False
     busy: bool = False
 

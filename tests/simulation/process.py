@@ -86,6 +86,7 @@ class PluginProcess:
         self._cluster = cluster
         self.fuse = Fuse()
         self._client: Any = None
+        self._network: NetworkDriver | None = None
         self._store: Store | None = None
         self.start()
 
@@ -100,13 +101,21 @@ class PluginProcess:
         self._store = store = Store(self._path, crash_point=self.fuse)
         with suppress(DniError):
             self._kernel.reconcile(lambda: wanted(read_all(store)))
-        network = NetworkDriver(store, self._kernel, self._time.clock, self._time.sleep)
+        self._network = network = NetworkDriver(store, self._kernel, self._time.clock, self._time.sleep)
+        self.keep_ports()
         ipam = IpamDriver(store, self._kernel, self._cluster, DCOS.name, self._time.clock, self._time.sleep)
         self._client = create_app(network, ipam).test_client()
 
+    def keep_ports(self) -> None:
+        """Do what the plugin does every ten seconds."""
+        if self._network is not None:
+            assert self._network.keep_ports() == []
+
     def end(self) -> None:
-        """Be gone, with all that is in memory; the kernel stays."""
+        """Be gone, with all that is in memory and all that it held; the rest of the kernel stays."""
         self.fuse.put_out()
+        self._network = None
+        self._kernel.held.clear()
         self._client = None
         if self._store is not None:
             self._store.close()

@@ -19,6 +19,7 @@ from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
     PoolRecord,
+    Records,
     ReservationRecord,
     pool_id,
 )
@@ -27,7 +28,7 @@ from dni_driver.store import Store, addresses
 from dni_driver.store.records import read_all
 from tests.fakes import FakeKernel
 from tests.simulation.api import view
-from tests.simulation.dockerd import GATEWAY_REQUEST, Dockerd
+from tests.simulation.dockerd import GATEWAY_REQUEST, PORT_MAP, Dockerd
 from tests.simulation.model import Call, Network
 
 ENDPOINT_NAME = "com.docker.network.endpoint.name"
@@ -67,11 +68,23 @@ class Witness:
         if call.method == "NetworkDriver.CreateEndpoint":
             self._check_chosen(call, answer)
         self.observe()
+        if call.method == "NetworkDriver.ProgramExternalConnectivity":
+            self._check_published(call)
         if call.method in ("NetworkDriver.CreateNetwork", "NetworkDriver.DeleteNetwork"):
             needed = {docker_bridge(network.overlay) for network in self.records.networks}
             assert self._kernel.bridges.keys() == needed, "a bridge too many or too few"
         if call.method == "IpamDriver.ReleasePool":
             self._check_released(call.body["PoolID"])
+
+    def _check_published(self, call: Call) -> None:
+        """An endpoint has the ports that its container publishes, in each of its families, and no others."""
+        endpoint = next(one for one in self.records.endpoints if one.id == call.body["EndpointID"])
+        wanted = [port["HostPort"] for port in call.body["Options"][PORT_MAP]]
+        for family in {interface.version for interface in endpoint.interfaces()}:
+            mine = [one for one in self.records.ports if one.endpoint == endpoint.id and one.at.family == family]
+            assert len(mine) == len(wanted)
+            assert {port for port in wanted if port} <= {one.at.port for one in mine}
+        assert {one.at for one in self.records.ports} <= self._kernel.held
 
     def _check_released(self, pool_id: str) -> None:
         """A pool that nobody uses holds nothing; a plain one may stay for a container that has an address."""
@@ -113,6 +126,8 @@ class Witness:
         if not call.method.startswith(("NetworkDriver.Delete", "IpamDriver.Release")):
             assert ids(self.records.networks) == ids(before.networks)
             assert ids(self.records.endpoints) == ids(before.endpoints)
+        if call.method == "NetworkDriver.ProgramExternalConnectivity":
+            self._check_not_published(call, before, text)
         if call.method in ("IpamDriver.RequestAddress", "IpamDriver.RequestPool"):
             assert self.records.addresses == before.addresses
             assert self.records.pools == before.pools
@@ -122,6 +137,16 @@ class Witness:
             assert not all(self._grows(pool) for pool in full), "refused with room left in the overlay"
             assert "used" in text
             assert "`dni address ls" in text
+
+    def _check_not_published(self, call: Call, before: Records, text: str) -> None:
+        """Nothing is half-made; and a port is only said to be in use when another container has it."""
+        mine = {one.at for one in before.ports if one.endpoint == call.body["EndpointID"]}
+        assert {one.at for one in self.records.ports if one.endpoint == call.body["EndpointID"]} == mine
+        assert set(self.records.ports) <= set(before.ports)
+        if "in use by" in text:
+            wanted = {port["HostPort"] for port in call.body["Options"][PORT_MAP]}
+            others = {one.at.port for one in self.records.ports if one.endpoint != call.body["EndpointID"]}
+            assert wanted & others or set(self._kernel.dynamic) <= others, "refused a port that nobody has"
 
     def check_step(self) -> None:
         """Check what is true at any moment."""
@@ -147,6 +172,7 @@ class Witness:
             place(one) for one in self.records.addresses if one.state is AddressState.RESERVED and one.network
         } == own
         assert {pool.id for pool in self.records.pools if pool.uses} == self._pools_in_use()
+        assert self._kernel.held == {one.at for one in self.records.ports}
 
     def _check_live_endpoints(self) -> None:
         """A live container's address is its own and nobody else's, and its link is there."""

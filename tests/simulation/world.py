@@ -136,10 +136,10 @@ class World:
         containers = self.dockerd.containers.values()
         return [container for container in containers if container.running == running and not container.busy]
 
-    def new_container(self, networks: dict[str, str], *, restarts: bool) -> Container:
+    def new_container(self, networks: dict[str, str], *, restarts: bool, ports: tuple[int, ...] = ()) -> Container:
         """Create a container, without starting it."""
         self._containers += 1
-        container = Container(name=f"c{self._containers}", networks=networks, restarts=restarts)
+        container = Container(name=f"c{self._containers}", networks=networks, restarts=restarts, ports=ports)
         self.dockerd.containers[container.name] = container
         return container
 
@@ -199,4 +199,5 @@ class World:
             self.pass_time(seconds)
             self.agent.make_room()
         self.agent.mend()
+        self.plugin.keep_ports()
         self.witness.observe()

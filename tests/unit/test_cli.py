@@ -72,6 +72,19 @@ KEPT = {
     "docker_run": "--name web --net dcos --ip 9.0.0.140",
 }
 KEPT_RANGE = {**KEPT, "first": "9.0.0.200", "last": "9.0.0.220", "size": 21, "container": None, "docker_run": None}
+PORT = {
+    "protocol": "tcp",
+    "host_ip": "0.0.0.0",
+    "host_port": 8080,
+    "container": "web",
+    "container_ip": "9.0.0.130",
+    "container_port": 80,
+    "network": "dcos",
+    "endpoint": "e" * 64,
+}
+PORT6 = {
+    **PORT, "protocol": "udp", "host_ip": "::", "container": None, "container_ip": "fd01:b::2", "network": None
+}  # fmt: skip
 HALF = {"half": "9.0.0.128/25", "size": 125, "used": 3, "reserved": 1, "free": 121, "why": None}
 ELSEWHERE = {
     **HALF,
@@ -243,6 +256,7 @@ def test_status_shows_the_host_its_overlays_and_its_problems(dni: Dni, agent: _C
             [KEPT],
         ),
         (["address", "limit", "9.0.0.130", "--egress", "10mbit"], "POST /v1/limits", ADDRESS),
+        (["ports"], "GET /v1/ports", [PORT]),
         (["check"], "POST /v1/check", {"findings": []}),
         (["repair"], "POST /v1/repair", {"changed": [], "freed": [], "findings": []}),
     ],
@@ -344,6 +358,17 @@ def test_addresses_are_shown_with_who_has_them_since_when(
         "9.0.0.130  bound  dcos     web        eeeeeeeeeeee  web-network-of-a-long-name  2023-11-14 22:13:20\n"
         "9.0.0.131  free   dcos     -          -             -                           2023-11-14 22:13:20\n"
     )
+
+
+def test_published_ports_are_shown_with_where_they_lead(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/ports"] = (200, [PORT, PORT6])
+    assert dni("ports").out == (
+        "HOST          CONTAINER     LEADS TO            NETWORK\n"
+        "0.0.0.0:8080  web           9.0.0.130:80/tcp    dcos\n"
+        "[::]:8080     eeeeeeeeeeee  [fd01:b::2]:80/udp  -\n"
+    )
+    agent.answers["GET /v1/ports"] = (200, [])
+    assert dni("ports").out == "No port is published.\n"
 
 
 def test_what_is_reserved_is_shown_with_whom_it_is_for(

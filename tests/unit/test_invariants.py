@@ -17,6 +17,7 @@ from dni_driver.core.names import egress_link, host_link
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.peers import Peer, Vtep
+from dni_driver.core.ports import HostPort, PortRecord, Protocol
 from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
 from dni_driver.core.views import DockerNetwork, DockerView, KernelView
 from dni_driver.core.wanted import wanted
@@ -66,6 +67,22 @@ def test_without_kernel_or_docker_only_the_store_is_looked_at() -> None:
     assert check(records()) == []
 
 
+def port(ip: str, number: int, whose: str, inside: int = 80) -> PortRecord:
+    return PortRecord(at=HostPort(Protocol.TCP, ip_address(ip), number), endpoint=whose, port=inside)
+
+
+def with_ports(*ports: PortRecord) -> Records:
+    return records(
+        ports=list(ports), endpoints=[endpoint(WEB, "9.0.0.130"), endpoint(DB, "9.0.0.131", sandbox="/db")]
+    )
+
+
+def test_two_endpoints_of_a_container_may_share_a_port() -> None:
+    beside = with_ports(port("0.0.0.0", 8080, WEB), port("0.0.0.0", 8080, DB))
+    assert len(check(beside)) == 1
+    assert check(msgspec.structs.replace(beside, endpoints=records().endpoints)) == [], "of one sandbox"
+
+
 DUAL = define("dual", [ip_network("10.5.0.0/16")])
 
 
@@ -109,6 +126,22 @@ DUAL = define("dual", [ip_network("10.5.0.0/16")])
             "address 9.0.0.130 is held twice: in pool dcos/v4 and in pool plain/10.5.0.0/24",
         ),
         (with_addresses(address("9.0.0.140", since=0)), "address 9.0.0.140 is held without a date"),
+        (
+            with_ports(port("0.0.0.0", 8080, WEB), port("127.0.0.1", 8080, DB)),
+            f"port 0.0.0.0:8080/tcp overlaps 127.0.0.1:8080/tcp of endpoint {DB[:12]}",
+        ),
+        (
+            with_ports(port("0.0.0.0", 8080, WEB), port("0.0.0.0", 8080, WEB, inside=81)),
+            f"port 0.0.0.0:8080/tcp overlaps 0.0.0.0:8080/tcp of endpoint {WEB[:12]}",
+        ),
+        (
+            with_ports(port("0.0.0.0", 8080, "f" * 64)),
+            "port 0.0.0.0:8080/tcp belongs to endpoint ffffffffffff, which is not known",
+        ),
+        (
+            with_ports(port("::", 8080, WEB)),
+            f"port [::]:8080/tcp leads to endpoint {WEB[:12]}, which has no such address",
+        ),
         (
             with_addresses(address("9.0.0.140", AddressState.BOUND, endpoint="9" * 64)),
             "address 9.0.0.140 of pool dcos/v4 is bound to endpoint 999999999999, which has it not",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, ip_interface, ip_network
 
 import msgspec
 import pytest
@@ -13,6 +13,7 @@ from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.ports import HostPort, PortRecord, Protocol, Published
 from dni_driver.core.records import EndpointRecord, NetworkRecord, Records
 from dni_driver.core.wanted import Bridge, Wanted, wanted
 from tests.fakes import DCOS, DUAL, SIX
@@ -203,3 +204,42 @@ def test_without_ipv4_on_the_network_the_local_subnet_is_nowhere() -> None:
     assert found.bridges[0].addresses == (SIX_GATEWAY6,)
     assert found.links[0].gateways == ("fd06::8000:0:1",)
     assert (found.policies[0].local, found.policies[0].families()) == ((), {6})
+
+
+PORT = PortRecord(at=HostPort(Protocol.TCP, IPv4Address(0), 8080), endpoint="0123456789abcdef", port=80)
+PORT6 = msgspec.structs.replace(PORT, at=HostPort(Protocol.TCP, IPv6Address("::"), 8080))
+
+
+def published(*records: PortRecord, internal: bool = False, **of_endpoint: object) -> list[Published]:
+    one = msgspec.structs.replace(endpoint(address6=IPv6Interface("fd01:b::8000:0:2/81")), **of_endpoint)
+    two = msgspec.structs.replace(one, id="fedcba9876543210", address=IPv4Interface("10.64.0.131/25"))
+    return list(
+        wanted(
+            Records(
+                overlays=[DUAL],
+                agent_subnets=HELD,
+                pools=[],
+                addresses=[],
+                networks=[network(internal=internal)],
+                endpoints=[one, two],
+                ports=list(records),
+            )
+        ).ports
+    )
+
+
+def test_a_published_port_leads_to_the_address_of_its_family() -> None:
+    assert [(str(one.at), str(one.target), one.port, one.bridge) for one in published(PORT, PORT6)] == [
+        ("[::]:8080/tcp", "fd01:b::8000:0:2", 80, "d-dual"),
+        ("0.0.0.0:8080/tcp", "10.64.0.130", 80, "d-dual"),
+    ]
+
+
+def test_a_port_is_published_once_of_whoever_shares_it() -> None:
+    shared = published(PORT, msgspec.structs.replace(PORT, endpoint="fedcba9876543210"))
+    assert [str(one.target) for one in shared] == ["10.64.0.130"]
+
+
+def test_nothing_leads_to_a_container_that_has_left_or_is_on_an_internal_network() -> None:
+    assert published(PORT, sandbox=None) == []
+    assert published(PORT, internal=True) == []

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published ports, as `docker run -p` and `-P` ask for them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e import host_state
+from tests.e2e.containers import address, create, refused, start
+from tests.lab import Host, Lab
+from tests.lab.image import NAME
+from tests.lab.node import Node
+
+DUAL = ("--ipv6", "--subnet", "10.65.0.0/16", "--subnet", "fd01:e::/64", "--ipam-opt", "overlay=dual")
+DEV = ("--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev")
+GATEWAY, GATEWAY6 = "10.65.0.129", "fd01:e::8000:0:1"
+WHO = "#!/bin/sh\necho\necho $REMOTE_ADDR"
+"""A page that tells its caller who that is."""
+ASK = """
+import socket, sys
+asking = socket.socket(type=socket.SOCK_DGRAM)
+asking.settimeout(5)
+asking.connect((sys.argv[1], int(sys.argv[2])))
+asking.send(b"anybody there?")
+try:
+    asking.recv(64)
+except ConnectionRefusedError:
+    print("nobody")
+"""
+"""Sends a datagram, and waits for the answer: busybox serves nothing by UDP, but a container says so."""
+
+
+def serve(host: Host, name: str, *words: str, net: str = "dcos") -> str:
+    """Start a container that says on port 9000 who it is, and at /cgi-bin/who who calls; answer its address."""
+    there = start(host, name, *words, net=net)
+    prepare(host, name)
+    return there
+
+
+def prepare(host: Host, name: str) -> None:
+    """Have a container serve."""
+    host.docker(
+        *("exec", name, "sh", "-c"),
+        f"mkdir -p /www/cgi-bin && echo {name} > /www/index.html && printf '{WHO}' > /www/cgi-bin/who && "
+        "chmod +x /www/cgi-bin/who",
+    )
+    host.docker("exec", "-d", name, "httpd", "-f", "-p", "9000", "-h", "/www")
+
+
+def got(caller: Node, at: str, path: str = "/") -> str | None:
+    """Answer what a machine gets at an address and port, or None."""
+    done = caller.try_run("curl", "-s", "-m", "5", f"http://{at}{path}")
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def told(caller: Node, at: str) -> str | None:
+    """Answer whom a container takes a machine for."""
+    who = got(caller, at, "/cgi-bin/who")
+    return bare(who) if who else None
+
+
+def bare(address: str) -> str:
+    """Answer an address as httpd has it, as others write it."""
+    return address.strip("[]").removeprefix("::ffff:")
+
+
+def seen(host: Host, name: str, at: str) -> str | None:
+    """Answer whom a container takes another for."""
+    done = host.try_docker("exec", name, "timeout", "5", "wget", "-q", "-O", "-", f"http://{at}/cgi-bin/who")
+    return bare(done.stdout.strip()) if done.returncode == 0 else None
+
+
+def published(host: Host) -> list[str]:
+    """Answer `dni ports`, as `0.0.0.0:8080 web 9.0.0.130:9000/tcp`."""
+    return [
+        f"{row['host_ip']}:{row['host_port']} {row['container']} "
+        f"{row['container_ip']}:{row['container_port']}/{row['protocol']}"
+        for row in host_state.ports(host)
+    ]
+
+
+def kept(host: Host) -> list[str]:
+    """Answer the published ports once the names of their containers are known."""
+    return host_state.eventually(
+        lambda: rows if "None" not in " ".join(rows := published(host)) else None, 20, "a container has no name"
+    )
+
+
+@pytest.fixture
+def web(host: Host) -> str:
+    """A container whose port 9000 is published as 8080; answers its address."""
+    create(host, "dcos")
+    return serve(host, "web", "-p", "8080:9000")
+
+
+@contextmanager
+def listening(host: Host, port: int) -> Iterator[None]:
+    """Have a program of the host listen."""
+    program = host.spawn(sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1")
+    try:
+        host_state.eventually(lambda: got(host, f"127.0.0.1:{port}"), 10, "it does not listen")
+        yield
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_a_published_port_is_reached_from_everywhere_and_callers_are_seen(lab: Lab, host: Host) -> None:
+    create(host, *DUAL, "dual")
+    create(host, *DEV, "dev")
+    there = serve(host, "web", "-p", "8080:9000", net="dual")
+    start(host, "beside", net="dual")
+    elsewhere = start(host, "elsewhere", net="dev")
+    assert told(lab.outside, f"{host.address}:8080") == lab.outside.address
+    assert told(lab.outside, f"[{host.address6}]:8080") == lab.outside.address6
+    assert told(host, f"{host.address}:8080") == host.address
+    assert told(host, f"[{host.address6}]:8080") == host.address6
+    assert told(host, "127.0.0.1:8080") == GATEWAY
+    assert got(host, "localhost:8080") == "web"
+    assert seen(host, "beside", f"{host.address}:8080") == GATEWAY
+    assert seen(host, "beside", f"[{host.address6}]:8080") == GATEWAY6
+    assert seen(host, "web", f"{host.address}:8080") == GATEWAY
+    assert seen(host, "elsewhere", f"{host.address}:8080") == elsewhere
+    assert got(lab.outside, f"{there}:9000") is None, "the container itself stays closed"
+    host.docker("rm", "-f", "web")
+    assert got(lab.outside, f"{host.address}:8080") is None
+    assert host_state.ports(host) == []
+
+
+def test_all_exposed_ports_are_published_and_can_be_read_back(lab: Lab, host: Host) -> None:
+    create(host, "dcos")
+    there = serve(host, "web", "-P", "--expose", "9000", "--expose", "53/udp")
+    assert len(rows := kept(host)) == 2
+    ports = {row["container_port"]: row["host_port"] for row in host_state.ports(host)}
+    assert f"0.0.0.0:{ports[9000]} web {there}:9000/tcp" in rows
+    assert told(lab.outside, f"{host.address}:{ports[9000]}") == lab.outside.address
+    assert f"0.0.0.0:{ports[53]}" in host.dni("ports")
+    assert "->" not in host.docker("ps", "--format", "{{.Ports}}"), "Docker shows its own drivers' alone"
+    host.docker("restart", "-t", "0", "web")
+    again = {row["container_port"]: row["host_port"] for row in host_state.ports(host)}
+    assert again.keys() == ports.keys()
+    assert set(again.values()).isdisjoint(ports.values()), "a freed port is not given at once"
+
+
+def test_ranges_addresses_of_the_host_and_udp(lab: Lab, host: Host) -> None:
+    create(host, "dcos")
+    serve(host, "one", "-p", "8000-8001:9000", "-p", "127.0.0.1:8080:9000", "-p", "5353:53/udp")
+    serve(host, "two", "-p", "8000-8001:9000", "-p", f"{host.address}:8080:9000")
+    assert [row.rpartition(" ")[0] for row in kept(host)] == [
+        "0.0.0.0:5353 one",
+        "0.0.0.0:8000 one",
+        "0.0.0.0:8001 two",
+        "127.0.0.1:8080 one",
+        f"{host.address}:8080 two",
+    ]
+    assert got(host, "127.0.0.1:8080") == "one"
+    assert got(lab.outside, f"{host.address}:8080") == "two"
+    assert got(lab.outside, f"{host.address}:8001") == "two"
+    assert "no port of 8000-8001/tcp is free" in refused(
+        host, "run", "--rm", "--net", "dcos", "-p", "8000-8001:9000", NAME, "true"
+    )
+    assert lab.outside.run(sys.executable, "-c", ASK, host.address, "5353") == "nobody", "as the container says"
+
+
+def test_a_port_in_use_is_refused_with_who_has_it_and_nothing_is_left(host: Host, web: str) -> None:
+    create(host, *DEV, "dev")
+    host_state.eventually(lambda: kept(host) == [f"0.0.0.0:8080 web {web}:9000/tcp"] or None, 20, "not named")
+    before, run = host_state.held(host), ("run", "--rm", "--net", "dev", "-p", "8081:9000", "-p")
+    assert "port 0.0.0.0:8080/tcp is in use by container web: choose another host port" in refused(
+        host, *run, "8080:80", NAME, "true"
+    )
+    with listening(host, 8090):
+        assert "port 0.0.0.0:8090/tcp is in use by " in (text := refused(host, *run, "8090:80", NAME, "true"))
+        assert "python3 (pid " in text, "its pid is another one where the engine has a pid namespace"
+    host.docker("run", "-d", "--name", "theirs", "-p", "8099:80", NAME, "sleep", "1000")
+    assert "port 0.0.0.0:8099/tcp is in use by " in refused(host, *run, "8099:80", NAME, "true")
+    assert "this host has no address 203.0.113.9" in refused(host, *run, "203.0.113.9:8091:80", NAME, "true")
+    assert "in use" in refused(host, "run", "--rm", "-p", "8080:80", NAME, "true"), "nor does Docker take ours"
+    host_state.eventually(lambda: host_state.held(host) == before or None, 20, "an address is left")
+    assert [row["host_port"] for row in host_state.ports(host)] == [8080]
+    start(host, "later", "-p", "8081:9000", net="dev")
+
+
+def test_ports_of_an_internal_network_are_ignored_as_docker_ignores_them(host: Host) -> None:
+    create(host, "--internal", "dcos")
+    start(host, "web", "-p", "8080:9000")
+    assert host_state.ports(host) == []
+
+
+@pytest.mark.usefixtures("web")
+def test_ports_follow_the_network_that_leads_outside(lab: Lab, host: Host) -> None:
+    host.docker("network", "create", "br")
+    host.docker("network", "connect", "br", "web")
+    host.docker("network", "disconnect", "dcos", "web")
+    assert host_state.ports(host) == []
+    assert got(lab.outside, f"{host.address}:8080") == "web", "by Docker's own network"
+    host.docker("network", "connect", "dcos", "web")
+    host.docker("network", "disconnect", "br", "web")
+    assert [row["host_port"] for row in host_state.ports(host)] == [8080]
+    assert address(host, "web")
+    assert got(lab.outside, f"{host.address}:8080") == "web"
+
+
+def test_ports_outlive_dni_and_its_worker_and_go_on_being_held(lab: Lab, host: Host, web: str) -> None:
+    host.kill_dni("plugin-worker")
+    host.wait_for_dni()
+    assert got(lab.outside, f"{host.address}:8080") == "web"
+    host.stop_dni()
+    assert got(lab.outside, f"{host.address}:8080") == "web", "also without dni"
+    host.start_dni(**host_state.SETTINGS)
+    assert kept(host) == [f"0.0.0.0:8080 web {web}:9000/tcp"]
+    assert "in use" in refused(host, "run", "--rm", "-p", "8080:80", NAME, "true")
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["without live-restore", "with live-restore"])
+def test_ports_outlive_dockerd(lab: Lab, host: Host, *, live: bool) -> None:
+    host.stop_dockerd()
+    host.start_dockerd(live_restore=live)
+    create(host, "dcos")
+    serve(host, "web", "--restart", "always", "-p", "8080:9000")
+    host.stop_dockerd()
+    if live:
+        assert got(lab.outside, f"{host.address}:8080") == "web"
+    host.start_dockerd(live_restore=live)
+    host_state.eventually(lambda: host.try_docker("exec", "web", "true").returncode == 0 or None, 30, "not started")
+    if not live:
+        host.run("iptables", "-P", "FORWARD", "DROP")
+        prepare(host, "web")
+    assert got(lab.outside, f"{host.address}:8080") == "web"
+    host.docker("rm", "-f", "web")
+    assert host_state.ports(host) == [], "also where no Revoke came"
+    host.stop_dockerd()
+    host.start_dockerd()
+
+
+@pytest.mark.usefixtures("web")
+def test_a_flushed_firewall_is_mended_and_a_killed_container_frees_its_port(lab: Lab, host: Host) -> None:
+    host.run("nft", "flush", "ruleset")
+    host_state.eventually(lambda: got(lab.outside, f"{host.address}:8080"), 10, "not mended after ten seconds")
+    host.docker("kill", "web")
+    start(host, "next", "-p", "8080:9000")
+    assert [row["host_port"] for row in host_state.ports(host)] == [8080]
