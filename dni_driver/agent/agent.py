@@ -11,6 +11,7 @@ from time import monotonic
 import msgspec
 
 from dni_driver import __version__
+from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
@@ -38,6 +39,7 @@ KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
+CNI = Pace(every=10.0)
 
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
@@ -58,6 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     agent_ip: IPv4Address | None = None
     claim_grace: float = Graces().claim
     grace: float = Graces().endpoint
+    cni: CniOptions = CniOptions()
 
     def graces(self) -> Graces:
         """Answer how long leaks are watched: nothing longer than `grace`."""
@@ -96,7 +99,9 @@ class Agent:
         self._problems = Problems()
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
-        self._joining_loop = Loop("registry", self._joining.join, JOINING, self._problems)
+        self._joining_loop = Loop("registry", self._join, JOINING, self._problems)
+        self.cni = Cni(store, kernel, options.cni, time, self._mend_soon)
+        self._cni_loop = Loop("cni", self.cni.round, CNI, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
@@ -145,14 +150,27 @@ class Agent:
         self._joining.try_out(overlay)
         return self._defined(overlay)
 
+    def _join(self) -> Sequence[str]:
+        """Take part in every overlay; what is new there is to be known to CNI's runtimes too."""
+        try:
+            return self._joining.join()
+        finally:
+            self._cni_loop.wake()
+
+    def _mend_soon(self) -> None:
+        self._kernel_loop.wake()
+
     def _defined(self, overlay: Overlay) -> reports.OverlayReport:
         """Report a new overlay; the firewall, which lists them all, follows at once."""
         self._kernel_loop.wake()
+        self._cni_loop.wake()
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses."""
+        self.cni.check_vacant(name)
         self._joining.remove(name)
+        self._cni_loop.wake()
         self._joining_loop.wake()
         self._kernel_loop.wake()
 
@@ -181,11 +199,15 @@ class Agent:
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""
-        return self._inspection.check()
+        return [*self._inspection.check(), *self.cni.findings()]
 
     def repair(self) -> reports.Repair:
         """Mend what can be mended now."""
-        return self._inspection.repair(self._reconciler, self._collector)
+        freed = self.cni.repair()
+        report = self._inspection.repair(self._reconciler, self._collector)
+        return msgspec.structs.replace(
+            report, freed=[*freed, *report.freed], findings=[*report.findings, *self.cni.findings()]
+        )
 
     def look(self) -> Sequence[str]:
         """Look at Docker once: take over names, free what is due; say who has not the address reserved for it."""
@@ -233,4 +255,5 @@ class Agent:
         return ()
 
     def _loops(self) -> tuple[Loop, ...]:
-        return self._joining_loop, self._kernel_loop, self._news_loop, self._docker_loop, self._events_loop
+        docker = self._docker_loop, self._events_loop
+        return self._joining_loop, self._kernel_loop, self._cni_loop, self._news_loop, *docker

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import FAMILIES
-from dni_driver.core.records import AddressState, pool_id
+from dni_driver.core.records import AddressState, mesos_pool_id, pool_id
 from dni_driver.store import Transaction, addresses, networks, pools, reservations
 from dni_driver.store.addresses import describe
 
@@ -18,8 +18,8 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
             f"overlay {overlay!r} has the Docker network {network.label!r} on this host: remove that first "
             f"(docker network rm {network.label})"
         )
-    for family in FAMILIES:
-        for record in addresses.of_pool(tx, pool_id(overlay, family)):
+    for pool in [name(overlay, family) for name in (pool_id, mesos_pool_id) for family in FAMILIES]:
+        for record in addresses.of_pool(tx, pool):
             if record.state is not AddressState.FREE:
                 raise InUse(
                     f"address {record.address} of overlay {overlay!r} is in use by {describe(record)}: end that "

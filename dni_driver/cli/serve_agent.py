@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.cni import CniOptions
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import locks, systemd
-from dni_driver.cli.settings import Settings
+from dni_driver.cli.settings import ApiSettings, Settings
 from dni_driver.console.app import create_app
 from dni_driver.console.server import Server
 from dni_driver.kernel import Kernel
@@ -32,7 +33,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, _end)
     with ExitStack() as resources:
         agent = _open(settings, resources)
-        server = Server(create_app(agent, settings.plugin.driver), settings.api.socket)
+        server = Server(create_app(agent, settings.plugin.driver, agent.cni), settings.api.socket)
         resources.callback(agent.stop)
         agent.start()
         systemd.notify("READY=1")
@@ -59,7 +60,18 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
             agent_ip=settings.agent.ip,
             claim_grace=settings.collector.claim_grace,
             grace=settings.collector.grace,
+            cni=_cni(settings),
         ),
+    )
+
+
+def _cni(settings: Settings) -> CniOptions:
+    socket = settings.api.socket
+    return CniOptions(
+        directory=settings.cni.directory,
+        ipam=settings.cni.ipam,
+        socket=None if socket == ApiSettings().socket else str(socket),
+        grace=settings.collector.grace,
     )
 
 

@@ -14,6 +14,8 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from dni_driver.console import cni as cni_part
+from dni_driver.console.cni import CniOperations
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.deadline import deadline
@@ -122,11 +124,13 @@ class Findings(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
 
-def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
+def create_app(operations: Operations, driver: str = PLAIN, cni: CniOperations | None = None) -> Flask:
     """Build the app around what the agent can do; `driver` is what users call it in commands."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    for rule, method, view in _routes(operations):
+    of_cni = cni_part.routes(cni, _body, _query) if cni else []
+    views = [(rule, method, _view(operation)) for rule, method, operation in of_cni]
+    for rule, method, view in [*_routes(operations), *views]:
         app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)

@@ -54,7 +54,7 @@ def host_span(subnet: Network) -> Span:
 def spans(pool: PoolRecord, halves: Iterable[Network]) -> list[Span]:
     """Answer the runs that a pool's blank requests may be given from, narrowed by `--ip-range`.
 
-    `halves` are the Docker halves of the pool's overlay; a plain pool has its subnet instead.
+    `halves` are those of the pool's overlay that it hands out; a plain pool has its subnet instead.
     """
     found = [_narrowed(span, pool.ip_range) for span in whole_spans(pool, halves)]
     return [span for span in found if span.size]
@@ -148,4 +148,6 @@ def exhausted(pool: PoolRecord, agent: str, usage: Usage) -> Exhausted:
 
 
 def _title(pool: PoolRecord) -> str:
-    return f"the Docker half of overlay {pool.overlay!r}" if pool.overlay else f"plain pool {pool.subnet}"
+    if pool.overlay is None:
+        return f"plain pool {pool.subnet}"
+    return f"the {'Mesos' if pool.is_mesos else 'Docker'} half of overlay {pool.overlay!r}"

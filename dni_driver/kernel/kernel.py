@@ -18,7 +18,18 @@ from dni_driver.core.names import egress_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import bridges, guard, links, neighbours, routes, sandboxes, shaping, snapshot, sysctl
+from dni_driver.kernel import (
+    bridges,
+    guard,
+    links,
+    neighbours,
+    plugging,
+    routes,
+    sandboxes,
+    shaping,
+    snapshot,
+    sysctl,
+)
 from dni_driver.kernel.firewall import Firewall
 from dni_driver.kernel.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
@@ -84,6 +95,34 @@ class Kernel:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
         self._reaper.doom(name(endpoint) for endpoint in endpoints for name in (host_link, egress_link))
 
+    @_in_words()
+    def plug(self, link: Link) -> None:
+        """Make a whole link, its container end ready inside the sandbox, as libnetwork does for Docker's containers.
+
+        Repeating it does no harm. Raises KernelError where something is missing: reconcile, then try again; and where
+        the sandbox is no namespace, or has a link of that name already.
+        """
+        self._reaper.await_death(link.host)
+        for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
+            _log.info("kernel changed", change=change)
+        self._guard.admit([link])
+        with locked(self._lock):
+            plugging.plug(link)
+
+    def unplug(self, endpoints: Iterable[str]) -> None:
+        """Delete the links of endpoints, and return when they are gone; raise Unavailable after 10 s."""
+        self.detach(endpoints)
+        self.drain()
+
+    @_in_words()
+    def plug_faults(self, link: Link) -> list[str]:
+        """Answer in words how a link differs from what `plug` made."""
+        return plugging.faults(link)
+
+    def missing_sandboxes(self, sandboxes: Iterable[str]) -> set[str]:
+        """Answer which paths lead to no network namespace."""
+        return plugging.missing(sandboxes)
+
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
         self._reaper.drain()
@@ -143,7 +182,7 @@ class Kernel:
         return KernelView(
             bridges=tuple(
                 BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=bridges.carried(link, seen))
-                for link in bridges.ours(seen)
+                for link in bridges.concerned(wanted.bridges, seen)
             ),
             links=tuple(
                 LinkView(

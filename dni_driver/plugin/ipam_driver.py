@@ -21,9 +21,9 @@ from dni_driver.core.selection import (
     check_range,
 )
 from dni_driver.plugin import wire
-from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
 from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
+from dni_driver.store.claiming import claim, halves_of
 
 
 class IpamDriver:

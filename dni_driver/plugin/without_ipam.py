@@ -16,10 +16,10 @@ from dni_driver.core.overlays import Family, Overlay, family_of, gateway_of
 from dni_driver.core.records import Interface, NetworkRecord, docker_halves, pool_id, with_mask
 from dni_driver.core.wanted import Link, wanted
 from dni_driver.plugin import wire
-from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.plugin.pool_finder import Patience, Reach, check_ipv6, check_routes
 from dni_driver.plugin.reading import CREATE
 from dni_driver.store import Store, Transaction, endpoints, overlays, pools
+from dni_driver.store.claiming import claim, halves_of
 from dni_driver.store.forget import forget_endpoint
 from dni_driver.store.records import read_all
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from dni_driver.core.records import Records
-from dni_driver.store import Store, addresses, endpoints, local_subnets, networks, overlays, pools, reservations
+from dni_driver.store import Store, addresses, cni, endpoints, local_subnets, networks, overlays, pools, reservations
 from dni_driver.store.complaints import damaged
 from dni_driver.store.database import Transaction
 
@@ -44,5 +44,7 @@ def read(tx: Transaction) -> Records:
         endpoints=endpoints.every(tx),
         reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
+        cni_networks=cni.networks(tx),
+        cni_endpoints=cni.endpoints(tx),
         agent=overlays.agent_ip(tx),
     )

@@ -107,6 +107,8 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_DOCKER_SOCKET": "/d.sock",
         "DNI_COLLECTOR_GRACE": "4",
         "DNI_COLLECTOR_CLAIM_GRACE": "5",
+        "DNI_CNI_DIRECTORY": "/c",
+        "DNI_CNI_IPAM": "dni",
         "DNI_LOG_LEVEL": "debug",
         "DNI_LOG_FORMAT": "json",
     }

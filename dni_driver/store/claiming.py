@@ -3,21 +3,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dni_driver.core.allocation import check_explicit, exhausted, spans, without
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
-from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves
+from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves, mesos_halves
 from dni_driver.core.reservations import check_not_anothers, reserved_for
 from dni_driver.store import Transaction, addresses, overlays, reservations
 
 
-def claim(tx: Transaction, pool: PoolRecord, asked: Address | None, container: str | None, now: float) -> Address:
+def claim(
+    tx: Transaction,
+    pool: PoolRecord,
+    asked: Address | None,
+    container: str | None,
+    now: float,
+    elsewhere: Iterable[ReservationRecord] = (),
+) -> Address:
     """Record an address as claimed, and answer it; `container` is the name of who gets it, where that is known.
+
+    What is kept `elsewhere` is given to nobody who does not ask for it, as what is reserved here.
 
     Raises Refused where no container can have the address asked for, InUse naming who has it or whom it is
     reserved for, Exhausted where nothing is left.
     """
-    kept = reservations.of_overlay(tx, pool.overlay)
+    kept = sorted([*reservations.of_overlay(tx, pool.overlay), *elsewhere], key=lambda one: int(one.first))
     if asked is not None:
         check_explicit(asked, pool, halves_of(tx, pool))
         check_not_anothers(asked, container, kept)
@@ -31,9 +42,11 @@ def claim(tx: Transaction, pool: PoolRecord, asked: Address | None, container: s
 
 
 def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
-    """Answer the Docker halves of a pool's overlay on this agent; of a plain pool its subnet."""
+    """Answer the halves of its overlay on this agent that a pool hands out; of a plain pool its subnet."""
     if pool.overlay is None:
         return [pool.subnet] if pool.subnet is not None else []
+    if pool.is_mesos:
+        return mesos_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
     return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
 
 
