@@ -50,7 +50,9 @@ class IpamDriver:
 
     def get_default_address_spaces(self) -> wire.AddressSpaces:
         """Answer two names; dockerd skips its overlap check where they are one."""
-        return wire.AddressSpaces(local_default_address_space="dni-local", global_default_address_space="dni-global")
+        return wire.AddressSpaces(
+            local_default_address_space=wire.LOCAL_SPACE, global_default_address_space=wire.GLOBAL_SPACE
+        )
 
     def request_pool(self, request: wire.RequestPoolRequest) -> wire.RequestPoolResponse:
         """Answer the Docker half of the overlay meant, or a plain pool."""

@@ -17,6 +17,9 @@ from dni_driver.plugin import wire
 
 CREATE = "docker network create -d dni --ipam-driver dni"
 
+_OUR_SPACES = {wire.LOCAL_SPACE, wire.GLOBAL_SPACE, ""}
+"""A client may leave the address space out; dockerd never does."""
+
 
 def network_options(options: Mapping[str, Any] | None) -> NetworkOptions:
     """Read the Options of CreateNetwork and GwAllocCheck."""
@@ -45,6 +48,9 @@ def overlay_meant(told: Sequence[wire.IPAMData], held: Sequence[Held], in_use: I
         raise Refused(f"a dni network needs addresses: use `{CREATE} NAME`")
     asked = {(pool.overlay, pool.family) for pool in in_use if pool.uses}
     plain = {str(pool.subnet) for pool in in_use if pool.uses and pool.subnet}
+    for data in told:
+        if data.address_space not in _OUR_SPACES:
+            raise _not_ours(data.pool)
     found = [_overlay_of(data.pool, held, asked, plain) for data in told]
     if len(set(found)) > 1:
         raise Refused(
@@ -84,7 +90,11 @@ def _overlay_of(text: str, held: Sequence[Held], asked: set[tuple[str | None, Fa
             f"default overlay; Compose, which passes no --ipam-opt on, needs `dni overlay create NAME --subnet "
             f"{subnet}` first"
         )
-    raise Refused(
+    raise _not_ours(text)
+
+
+def _not_ours(subnet: str) -> Refused:
+    return Refused(
         f"-d dni needs --ipam-driver dni too: use `{CREATE} NAME` (in a Compose file `ipam: {{driver: dni}}`); "
         f"{subnet} is not from dni's IPAM driver"
     )

@@ -102,6 +102,13 @@ def test_a_docker_half_that_was_not_asked_of_dni_is_another_ipam_drivers() -> No
         meant("9.0.0.128/25", in_use=idle)
 
 
+def test_a_docker_half_from_another_address_space_is_another_ipam_drivers_whoever_else_uses_it() -> None:
+    """A use whose release dockerd lost made --subnet 9.0.0.128/25 of Docker's own IPAM driver pass for ours."""
+    data = wire.IPAMData(address_space="LocalDefault", pool="9.0.0.128/25")
+    with pytest.raises(Refused, match="-d dni needs --ipam-driver dni too"):
+        reading.overlay_meant([data], HELD, IN_USE)
+
+
 def test_a_pool_that_is_no_subnet_is_malformed() -> None:
     with pytest.raises(MalformedRequest, match="pool 'nonsense' is not a subnet"):
         meant("nonsense")
