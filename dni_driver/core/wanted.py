@@ -120,6 +120,7 @@ def wanted(records: Records) -> Wanted:
         overlay_subnets=tuple(_all_subnets(records.overlays)),
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
+        or bool(records.cni_networks)
         or any(not link.spoof for link in links),
     )
 

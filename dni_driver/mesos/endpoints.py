@@ -17,6 +17,7 @@ from dni_driver.core.cni_wish import CniKey, CniReport, CniWish, report
 from dni_driver.core.errors import DniError, KernelError, NotFound, NotMended, Refused, Unavailable
 from dni_driver.core.mac import mac_for
 from dni_driver.core.mtu import Underlay, cni_mtu
+from dni_driver.core.names import mesos_bridge
 from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay
 from dni_driver.core.records import Interface, ReservationRecord, mesos_halves, with_mask
 from dni_driver.core.wanted import Link, Wanted, wanted
@@ -76,6 +77,7 @@ class Endpoints:
                 "the Mesos halves of this host are handed out by host-local, and two would give one address twice: "
                 'set ipam = "dni" in [cni] of /etc/dni/dni.toml and restart dni, or use what `dni cni show` writes'
             )
+        self._ready(wish.overlay)
         taken = host_local.held(wish.overlay, self._directories)
         is_new = self._record(wish, taken)
         try:
@@ -111,7 +113,6 @@ class Endpoints:
                     cni.put_endpoint(tx, moved)
                 return False
             overlay = overlays.find(tx, wish.overlay)
-            self._ensure_network(tx, overlay)
             self._add(tx, overlay, wish, taken)
         return True
 
@@ -156,23 +157,21 @@ class Endpoints:
         address = claim(tx, pool, asked, None, now, [one for one in taken if one.family == family])
         return with_mask(address, next(half for half in halves if address in half))
 
-    def _plug(self, key: CniKey) -> Link:
-        link = self._link(key)
-        try:
-            self._kernel.plug(link)
-        except DniError:
-            self._mend(link.bridge)
-            self._kernel.plug(link)
-        return link
-
-    def _mend(self, bridge: str) -> None:
-        """Reconcile; raise KernelError only for what concerns this bridge."""
+    def _ready(self, overlay: str) -> None:
+        """Have the Mesos half recorded, and its bridge there; raise KernelError only for what concerns that."""
+        with self._store.write() as tx:
+            self._ensure_network(tx, overlays.find(tx, overlay))
         try:
             self._kernel.reconcile(lambda: wanted(read_all(self._store)))
         except NotMended as error:
             log.warning("the host could not be mended altogether", error=str(error))
-            if failures := error.on(bridge):
+            if failures := error.on(mesos_bridge(overlay)):
                 raise KernelError("; ".join(failures)) from error
+
+    def _plug(self, key: CniKey) -> Link:
+        link = self._link(key)
+        self._kernel.plug(link)
+        return link
 
     def _link(self, key: CniKey) -> Link:
         with self._store.read() as tx:

@@ -179,11 +179,18 @@ def test_an_unknown_overlay_and_one_that_is_not_leased_yet_are_told(host: Host) 
     assert host.held() == {}
 
 
-def test_where_the_kernel_says_no_nothing_is_held(host: Host) -> None:
+@pytest.mark.parametrize("step", ["reconcile", "plug"])
+def test_where_the_kernel_says_no_nothing_is_held(host: Host, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KernelError("no mind to")
+
     host.attach("before")
-    host.kernel.refusals += [KernelError("the kernel has no mind to"), KernelError("at all")]
-    with pytest.raises(KernelError):
+    monkeypatch.setattr(host.kernel, step, refuse)
+    with pytest.raises(KernelError, match="no mind to"):
         host.attach("one")
+    assert host.held() == {"9.0.0.2": "before"}
+    with pytest.raises(KernelError, match="no mind to"):
+        host.attach("before")
     assert host.held() == {"9.0.0.2": "before"}
 
 
