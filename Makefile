@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ENGINES := 20.10 26.1 28.5
+# Tests that wait for dockerd leave a processor to others; a file's tests share a lab.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 PLUGIN ?= dni:latest
 BUILD ?= build/plugin
 export DESTDIR PREFIX SYSCONFDIR PURGE FORCE
@@ -40,8 +42,8 @@ typecheck: $(BIN)/.complete  ## Check the types
 
 check: lint typecheck test-unit  ## What to run before each commit (no root)
 
-test: setup  ## Run every test, on Docker Engine 20.10 (root)
-	$(BIN)/pytest
+test: setup  ## Run every test, two files at a time, on Docker Engine 20.10 (root)
+	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 test-unit: $(BIN)/.complete  ## Run the tests that need neither root nor Docker
 	$(BIN)/pytest -m "not root and not lab"
@@ -49,7 +51,7 @@ test-unit: $(BIN)/.complete  ## Run the tests that need neither root nor Docker
 test-engines: setup  ## Run what needs an engine on Docker Engine 20.10, 26.1 and 28.5 (root)
 	for engine in $(ENGINES); do $(BIN)/python -m tests.lab engine $$engine || exit; done
 	$(BIN)/pytest tests/lab
-	for engine in $(ENGINES); do LAB_ENGINE=$$engine $(BIN)/pytest tests/e2e || exit; done
+	for engine in $(ENGINES); do LAB_ENGINE=$$engine $(BIN)/pytest $(SIDE_BY_SIDE) tests/e2e || exit; done
 
 demo: setup  ## See it work: a lab host, a network, three containers; leaves nothing behind (root)
 	@$(BIN)/python -m tests.demo

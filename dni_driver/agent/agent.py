@@ -13,6 +13,8 @@ import msgspec
 from dni_driver import __version__
 from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.agent.collector import Collector
+from dni_driver.agent.dcos import DcosView
+from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.limiting import change_limits
@@ -22,9 +24,11 @@ from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.watcher import note_names
-from dni_driver.core import reports
+from dni_driver.core import dcos, reports
 from dni_driver.core.collection import Graces, Sightings
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.figures import Figures, endpoints_of
+from dni_driver.core.fullness import Half, OverlayUsage, Room
 from dni_driver.core.invariants import Finding, unknown_networks
 from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.records import ReservationRecord
@@ -40,7 +44,9 @@ DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
 CNI = Pace(every=10.0)
+FILLING = Pace(every=10.0)
 
+_JOINING_PART = "registry"
 _STOP_SECONDS = 5.0
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
@@ -95,16 +101,19 @@ class Agent:
         self._reconciler = Reconciler(store, kernel)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
+        self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
+        self._dcos = DcosView(store, registry, lambda: self._problems.of(_JOINING_PART))
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
-        self._joining_loop = Loop("registry", self._join, JOINING, self._problems)
+        self._joining_loop = Loop(_JOINING_PART, self._join, JOINING, self._problems)
         self.cni = Cni(store, kernel, options.cni, time, self._mend_soon)
         self._cni_loop = Loop("cni", self.cni.round, CNI, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
+        self._filling_loop = Loop("filling", self._fullness.look, FILLING, self._problems)
 
     def start(self) -> None:
         """Start the loops: joining first, as the plugin waits for that."""
@@ -139,6 +148,41 @@ class Agent:
     def overlays(self) -> list[reports.OverlayReport]:
         """Answer all overlays, by name."""
         return reports.overlay_reports(read_all(self._store))
+
+    def usage(self, name: str) -> OverlayUsage:
+        """Answer how full an overlay is, agent by agent."""
+        return self._fullness.usage(name)
+
+    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+        """Answer whether some more containers find addresses on an agent."""
+        return self._fullness.room(overlay, agent, half, count)
+
+    def figures(self) -> Figures:
+        """Answer what is counted, for monitoring."""
+        return Figures(
+            version=__version__,
+            docker_reachable=self._dockerd.reachable,
+            loads=self._fullness.loads(),
+            endpoints=endpoints_of(read_all(self._store)),
+            cluster=self._fullness.cluster(),
+            problems=len(self.status().problems),
+            candidates=self._collector.candidates,
+            reclaimed=self._collector.reclaimed.count,
+            kernel_changes=self._reconciler.changes.count,
+        )
+
+    def dcos_agent(self) -> dcos.Agent:
+        """Answer what DC/OS asks of an agent."""
+        return self._dcos.agent()
+
+    def dcos_cluster(self) -> dcos.Cluster:
+        """Answer what DC/OS asks of the leading master."""
+        return self._dcos.cluster()
+
+    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+        """Forget agents that are gone, and answer what is left."""
+        self._dcos.purge(agents)
+        return self._dcos.cluster()
 
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return this host can make a network of it."""
@@ -255,5 +299,12 @@ class Agent:
         return ()
 
     def _loops(self) -> tuple[Loop, ...]:
-        docker = self._docker_loop, self._events_loop
-        return self._joining_loop, self._kernel_loop, self._cni_loop, self._news_loop, *docker
+        return (
+            self._joining_loop,
+            self._kernel_loop,
+            self._cni_loop,
+            self._news_loop,
+            self._docker_loop,
+            self._events_loop,
+            self._filling_loop,
+        )

@@ -21,8 +21,9 @@ from dni_driver.core.mtu import Underlay, cni_mtu
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.records import NetworkRecord, Records
 from dni_driver.core.reports import unknown_overlay
-from dni_driver.mesos import conf_files, host_local
+from dni_driver.mesos import conf_files
 from dni_driver.mesos.endpoints import Endpoints
+from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
 from dni_driver.store import Store, Transaction, cni, overlays
 from dni_driver.store.records import read_all
 
@@ -38,7 +39,7 @@ class CniOptions(msgspec.Struct, frozen=True, kw_only=True):
     ipam: Ipam = "host-local"
     socket: str | None = None
     grace: float = 900.0
-    held: tuple[Path, ...] = host_local.DIRECTORIES
+    held: tuple[Path, ...] = DATA_DIRECTORIES
 
 
 class Cni:
@@ -82,7 +83,7 @@ class Cni:
 
     def check_vacant(self, overlay: str) -> None:
         """Raise InUse where host-local has given addresses of an overlay to containers."""
-        held = host_local.held(overlay, self._options.held)
+        held = sorted(occupied(overlay, self._options.held), key=str)
         if held:
             raise InUse(
                 f"{len(held)} addresses of overlay {overlay!r} are held by containers of CNI's host-local, {held[0]} "

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from dni_driver.agent.ports import Kernel, Time
+from dni_driver.agent.tally import Tally
 from dni_driver.core.collection import Sightings
 from dni_driver.core.errors import DniError
 from dni_driver.core.leaks import (
@@ -43,6 +44,12 @@ class Collector:
         self._kernel = kernel
         self._sightings = sightings
         self._time = time
+        self.reclaimed = Tally()
+
+    @property
+    def candidates(self) -> int:
+        """Count what looks leaked and is being watched."""
+        return self._sightings.waiting
 
     def collect(self, records: Records, docker: DockerView) -> list[str]:
         """Look once, Docker having been asked after the records were read; free what is due and say so."""
@@ -64,6 +71,7 @@ class Collector:
             for leak in freed:
                 gone += _forget(tx, leak, self._time.clock())
         self._kernel.detach(gone)
+        self.reclaimed.add(len(freed))
         return [_said(leak) for leak in freed]
 
     def _silent(self, due: Sequence[Leak]) -> list[Leak]:

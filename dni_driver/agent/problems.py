@@ -30,6 +30,11 @@ class Problems:
         if before and not problems:
             log.info("all is well again", part=part)
 
+    def of(self, part: str) -> tuple[str, ...]:
+        """Answer what is wrong with a part."""
+        with self._lock:
+            return self._of.get(part, ())
+
     def every(self) -> list[str]:
         """Answer all problems, each once."""
         with self._lock:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from dni_driver.agent.ports import Kernel
+from dni_driver.agent.tally import Tally
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import misfits, outdated
 from dni_driver.core.records import Records
@@ -25,6 +26,7 @@ class Reconciler:
         """Take both."""
         self._store = store
         self._kernel = kernel
+        self.changes = Tally()
 
     def mend(self) -> list[str]:
         """Make the kernel agree with the store; answer in words what was changed, raise KernelError."""
@@ -41,7 +43,9 @@ class Reconciler:
         return problems
 
     def _apply(self) -> list[str]:
-        return self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+        changed = self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+        self.changes.add(len(changed))
+        return changed
 
     def _follow_underlay(self) -> list[str]:
         """Record the MTUs that follow from the underlay's; answer in words what does not fit it."""

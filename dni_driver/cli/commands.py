@@ -16,9 +16,10 @@ import click
 import msgspec
 
 from dni_driver import __version__
-from dni_driver.cli import views
+from dni_driver.cli import usage, views
 from dni_driver.cli.settings import DEFAULT_FILE, Settings, load
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.fullness import OverlayUsage
 from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
 
 if TYPE_CHECKING:
@@ -150,6 +151,16 @@ def overlay() -> None:
 def overlay_ls(named: _Named, *, as_json: bool) -> None:
     """List the overlays, and how full they are here."""
     _show(named.console().get("/v1/overlays"), list[OverlayReport], views.overlays, as_json=as_json)
+
+
+@overlay.command("usage")
+@click.argument("name")
+@as_json
+@click.pass_obj
+def overlay_usage(named: _Named, name: str, *, as_json: bool) -> None:
+    """Show how full an overlay is, agent by agent and half by half."""
+    answer = named.console().get(f"/v1/overlays/{quote(name, safe='')}/usage")
+    _show(answer, OverlayUsage, usage.usage, as_json=as_json)
 
 
 @overlay.command("create")

@@ -12,7 +12,7 @@ from dni_driver.agent.cni import CniOptions
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import locks, systemd
 from dni_driver.cli.settings import ApiSettings, Settings
-from dni_driver.console.app import create_app
+from dni_driver.console.app import create_app, create_reading_app
 from dni_driver.console.server import Server
 from dni_driver.kernel import Kernel
 from dni_driver.registry import open_registry
@@ -34,6 +34,8 @@ def run(settings: Settings) -> None:
     with ExitStack() as resources:
         agent = _open(settings, resources)
         server = Server(create_app(agent, settings.plugin.driver, agent.cni), settings.api.socket)
+        if settings.api.listen is not None:
+            server.listen_too(create_reading_app(agent, settings.plugin.driver), settings.api.listen)
         resources.callback(agent.stop)
         agent.start()
         systemd.notify("READY=1")

@@ -20,6 +20,7 @@ from msgspec import Meta
 from dni_driver.core.cni_conf import Ipam
 from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Refused, SettingsError
+from dni_driver.core.host_port import HostPort
 from dni_driver.core.names import check_overlay_name
 from dni_driver.core.overlays import LONGEST_PREFIX, Network, Overlay, define
 
@@ -101,9 +102,16 @@ class PluginSettings(Section, frozen=True):
 
 
 class ApiSettings(Section, frozen=True):
-    """`[api]`: the socket of the operator API, which `dni status` and its like ask."""
+    """`[api]`: the socket of the operator API, which `dni status` and its like ask.
+
+    `listen`: where what changes nothing is answered over TCP too; None: nowhere.
+    """
 
     socket: SocketPath = Path("/run/dni/dni.sock")
+    listen: Annotated[
+        HostPort | None,
+        Meta(description='an address and port such as "127.0.0.1:62090", or a port alone, "62090", for loopback'),
+    ] = None
 
 
 class DockerSettings(Section, frozen=True):

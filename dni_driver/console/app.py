@@ -12,12 +12,15 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import structlog
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dni_driver.console import cni as cni_part
+from dni_driver.console import dcos
+from dni_driver.console.asking import read_agent, read_count, read_half
 from dni_driver.console.cni import CniOperations
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
+from dni_driver.core.dcos import Agent, Cluster
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
@@ -50,6 +53,9 @@ _STATUS = (
 )
 
 B = TypeVar("B", bound=msgspec.Struct)
+
+Route = tuple[str, str, Callable[..., Response]]
+"""A path, a method, and what answers it."""
 
 
 class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,11 +132,23 @@ class Findings(msgspec.Struct, frozen=True):
 
 def create_app(operations: Operations, driver: str = PLAIN, cni: CniOperations | None = None) -> Flask:
     """Build the app around what the agent can do; `driver` is what users call it in commands."""
+    return _app([*_all_routes(operations), *(_cni_routes(cni) if cni else ())], driver)
+
+
+def create_reading_app(operations: Operations, driver: str = PLAIN) -> Flask:
+    """Build the app for those who may look and change nothing: over TCP nobody knows who asks."""
+    routes = _all_routes(operations)
+    return _app([(rule, method, view if method == "GET" else _elsewhere) for rule, method, view in routes], driver)
+
+
+def _all_routes(operations: Operations) -> list[Route]:
+    return [*_routes(operations), *_counts(operations), *_dcos_routes(operations)]
+
+
+def _app(routes: list[Route], driver: str) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    of_cni = cni_part.routes(cni, _body, _query) if cni else []
-    views = [(rule, method, _view(operation)) for rule, method, operation in of_cni]
-    for rule, method, view in [*_routes(operations), *views]:
+    for rule, method, view in routes:
         app.add_url_rule(rule, f"{method} {rule}", view, methods=[method], provide_automatic_options=False)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _any_error)
@@ -138,7 +156,7 @@ def create_app(operations: Operations, driver: str = PLAIN, cni: CniOperations |
     return app
 
 
-def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Response]]]:
+def _routes(operations: Operations) -> list[Route]:
     def define_overlay() -> Any:
         new = _body(NewOverlay)
         return (operations.try_overlay if new.trial else operations.define_overlay)(new.overlay())
@@ -184,6 +202,53 @@ def _routes(operations: Operations) -> list[tuple[str, str, Callable[..., Respon
     ]
 
 
+def _cni_routes(operations: CniOperations) -> list[Route]:
+    return [
+        (rule, method, _view(operation)) for rule, method, operation in cni_part.routes(operations, _body, _query)
+    ]
+
+
+def _counts(operations: Operations) -> list[Route]:
+    """Answer the routes to what is counted: for people, schedulers and monitoring."""
+
+    def room(name: str) -> Any:
+        query = _query("agent", "count", "half")
+        return operations.room(name, read_agent(query), read_half(query), read_count(query))
+
+    def metrics() -> Response:
+        from dni_driver.console.metrics import exposition  # noqa: PLC0415 - for those who ask alone
+
+        with deadline(ANSWER_SECONDS):
+            return exposition(operations.figures())
+
+    return [
+        ("/v1/overlays/<name>/usage", "GET", _view(operations.usage)),
+        ("/v1/overlays/<name>/room", "GET", _view(room)),
+        ("/metrics", "GET", metrics),
+    ]
+
+
+def _dcos_routes(operations: Operations) -> list[Route]:
+    """Answer the routes that DC/OS knows, at which errors are plain text."""
+
+    def view(operation: Callable[[], Agent | Cluster]) -> Callable[[], Response]:
+        def answer() -> Response:
+            with deadline(ANSWER_SECONDS):
+                return dcos.answer(operation)
+
+        return answer
+
+    return [
+        ("/overlay-agent/overlay", "GET", view(operations.dcos_agent)),
+        ("/overlay-master/state", "GET", view(operations.dcos_cluster)),
+        ("/overlay-master/agents/delete", "POST", view(lambda: operations.purge(dcos.read_purge()))),
+    ]
+
+
+def _elsewhere(**_: str) -> Response:
+    return _error("over TCP nothing is changed: ask at the socket, as `dni` does", HTTPStatus.FORBIDDEN)
+
+
 def _view(
     operation: Callable[..., Any], status: HTTPStatus = HTTPStatus.OK, seconds: float = ANSWER_SECONDS
 ) -> Callable[..., Response]:
@@ -198,7 +263,7 @@ def _body(kind: type[B]) -> B:
     """Decode the body; raise MalformedRequest naming what is wrong and what is allowed."""
     try:
         return msgspec.json.decode(request.get_data(cache=False) or b"{}", type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         allowed = ", ".join(kind.__struct_fields__) or "nothing"
         raise MalformedRequest(f"the request body is not understood: {error}; allowed: {allowed}") from None
 
@@ -246,14 +311,21 @@ def _http_error(error: HTTPException) -> Response:
         413: f"the request is longer than {LARGEST_BODY} bytes",
     }
     status = error.code or 500
-    return _json({"error": texts.get(status, str(error.description))}, status)
+    response = _error(texts.get(status, str(error.description)), status)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    return response
 
 
 def _any_error(error: Exception) -> Response:
     if not isinstance(error, DniError):
         log.error("failed", request=f"{request.method} {request.path}", exc_info=error)
         text = f"dni failed unexpectedly ({type(error).__name__}): the log of the agent says more"
-        return _json({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _error(text, HTTPStatus.INTERNAL_SERVER_ERROR)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
     log.info("refused", request=f"{request.method} {request.path}", error=str(error))
-    return _json({"error": str(error)}, status)
+    return _error(str(error), status)
+
+
+def _error(text: str, status: int) -> Response:
+    return dcos.plain(text, status) if dcos.is_asked() else _json({"error": text}, status)

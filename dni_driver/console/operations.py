@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import IPv4Address
 from typing import Protocol
 
+from dni_driver.core import dcos
+from dni_driver.core.figures import Figures
+from dni_driver.core.fullness import Half, OverlayUsage, Room
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.reports import AddressReport, OverlayReport, Repair, ReservationReport, Status
@@ -19,6 +24,24 @@ class Operations(Protocol):
 
     def overlays(self) -> list[OverlayReport]:
         """Answer all overlays, by name."""
+
+    def usage(self, name: str) -> OverlayUsage:
+        """Answer how full an overlay is, agent by agent; raise NotFound."""
+
+    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+        """Answer whether `count` more containers find addresses on an agent, None: this one; raise NotFound."""
+
+    def figures(self) -> Figures:
+        """Answer what is counted, for monitoring."""
+
+    def dcos_agent(self) -> dcos.Agent:
+        """Answer what DC/OS asks of an agent; raise Unavailable before this host knows its agent IP."""
+
+    def dcos_cluster(self) -> dcos.Cluster:
+        """Answer what DC/OS asks of the leading master; raise Unavailable where the registry cannot be had."""
+
+    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+        """Forget agents that are gone, unknown ones are no error, and answer what is left; raise InUse."""
 
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
         """Define an overlay in the whole cluster, and take part in it; the same once more is no error."""

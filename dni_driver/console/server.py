@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the operator API on a Unix socket, for root and the socket's group."""
+"""Serves the operator API on a Unix socket, for root and the socket's group; on TCP, where that is asked for."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import structlog
 from flask import Flask
 from waitress import create_server, wasyncore
 
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.host_port import HostPort
+
+log = structlog.get_logger(__name__)
 
 _UMASK = 0o117
 """Mode 0660: root and the socket's group, nobody else."""
 
 THREADS = 4
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IDLE_SECONDS = 30.0
 """How long waitress sleeps where nothing happens; it then looks for connections to give up."""
 
@@ -35,18 +40,33 @@ class Server:
         except OSError as error:
             raise Unavailable(f"cannot listen on {path}: {error.strerror or error}") from None
         self._inode = path.stat().st_ino
-        self._server: Any = create_server(app, sockets=[self._socket], threads=THREADS, ident=None)
+        self._map: dict[int, Any] = {}
+        self._server = self._serve(app, self._socket)
+        self._servers = [self._server]
+
+    def listen_too(self, app: Flask, at: HostPort) -> None:
+        """Have another app answer over TCP, before `run`; raise Unavailable where nobody can listen there."""
+        try:
+            listener = socket.create_server((str(at.host), at.port), family=_FAMILIES[at.host.version])
+        except OSError as error:
+            raise Unavailable(f"cannot listen on {at} (api.listen): {error.strerror or error}") from None
+        self._servers.append(self._serve(app, listener))
+        log.info("listening", address=str(at))
+
+    def _serve(self, app: Flask, listener: socket.socket) -> Any:
+        return create_server(app, map=self._map, sockets=[listener], threads=THREADS, ident=None)
 
     def run(self) -> None:
         """Answer until `stop`, or until a signal handler raises something in this thread."""
         try:
             while not self._stopping.is_set():
-                wasyncore.loop(_IDLE_SECONDS, use_poll=True, map=self._server._map, count=1)  # noqa: SLF001
+                wasyncore.loop(_IDLE_SECONDS, use_poll=True, map=self._map, count=1)
         finally:
-            self._server.task_dispatcher.shutdown()
+            for server in self._servers:
+                server.task_dispatcher.shutdown()
             with self._ending:
                 self._stopping.set()
-                wasyncore.close_all(self._server._map)  # noqa: SLF001 - as above: waitress has no stop of its own
+                wasyncore.close_all(self._map)  # waitress has no stop of its own
             self._remove_socket()
 
     def stop(self) -> None:

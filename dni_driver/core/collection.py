@@ -63,6 +63,11 @@ class Sightings:
         self._first_seen, self._was_blind = seen, False
         return [] if was_blind else waited
 
+    @property
+    def waiting(self) -> int:
+        """Count what the last look has found."""
+        return len(self._first_seen)
+
     def start_over(self, leak: Leak) -> None:
         """Let the wait for one leak begin anew."""
         self._first_seen.pop(leak, None)

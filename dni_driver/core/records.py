@@ -14,6 +14,7 @@ from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
+from dni_driver.core.peers import Peer, Vtep
 
 Interface = IPv4Interface | IPv6Interface
 
@@ -163,7 +164,10 @@ class ReservationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the store holds at one moment (one read transaction); `agent` is the agent IP, once it is known."""
+    """Everything the store holds at one moment (one read transaction).
+
+    `agent` is the agent IP, once it is known; `vtep` this agent's, None where it is alone; `peers` the other agents.
+    """
 
     overlays: list[Overlay]
     agent_subnets: list[AgentSubnet]
@@ -176,6 +180,8 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     cni_networks: list[CniNetworkRecord] = []
     cni_endpoints: list[CniEndpointRecord] = []
     agent: IPv4Address | None = None
+    vtep: Vtep | None = None
+    peers: list[Peer] = []
 
     def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""

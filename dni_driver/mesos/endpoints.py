@@ -21,7 +21,7 @@ from dni_driver.core.names import mesos_bridge
 from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay
 from dni_driver.core.records import Interface, ReservationRecord, mesos_halves, with_mask
 from dni_driver.core.wanted import Link, Wanted, wanted
-from dni_driver.mesos import host_local
+from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
 from dni_driver.store import Store, Transaction, addresses, cni, networks, overlays, pools
 from dni_driver.store.claiming import claim
 from dni_driver.store.records import read, read_all
@@ -57,7 +57,7 @@ class Endpoints:
         kernel: Plumbing,
         ipam: Ipam,
         clock: Callable[[], float],
-        directories: tuple[Path, ...] = host_local.DIRECTORIES,
+        directories: tuple[Path, ...] = DATA_DIRECTORIES,
     ) -> None:
         """`ipam` says who hands out the Mesos half; `directories` are where host-local keeps what it holds."""
         self._store = store
@@ -78,7 +78,10 @@ class Endpoints:
                 'set ipam = "dni" in [cni] of /etc/dni/dni.toml and restart dni, or use what `dni cni show` writes'
             )
         self._ready(wish.overlay)
-        taken = host_local.held(wish.overlay, self._directories)
+        taken = [
+            ReservationRecord(overlay=wish.overlay, first=one, last=one)
+            for one in occupied(wish.overlay, self._directories)
+        ]
         is_new = self._record(wish, taken)
         try:
             return report(self._plug(wish))

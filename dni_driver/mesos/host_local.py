@@ -1,34 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CNI's host-local plugin has handed out: a file for each address, called like it, with its container inside."""
+"""Which addresses the CNI plugin host-local has handed out: one file for each, named after it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-from dni_driver.core.cni_conf import DATA_DIRECTORY
+from dni_driver.core.errors import Unavailable
 from dni_driver.core.overlays import Address
-from dni_driver.core.records import ReservationRecord
 
-DIRECTORIES = (Path(DATA_DIRECTORY), Path("/var/lib/cni/networks"))
-"""Where DC/OS has it keep its files, and where it keeps them by itself."""
-
-
-def held(overlay: str, directories: tuple[Path, ...] = DIRECTORIES) -> list[ReservationRecord]:
-    """Answer what host-local holds of a network of that name, as addresses that nobody else may have."""
-    found = {address: None for directory in directories for address in _addresses(directory / overlay)}
-    return [ReservationRecord(overlay=overlay, first=address, last=address) for address in found]
+DATA_DIRECTORIES = (Path("/var/lib/cni/networks"), Path("/var/run/dcos/cni/networks"))
+"""host-local's own default, and what DC/OS tells it."""
 
 
-def _addresses(directory: Path) -> Iterator[Address]:
-    """Read the names of files; `lock` and `last_reserved_ip.0` are none of addresses."""
+def occupied(overlay: str, directories: Iterable[Path] = DATA_DIRECTORIES) -> set[Address]:
+    """Answer the addresses handed out on an overlay; raise Unavailable where a directory cannot be read."""
+    return {address for directory in directories for address in _handed_out(directory / overlay)}
+
+
+def _handed_out(directory: Path) -> Iterator[Address]:
     try:
-        names = [entry.name for entry in directory.iterdir()]
-    except OSError:
+        with os.scandir(directory) as entries:
+            yield from (address for entry in entries if (address := _address(entry)) is not None)
+    except FileNotFoundError:
         return
-    for name in names:
-        try:
-            yield ip_address(name.replace("_", ":"))
-        except ValueError:
-            continue
+    except OSError as error:
+        raise Unavailable(
+            f"the Mesos half cannot be counted: {directory} cannot be read ({error.strerror or error})"
+        ) from None
+
+
+def _address(entry: os.DirEntry[str]) -> Address | None:
+    """Answer which address a file stands for; what else lies there (`lock`, `last_reserved_ip.0`) stands for none."""
+    try:
+        address = ip_address(entry.name)
+    except ValueError:
+        return None
+    return address if entry.is_file(follow_symlinks=False) else None

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from dni_driver.console.app import LARGEST_BODY, create_app
 from dni_driver.console.client import Console
 from dni_driver.console.server import Server
+from dni_driver.core import dcos
 from dni_driver.core.allocation import Usage
 from dni_driver.core.errors import (
     DeadlineExceeded,
@@ -31,6 +33,9 @@ from dni_driver.core.errors import (
     Refused,
     Unavailable,
 )
+from dni_driver.core.figures import Cluster, Figures, Leases
+from dni_driver.core.filling import Load
+from dni_driver.core.fullness import AgentUsage, Half, HalfUsage, OverlayUsage, Room, SubnetUsage
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.reports import (
@@ -73,6 +78,40 @@ WEB = AddressReport(
     container="web",
     since=1700000000.5,
 )
+HALF = HalfUsage(half="9.0.0.128/25", size=125, used=2, reserved=1, free=122)
+USAGE = OverlayUsage(
+    overlay="dcos",
+    agents=[
+        AgentUsage(
+            agent="192.0.2.1",
+            here=True,
+            subnets=[SubnetUsage(subnet="9.0.0.0/24", since=1700000000.5, mesos=HALF, docker=HALF)],
+        )
+    ],
+)
+FIGURES = Figures(
+    version="1.2.3",
+    docker_reachable=True,
+    loads=[Load(overlay="dcos", half="docker", family=4, size=125, used=2, reserved=1)],
+    endpoints={"dcos": 2},
+    cluster=Cluster(leases=[Leases(overlay="dcos", family=4, here=False, count=3)], agents=4),
+    problems=1,
+    candidates=5,
+    reclaimed=6,
+    kernel_changes=7,
+)
+DCOS_AGENT = dcos.Agent(
+    ip="192.0.2.1",
+    configuration_attempts=1,
+    overlays=[
+        dcos.AgentOverlay(
+            info=dcos.OverlayInfo(name="dcos", subnet="9.0.0.0/8", prefix=24, enabled=True),
+            backend=dcos.Backend(),
+            subnet="9.0.0.0/24",
+            state=dcos.State(status="STATUS_OK"),
+        )
+    ],
+)
 KEPT = ReservationReport(
     overlay="dcos", first="9.0.0.140", last="9.0.0.140", size=1, container="web", since=1700000000.5
 )
@@ -106,6 +145,30 @@ class _Operations:
     def overlays(self) -> list[OverlayReport]:
         self._note("overlays")
         return [DCOS]
+
+    def usage(self, name: str) -> OverlayUsage:
+        self._note("usage", name)
+        return USAGE
+
+    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+        self._note("room", overlay, str(agent), half, count)
+        return Room(overlay=overlay, agent="192.0.2.1", half=half, count=count, room=True, free=7, why="7 free")
+
+    def figures(self) -> Figures:
+        self._note("figures")
+        return FIGURES
+
+    def dcos_agent(self) -> dcos.Agent:
+        self._note("dcos agent")
+        return DCOS_AGENT
+
+    def dcos_cluster(self) -> dcos.Cluster:
+        self._note("dcos cluster")
+        return dcos.Cluster(agents=[DCOS_AGENT])
+
+    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+        self._note("purge", *map(str, agents))
+        return dcos.Cluster()
 
     def try_overlay(self, overlay: Overlay) -> OverlayReport:
         self._note("try", overlay)
@@ -456,7 +519,7 @@ def test_a_path_or_method_that_is_not_there_is_answered_in_json(
     assert ask(path, method, target) == (status, "application/json", {"error": text})
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'"x"', b"\xff", b'{"name": 7}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'"x"', b"\xff", b'{"name": 7}', b'{"name": "\xff"}'])
 def test_a_body_that_is_no_overlay_is_answered_400(path: Path, operations: _Operations, body: bytes) -> None:
     status, kind, answer = ask(path, "POST", "/v1/overlays", body)
     assert (status, kind) == (400, "application/json")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 
@@ -12,7 +13,8 @@ import structlog
 from dni_driver.core import local_subnets
 from tests.simulation.plans import LOCAL
 
-REPORT = pytest.StashKey[list[str]]()
+REPORT = "simulation"
+"""The property of a test that is printed at the end."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +26,12 @@ def _quiet() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the report."""
-    for line in config.stash.get(REPORT, []):
-        terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the report, whichever process the test ran in."""
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        for name, text in getattr(report, "user_properties", ()):
+            if name == REPORT and report.when == "call":
+                terminalreporter.write_line(text)
 
 
 @pytest.fixture(autouse=True)

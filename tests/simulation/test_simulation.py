@@ -8,6 +8,7 @@ A failure is printed as the shortest sequence of events that leads to it, with t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from random import SystemRandom
 
 import hypothesis
@@ -68,7 +69,9 @@ def _seed() -> int:
 
 
 @pytest.mark.timeout(1200)
-def test_no_address_is_lost_leaked_or_given_to_two(request: pytest.FixtureRequest) -> None:
+def test_no_address_is_lost_leaked_or_given_to_two(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> None:
     """After a failure, Hypothesis takes some minutes to find the shortest way to it."""
     chosen = str(request.config.getoption("--hypothesis-seed"))
     seed = int(chosen) if chosen.isdecimal() else _seed()
@@ -76,6 +79,5 @@ def test_no_address_is_lost_leaked_or_given_to_two(request: pytest.FixtureReques
     try:
         run_state_machine_as_test(hypothesis.seed(seed)(Host), settings=SETTINGS)
     finally:
-        report = request.config.stash.setdefault(REPORT, [])
-        report.append(f"simulation: {Host.steps} steps, --hypothesis-seed={seed}")
+        record_property(REPORT, f"simulation: {Host.steps} steps, --hypothesis-seed={seed}")
     assert Host.steps >= STEPS

@@ -470,3 +470,38 @@ def test_a_new_overlay_comes_with_the_command_that_makes_its_network(world: Worl
     assert world.agent.define_overlay(six).create == (
         "docker network create -d dni --ipam-driver dni --ipv6 --ipam-opt overlay=six six"
     )
+
+
+def test_what_is_counted_for_monitoring_is_what_happened(world: World) -> None:
+    world.run_containers()
+    world.agent.look()
+    figures = world.agent.figures()
+    assert (figures.version, figures.docker_reachable, figures.problems) == (__version__, True, 0)
+    assert figures.endpoints == {"dcos": 2}
+    docker = next(load for load in figures.loads if load.half == "docker")
+    assert (docker.overlay, docker.size, docker.used, docker.reserved) == ("dcos", 125, 2, 0)
+    assert figures.kernel_changes > 0
+    assert (figures.candidates, figures.reclaimed) == (0, 0)
+    assert figures.cluster is not None
+    assert figures.cluster.agents == 1
+
+
+def test_what_the_collector_watches_and_frees_is_counted(world: World) -> None:
+    world.run_containers()
+    claim(world.store, "9.0.0.200", world.clock.now)
+    world.agent.look()
+    assert (world.agent.figures().candidates, world.agent.figures().reclaimed) == (1, 0)
+    world.clock.pass_by(Graces().claim)
+    world.agent.look()
+    world.agent.look()
+    assert (world.agent.figures().candidates, world.agent.figures().reclaimed) == (0, 1)
+
+
+def test_a_half_that_is_all_but_full_is_a_problem_in_the_status(new: World) -> None:
+    new.agent.define_overlay(DCOS)
+    create_network(new.store, new.clock.now)
+    for number in range(130, 250):
+        claim(new.store, f"9.0.0.{number}", new.clock.now)
+    new.agent.start()
+    assert eventually(lambda: any("95 % full" in problem for problem in new.agent.status().problems))
+    new.agent.stop()

@@ -72,6 +72,32 @@ KEPT = {
     "docker_run": "--name web --net dcos --ip 9.0.0.140",
 }
 KEPT_RANGE = {**KEPT, "first": "9.0.0.200", "last": "9.0.0.220", "size": 21, "container": None, "docker_run": None}
+HALF = {"half": "9.0.0.128/25", "size": 125, "used": 3, "reserved": 1, "free": 121, "why": None}
+ELSEWHERE = {
+    **HALF,
+    "half": "9.0.1.128/25",
+    "used": None,
+    "reserved": None,
+    "free": None,
+    "why": "only agent 10.0.0.2 knows: ask there (dni overlay usage)",
+}
+UNREADABLE = {**ELSEWHERE, "half": "9.0.0.0/25", "why": "/var/lib/cni cannot be read"}
+USAGE = {
+    "overlay": "dcos",
+    "agents": [
+        {
+            "agent": "10.0.0.1",
+            "here": True,
+            "subnets": [{"subnet": "9.0.0.0/24", "since": 1_700_000_000.0, "mesos": UNREADABLE, "docker": HALF}],
+        },
+        {
+            "agent": "10.0.0.2",
+            "here": False,
+            "subnets": [{"subnet": "9.0.1.0/24", "since": None, "mesos": ELSEWHERE, "docker": ELSEWHERE}],
+        },
+    ],
+    "problem": None,
+}
 FINDING = {"about": "d-dcos", "problem": "the bridge is down", "mend": "dni repair"}
 
 
@@ -208,6 +234,7 @@ def test_status_shows_the_host_its_overlays_and_its_problems(dni: Dni, agent: _C
         (["status"], "GET /v1/status", STATUS),
         (["overlay", "ls"], "GET /v1/overlays", [OVERLAY]),
         (["overlay", "create", "dev", "--subnet", "10.64.0.0/16"], "POST /v1/overlays", NEW),
+        (["overlay", "usage", "dcos"], "GET /v1/overlays/dcos/usage", USAGE),
         (["address", "ls"], "GET /v1/addresses", [ADDRESS]),
         (["address", "reserve", "dcos", "--for", "web"], "POST /v1/reservations", KEPT),
         (
@@ -255,6 +282,27 @@ def test_the_ipv4_of_an_ipv6_only_overlay_is_shown_as_this_hosts_own(dni: Dni, a
         "dcos6    fd01:b::/64      /80        fd01:b::8000:0:0/81     -     -         -     -  dcos\n"
         "dcos6    this host's own  -          198.18.0.0/20         125     3         1   121  dcos\n"
     )
+
+
+def test_usage_is_a_line_for_each_half_with_what_is_not_known_below(
+    dni: Dni, agent: _CannedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    agent.answers["GET /v1/overlays/dcos/usage"] = (200, USAGE)
+    title, mesos, docker, *others = dni("overlay", "usage", "dcos").out.splitlines()
+    assert title.split() == ["AGENT", "AGENT", "SUBNET", "HALF", "SIZE", "USED", "RESERVED", "FREE", "HELD", "SINCE"]
+    here = ["10.0.0.1", "(this)", "9.0.0.0/24"]
+    since = ["2023-11-14", "22:13:20"]
+    assert mesos.split() == [*here, "Mesos", "9.0.0.0/25", "125", "-", "-", "-", *since]
+    assert docker.split() == [*here, "Docker", "9.0.0.128/25", "125", "3", "1", "121", *since]
+    assert [line.split()[0] for line in others[:2]] == ["10.0.0.2", "10.0.0.2"]
+    assert others[2:] == [
+        "",
+        "How full the halves of other agents are, those know: ask there.",
+        "",
+        "/var/lib/cni cannot be read",
+    ]
 
 
 def test_without_overlays_the_command_that_makes_one_is_shown(dni: Dni, agent: _CannedAgent) -> None:

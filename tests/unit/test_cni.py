@@ -19,7 +19,6 @@ from dni_driver.core.overlays import Address, define
 from dni_driver.core.reports import address_reports
 from dni_driver.core.reservations import read_wish
 from dni_driver.core.views import DockerView
-from dni_driver.mesos.host_local import held
 from dni_driver.store import overlays, pools
 from dni_driver.store.claiming import claim
 from tests.fakes import DUAL, SIX, lease
@@ -292,12 +291,6 @@ def test_what_host_local_holds_still_is_left_out(host: Host) -> None:
         host.attach("three", "9.0.0.4")
     with pytest.raises(InUse, match=r"2 addresses of overlay 'dcos' are held by containers of CNI's host-local"):
         host.cni.check_vacant("dcos")
-
-
-def test_host_locals_files_are_read_for_what_they_are_called(host: Host) -> None:
-    holding(host, "9.0.0.2", "fd06::2", "notes.txt")
-    assert sorted(str(one) for one in held("dcos", (host.host_local,))) == ["9.0.0.2", "fd06::2"]
-    assert held("dev", (host.host_local,)) == []
 
 
 def test_each_overlay_with_a_part_here_has_its_file_and_its_bridge(writing: Host) -> None:

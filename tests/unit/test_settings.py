@@ -104,6 +104,7 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_PLUGIN_THREADS": "3",
         "DNI_PLUGIN_DRIVER": "example.org/dni:1.2",
         "DNI_API_SOCKET": "/a.sock",
+        "DNI_API_LISTEN": "[::1]:62090",
         "DNI_DOCKER_SOCKET": "/d.sock",
         "DNI_COLLECTOR_GRACE": "4",
         "DNI_COLLECTOR_CLAIM_GRACE": "5",
@@ -162,6 +163,13 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
         ('[overlay]\nsubnet = "9.0.0.1/8"', 'overlay.subnet = "9.0.0.1/8": must be an IPv4 subnet such as 9.0.0.0/8'),
         ('[api]\nsocket = "dni.sock"', 'api.socket = "dni.sock": must be an absolute path of at most 107 bytes'),
         ('[api]\nsocket = "/a\\nb"', 'api.socket = "/a\\nb": must be an absolute path of at most 107 bytes'),
+        (
+            "[api]\nlisten = 'localhost:0'",
+            (
+                'api.listen = "localhost:0": must be an address and port such as "127.0.0.1:62090", '
+                'or a port alone, "62090", for loopback'
+            ),
+        ),
         ('[log]\nlevel = "INFO"', 'log.level = "INFO": must be "debug", "info", "warning" or "error"'),
         ('[registry]\nurl = "zk://m1"', 'registry.url = "zk://m1": must be "local"'),
         ("[overlay]\nprefix6 = 80", "overlay.prefix6 = 80: needs a subnet of its family in [overlay]"),

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three endpoints of DC/OS Overlay as its own modules answer them: sorted JSON, JSONP, errors in plain text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+import msgspec
+from flask import Response, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from dni_driver.core.dcos import Agent, Cluster, Purge, write
+from dni_driver.core.errors import MalformedRequest
+
+_JSON = "application/json"
+_SCRIPT = "text/javascript"
+_PREFIXES = ("/overlay-agent/", "/overlay-master/")
+_CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
+_WANTED = "Client needs to support either application/json or application/x-protobuf"
+"""What DC/OS says; dni writes JSON alone."""
+
+
+def is_asked() -> bool:
+    """Tell whether the request at hand is for one of these endpoints."""
+    return request.path.startswith(_PREFIXES)
+
+
+def answer(operation: Callable[[], Agent | Cluster]) -> Response:
+    """Do what was asked, and answer it in the form that was asked for.
+
+    Raises MalformedRequest, and UnsupportedMediaType where the client takes no JSON.
+    """
+    callback = _callback()
+    if not _takes_json():
+        raise UnsupportedMediaType(_WANTED)
+    body = write(operation())
+    if callback is None:
+        return Response(body, content_type=_JSON)
+    return Response(b"%s(%s);" % (callback.encode(), body), content_type=_SCRIPT)
+
+
+def read_purge() -> list[IPv4Address]:
+    """Answer which agents the body names; raise MalformedRequest."""
+    try:
+        purge = msgspec.json.decode(request.get_data(cache=False), type=Purge)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedRequest(
+            f'the request body is not understood: {error}; write it like {{"agents": ["10.0.0.1"]}}'
+        ) from None
+    return [_ip(text) for text in purge.agents]
+
+
+def plain(text: str, status: int) -> Response:
+    """Answer an error."""
+    return Response(text, status=status, content_type="text/plain; charset=utf-8")
+
+
+def _takes_json() -> bool:
+    return "Accept" not in request.headers or request.accept_mimetypes[_JSON] > 0
+
+
+def _callback() -> str | None:
+    callback = request.args.get("jsonp")
+    if callback is not None and not _CALLBACK.fullmatch(callback):
+        raise MalformedRequest(f"jsonp={callback[:40]!r} is no name of a function")
+    return callback
+
+
+def _ip(text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise MalformedRequest(f"{text[:40]!r} is no agent IP: write it like 10.0.0.1") from None

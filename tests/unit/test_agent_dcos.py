@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent answers to DC/OS is what store and registry hold, and deleting gives up what the dead held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+
+import pytest
+
+from dni_driver.agent.dcos import DcosView
+from dni_driver.core import dcos
+from dni_driver.core.errors import InUse
+from dni_driver.core.overlays import AgentSubnet
+from dni_driver.registry import Registry, open_registry
+from dni_driver.store import Store
+from tests.fakes import AGENT, DCOS, DUAL
+
+DEAD = IPv4Address("192.0.2.77")
+ALIVE = IPv4Address("192.0.2.78")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    registry = open_registry("local", tmp_path)
+    for overlay in (DCOS, DUAL):
+        registry.define(overlay)
+    for agent in (AGENT, DEAD, ALIVE):
+        registry.lease("dcos", 4, agent)
+    registry.lease("dual", 6, DEAD)
+    yield registry
+    registry.close()
+
+
+def view(store: Store, registry: Registry, *problems: str) -> DcosView:
+    return DcosView(store, registry, lambda: problems)
+
+
+def states(agent: dcos.Agent) -> dict[str, dcos.State | None]:
+    return {overlay.info.name: overlay.state for overlay in agent.overlays}
+
+
+def test_an_agent_answers_what_its_store_holds(store: Store, registry: Registry) -> None:
+    agent = view(store, registry).agent()
+    assert (agent.ip, agent.configuration_attempts) == (str(AGENT), 1)
+    assert [(overlay.subnet, overlay.subnet6) for overlay in agent.overlays] == [
+        ("9.0.0.0/24", None),
+        ("10.64.0.0/24", "fd01:b::/80"),
+    ]
+    assert set(states(agent).values()) == {dcos.State(status="STATUS_OK")}
+
+
+def test_what_keeps_it_from_taking_part_is_the_error_of_that_overlay(store: Store, registry: Registry) -> None:
+    problems = ("overlay 'dual': it is full: all is held", "overlay 'dual': and more", "the registry is slow")
+    found = states(view(store, registry, *problems).agent())
+    assert found["dual"] == dcos.State(status="STATUS_FAILED", error="it is full: all is held;and more")
+    assert found["dcos"] == dcos.State(status="STATUS_OK")
+
+
+def test_the_cluster_has_all_agents_and_what_they_hold(store: Store, registry: Registry) -> None:
+    cluster = view(store, registry).cluster()
+    assert [agent.ip for agent in cluster.agents] == [str(AGENT), str(DEAD), str(ALIVE)]
+    dead = cluster.agents[1]
+    assert [(one.info.name, one.subnet, one.subnet6) for one in dead.overlays] == [
+        ("dcos", "9.0.1.0/24", None),
+        ("dual", None, "fd01:b::/80"),
+    ]
+
+
+def test_a_deleted_agent_gives_up_all_it_held_and_the_next_one_gets_it(store: Store, registry: Registry) -> None:
+    asked = view(store, registry)
+    asked.purge([DEAD, IPv4Address("192.0.2.200")])
+    assert [agent.ip for agent in asked.cluster().agents] == [str(AGENT), str(ALIVE)]
+    assert registry.lease("dcos", 4, ALIVE) == AgentSubnet(overlay="dcos", subnet=ip_network("9.0.1.0/24"))
+    asked.purge([])
+
+
+def test_this_host_is_not_deleted_nor_anybody_named_beside_it(store: Store, registry: Registry) -> None:
+    with pytest.raises(InUse, match=r"agent 192\.0\.2\.10 is this host, and it runs"):
+        view(store, registry).purge([DEAD, AGENT])
+    assert registry.leases(DEAD) != []
