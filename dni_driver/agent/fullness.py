@@ -13,7 +13,6 @@ from dni_driver.core.errors import Refused, StoreError, Unavailable
 from dni_driver.core.figures import Cluster, cluster_of
 from dni_driver.core.filling import LEVELS, Alarms, Load, loads
 from dni_driver.core.fullness import Half, Holding, Local, Occupied, OverlayUsage, Room, overlay_usage, room
-from dni_driver.core.records import Records
 from dni_driver.core.reports import unknown_overlay
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
 from dni_driver.registry import Registry
@@ -84,15 +83,12 @@ class Fullness:
         records = read_all(self._store)
         with self._store.read() as tx:
             since = held_since.every(tx)
-        taken = {overlay.name: self._occupied(overlay.name, records) for overlay in records.overlays}
+        taken = {overlay.name: self._occupied(overlay.name) for overlay in records.overlays}
         return Local(records=records, occupied=taken, since=since)
 
-    def _occupied(self, overlay: str, records: Records) -> Occupied:
-        """Answer what host-local has handed out of the Mesos half, and dni by dni-cni."""
-        ours = [one for one in records.cni_endpoints if one.overlay == overlay]
-        own = frozenset(interface.ip for one in ours for interface in one.interfaces())
+    def _occupied(self, overlay: str) -> Occupied:
         try:
-            return own | frozenset(occupied(overlay, self._directories))
+            return frozenset(occupied(overlay, self._directories))
         except Unavailable as error:
             return str(error)
 

@@ -12,7 +12,7 @@ import msgspec
 from dni_driver.core import allocation
 from dni_driver.core.allocation import container_span
 from dni_driver.core.overlays import Address, AgentSubnet, Network
-from dni_driver.core.records import HELD, Records, pool_id
+from dni_driver.core.records import HELD, AddressRecord, AddressState, Records, pool_id
 
 Half = Literal["docker", "mesos"]
 
@@ -136,9 +136,14 @@ def _mesos_half(held: AgentSubnet, local: Local) -> HalfUsage:
     if isinstance(occupied, str):
         return HalfUsage(half=str(held.mesos_half), size=span.size, why=occupied)
     pools = {pool.id for pool in local.records.pools if pool.overlay == held.overlay}
-    recorded = (one.address for one in local.records.addresses if one.pool in pools and one.state in HELD)
-    used = len({address for address in (*recorded, *occupied) if address in span})
-    return HalfUsage(half=str(held.mesos_half), size=span.size, used=used, reserved=0, free=span.size - used)
+    recorded = [one for one in local.records.addresses if one.pool in pools and one.state in HELD]
+    elsewhere = occupied.difference(one.address for one in recorded)
+    theirs = [AddressRecord(pool="", address=address, state=AddressState.BOUND) for address in elsewhere]
+    kept = [one for one in local.records.reservations if one.overlay == held.overlay]
+    usage = allocation.usage([span], [*recorded, *theirs], kept)
+    return HalfUsage(
+        half=str(held.mesos_half), size=usage.size, used=usage.used, reserved=usage.reserved, free=usage.free
+    )
 
 
 def _foreign(held: AgentSubnet, agent: IPv4Address) -> SubnetUsage:
