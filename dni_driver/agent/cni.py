@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,10 @@ class Cni:
     def round(self) -> Sequence[str]:
         """Have records, files and bridges as they should be, and collect; answer in words what is wrong."""
         problems = self._settle_networks()
-        problems += conf_files.settle(self._store, self._files(problems))
+        records = read_all(self._store)
+        problems += conf_files.settle(self._store, self._files(records))
         self._collector.collect()
-        return problems
+        return [*problems, *self._unsettled(records)]
 
     def repair(self) -> list[str]:
         """Free what containers left behind; answer it in words."""
@@ -108,7 +110,7 @@ class Cni:
     def _settle_networks(self) -> list[str]:
         """Record the Mesos halves that are to be there, with their MTUs; have the kernel follow what changed."""
         records = read_all(self._store)
-        right = {one.overlay: one for one in records.cni_networks if self._is_used(one.overlay, records)}
+        right = {one.overlay: one for one in records.cni_networks if _users(one.overlay, records)}
         try:
             right |= {overlay.name: self._network(records, overlay) for overlay in self._wanted(records)}
         except KernelError as error:
@@ -120,16 +122,13 @@ class Cni:
             self._mend()
         return []
 
-    def _is_used(self, overlay: str, records: Records) -> bool:
-        return any(endpoint.overlay == overlay for endpoint in records.cni_endpoints)
-
     def _wanted(self, records: Records) -> list[Overlay]:
         """Answer the overlays with a Mesos half here: all that runtimes are told of, and those in use."""
         return [
             overlay
             for overlay in records.overlays
             if records.mesos_halves(overlay.name)
-            and (self._options.directory is not None or self._is_used(overlay.name, records))
+            and (self._options.directory is not None or _users(overlay.name, records))
         ]
 
     def _with_network(self, records: Records, overlay: Overlay) -> Records:
@@ -150,33 +149,39 @@ class Cni:
             raise KernelError("the dni agent has not joined its registry yet: see `dni status`")
         return self._kernel.underlay(records.agent)
 
-    def _files(self, problems: list[str]) -> dict[Path, bytes]:
-        """Answer the files that are to be there; add to `problems` what keeps one as it is."""
+    def _files(self, records: Records) -> dict[Path, bytes]:
+        """Answer the files that are to be there; an overlay of IPv6 alone is none of host-local's, as in DC/OS."""
         directory = self._options.directory
         if directory is None:
             return {}
-        records = read_all(self._store)
         found: dict[Path, bytes] = {}
         for network in records.cni_networks:
-            ipam = self._ipam(network.overlay, records, problems)
-            form = CniForm(ipam=ipam, socket=self._options.socket)
-            try:
+            form = CniForm(ipam=self._ipam(network.overlay, records), socket=self._options.socket)
+            with suppress(Refused):
                 document = cni_conf.configuration(records, network.overlay, form)
-            except Refused:
-                continue  # An overlay of IPv6 alone is none of host-local's, as in DC/OS.
-            found[directory / f"{network.overlay}.conf"] = cni_conf.write(document)
+                found[directory / f"{network.overlay}.conf"] = cni_conf.write(document)
         return found
 
-    def _ipam(self, overlay: str, records: Records, problems: list[str]) -> Ipam:
+    def _ipam(self, overlay: str, records: Records) -> Ipam:
         """Answer who hands out a Mesos half: as set, but dni as long as containers have addresses from it."""
-        used = sum(endpoint.overlay == overlay for endpoint in records.cni_endpoints)
-        if used and self._options.ipam != "dni":
-            problems.append(
-                f"overlay {overlay!r} has {used} containers with addresses from dni-cni, so host-local cannot hand "
-                f"out its Mesos half yet: stop them, or set cni.ipam to dni again"
-            )
-            return "dni"
-        return self._options.ipam
+        return "dni" if _users(overlay, records) else self._options.ipam
+
+    def _unsettled(self, records: Records) -> list[str]:
+        """Say which Mesos halves host-local cannot hand out yet."""
+        if self._options.ipam == "dni":
+            return []
+        used = {network.overlay: _users(network.overlay, records) for network in records.cni_networks}
+        return [
+            f"overlay {overlay!r} has {count} containers with addresses from dni-cni, so host-local cannot hand out "
+            f"its Mesos half yet: stop them, or set cni.ipam to dni again"
+            for overlay, count in used.items()
+            if count
+        ]
+
+
+def _users(overlay: str, records: Records) -> int:
+    """Count the containers that have addresses of an overlay from dni-cni."""
+    return sum(endpoint.overlay == overlay for endpoint in records.cni_endpoints)
 
 
 def _replace(tx: Transaction, there: dict[str, CniNetworkRecord], right: dict[str, CniNetworkRecord]) -> None:

@@ -14,7 +14,7 @@ import structlog
 from dni_driver.core.cni_conf import Ipam
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
 from dni_driver.core.cni_wish import CniKey, CniReport, CniWish, report
-from dni_driver.core.errors import DniError, KernelError, NotFound, NotMended, Refused, Unavailable
+from dni_driver.core.errors import BridgeMissing, DniError, KernelError, NotFound, NotMended, Refused, Unavailable
 from dni_driver.core.mac import mac_for
 from dni_driver.core.mtu import Underlay, cni_mtu
 from dni_driver.core.names import mesos_bridge
@@ -116,6 +116,7 @@ class Endpoints:
                     cni.put_endpoint(tx, moved)
                 return False
             overlay = overlays.find(tx, wish.overlay)
+            self._ensure_network(tx, overlay)
             self._add(tx, overlay, wish, taken)
         return True
 
@@ -173,7 +174,11 @@ class Endpoints:
 
     def _plug(self, key: CniKey) -> Link:
         link = self._link(key)
-        self._kernel.plug(link)
+        try:
+            self._kernel.plug(link)
+        except BridgeMissing:
+            self._ready(key.overlay)
+            self._kernel.plug(link)
         return link
 
     def _link(self, key: CniKey) -> Link:

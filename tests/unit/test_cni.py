@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -176,6 +176,23 @@ def test_an_unknown_overlay_and_one_that_is_not_leased_yet_are_told(host: Host) 
     with pytest.raises(Unavailable, match="has no agent subnet of overlay 'late' yet"):
         host.attach("one", overlay="late")
     assert host.held() == {}
+
+
+def test_a_bridge_that_goes_while_a_container_comes_is_made_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconcile = host.kernel.reconcile
+
+    def clear_away_behind_it(read: Callable[[], object]) -> list[str]:
+        monkeypatch.setattr(host.kernel, "reconcile", reconcile)
+        host.kernel.reconcile(read)
+        host.cni.round()
+        return []
+
+    monkeypatch.setattr(host.kernel, "reconcile", clear_away_behind_it)
+    assert host.address("one") == "9.0.0.2/25"
+    assert set(host.kernel.bridges) == {"m-dcos"}
+    assert host.problems() == []
 
 
 @pytest.mark.parametrize("step", ["reconcile", "plug"])
