@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from ipaddress import IPv4Address
 from time import monotonic
 
@@ -19,13 +20,17 @@ from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
+from dni_driver.agent.networking import Networking
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
+from dni_driver.agent.room import Leasing
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import dcos, reports
 from dni_driver.core.collection import Graces, Sightings
+from dni_driver.core.docker_networks import Choice, is_wanted
+from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.figures import Figures, endpoints_of
 from dni_driver.core.fullness import Half, OverlayUsage, Room
@@ -44,6 +49,9 @@ DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
 CNI = Pace(every=10.0)
+NETWORKS = Pace(every=1.0)
+ROOM = Pace(every=0.25)
+"""Most looks ask the store for a number, and no more."""
 FILLING = Pace(every=10.0)
 
 _JOINING_PART = "registry"
@@ -58,15 +66,22 @@ _MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say about the agent.
 
-    `registry` names it for people; `agent_ip` is None where the agent shall find it; graces are in seconds.
+    `registry` names it for people; `agent_ip` is None where the agent shall find it; graces are in seconds. `driver`
+    is what Docker calls dni, `create_networks` whether the agent makes the Docker networks of overlays.
     """
 
     default_overlay: Overlay
     registry: str = "local"
     agent_ip: IPv4Address | None = None
+    driver: str = PLAIN
+    create_networks: Choice = "auto"
     claim_grace: float = Graces().claim
     grace: float = Graces().endpoint
     cni: CniOptions = CniOptions()
+
+    def makes_network(self, overlay: str) -> bool:
+        """Tell whether the agent makes the Docker network of an overlay."""
+        return is_wanted(overlay, self.create_networks, self.default_overlay.name, self.registry)
 
     def graces(self) -> Graces:
         """Answer how long leaks are watched: nothing longer than `grace`."""
@@ -99,8 +114,10 @@ class Agent:
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
         self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
+        self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
+        self._networking = Networking(store, docker, options.makes_network, options.driver, time)
         self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
@@ -110,6 +127,8 @@ class Agent:
         self._joining_loop = Loop(_JOINING_PART, self._join, JOINING, self._problems)
         self.cni = Cni(store, kernel, options.cni, time, self._mend_soon)
         self._cni_loop = Loop("cni", self.cni.round, CNI, self._problems)
+        self._room_loop = Loop("room", self._leasing.look, ROOM, self._problems)
+        self._networks_loop = Loop("docker networks", self._networking.look, NETWORKS, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
         self._news_loop = Loop("link news", self._listen, EVENTS, self._problems)
         self._events_loop = Loop("docker events", self._follow, EVENTS, self._problems)
@@ -185,8 +204,16 @@ class Agent:
         return self._dcos.cluster()
 
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
-        """Define an overlay in the whole cluster; on return this host can make a network of it."""
+        """Define an overlay in the whole cluster; on return it has its Docker network here, if it is to have one."""
         self._joining.define(overlay)
+        makes = self._options.makes_network(overlay.name)
+        hindrance = self._networking.make(overlay.name) if makes else None
+        return msgspec.structs.replace(self._defined(overlay), hindrance=hindrance)
+
+    def define_without_network(self, overlay: Overlay) -> reports.OverlayReport:
+        """Define an overlay in the whole cluster; its Docker network on this host is left to the user."""
+        with self._networking.sparing(overlay.name):
+            self._joining.define(overlay)
         return self._defined(overlay)
 
     def try_overlay(self, overlay: Overlay) -> reports.OverlayReport:
@@ -211,9 +238,11 @@ class Agent:
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
-        """Remove an overlay that nothing uses."""
+        """Remove an overlay that nothing uses, with the Docker network that was made for it here."""
         self.cni.check_vacant(name)
-        self._joining.remove(name)
+        is_default = name == self._options.default_overlay.name
+        with nullcontext() if is_default else self._networking.withdrawing(name):
+            self._joining.remove(name)
         self._cni_loop.wake()
         self._joining_loop.wake()
         self._kernel_loop.wake()
@@ -285,6 +314,7 @@ class Agent:
         self._kernel_loop.wake()
         for event in events:
             self._docker_loop.wake()
+            self._networking.heed(event)
             if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._kernel_loop.wake()
         self._docker_loop.wake()
@@ -301,10 +331,12 @@ class Agent:
     def _loops(self) -> tuple[Loop, ...]:
         return (
             self._joining_loop,
+            self._room_loop,
             self._kernel_loop,
             self._cni_loop,
             self._news_loop,
             self._docker_loop,
+            self._networks_loop,
             self._events_loop,
             self._filling_loop,
         )

@@ -55,7 +55,7 @@ class Cni:
         self._options = options
         self._time = time
         self._mend = mend
-        self._endpoints = Endpoints(store, kernel, options.ipam, time.clock, options.held)
+        self._endpoints = Endpoints(store, kernel, options.ipam, time.clock, time.sleep, options.held)
         self._collector = CniCollector(store, kernel, options.grace, time)
 
     def attach(self, wish: CniWish) -> CniReport:

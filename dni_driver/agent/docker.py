@@ -10,22 +10,29 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from dni_driver.agent.docker_wire import Container, Network, convert, to_view
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import Unavailable
+from dni_driver.core.docker_networks import ListedNetwork
+from dni_driver.core.errors import Refused, Unavailable
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, is_dni
 
 ANSWER_SECONDS = 10
+CREATION_SECONDS = 45
+"""For what dockerd does by calls of dni's plugin, a handler of which may take 20 s."""
+_PREAMBLE = "Error response from daemon: "
 TURN_SECONDS = 30.0
 """How long a thread waits for another that asks dockerd: for three answers, which a look takes."""
-_EVENTS = {"type": ["network", "daemon"], "event": ["create", "destroy", "connect", "disconnect", "reload"]}
+_EVENTS = {"type": ["network", "daemon"], "event": ["create", "destroy", "prune", "connect", "disconnect", "reload"]}
 """A container that starts or stops connects to a network or disconnects."""
 _PLUGGED = frozenset({"connect", "disconnect"})
 _BUILT_IN_IPAM = frozenset({"", "default", "null"})
@@ -60,6 +67,27 @@ class DockerDaemon:
             containers = convert(client.containers(), list[Container]) if networks else []
         return DockerView(networks=tuple(to_view(network, containers) for network in networks))
 
+    def listed(self) -> list[ListedNetwork]:
+        """Answer all networks; raise Unavailable."""
+        with self.asking() as client:
+            listed = convert(client.networks(), list[Network])
+        return [ListedNetwork(id=one.id, name=one.name, driver=one.driver, labels=one.labels or {}) for one in listed]
+
+    def create_network(self, body: dict[str, Any]) -> None:
+        """Create a network; raise Refused with what dockerd says, Unavailable.
+
+        docker-py does not know all of the body: so it is posted as it stands.
+        """
+        with self.asking() as client:
+            url = f"{client.base_url}/v{client.api_version}/networks/create"
+            _check(client.post(url, json=body, timeout=CREATION_SECONDS))
+
+    def remove_network(self, network: str) -> None:
+        """Remove a network; raise Refused with what dockerd says, Unavailable."""
+        with self.asking() as client:
+            url = f"{client.base_url}/v{client.api_version}/networks/{network}"
+            _check(client.delete(url, timeout=CREATION_SECONDS), HTTPStatus.NOT_FOUND)
+
     def events(self) -> Iterator[DockerEvent]:
         """Answer the events of networks and the daemon, until dockerd ends; raise Unavailable.
 
@@ -89,7 +117,7 @@ class DockerDaemon:
                 for event in stream:
                     action, subject = str(event.get("Action")), (event.get("Actor") or {}).get("ID")
                     if action not in _PLUGGED or subject not in self._foreign:
-                        yield DockerEvent(str(event.get("Type")), action)
+                        yield DockerEvent(str(event.get("Type")), action, _name(event))
             finally:
                 client.close()
 
@@ -157,6 +185,17 @@ def _inspected(client: Any, ids: Iterable[str]) -> Iterator[Network]:
         # Gone since it was listed.
         with suppress(NotFound):
             yield convert(client.inspect_network(network), Network)
+
+
+def _check(answer: Any, fine: HTTPStatus = HTTPStatus.OK) -> None:
+    """Raise Refused, with dockerd's own words, where it did not do as it was asked."""
+    if not answer.ok and answer.status_code != fine:
+        words = msgspec.json.decode(answer.content).get("message", "")
+        raise Refused(" ".join(str(words).removeprefix(_PREAMBLE).split()) or f"dockerd answers {answer.status_code}")
+
+
+def _name(event: Mapping[str, Any]) -> str:
+    return str(((event.get("Actor") or {}).get("Attributes") or {}).get("name", ""))
 
 
 def _reason(error: BaseException) -> str:

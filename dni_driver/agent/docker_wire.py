@@ -49,6 +49,7 @@ class Network(msgspec.Struct, frozen=True):
     ipam: Ipam | None = msgspec.field(name="IPAM", default=None)
     attached: dict[str, Attached] | None = msgspec.field(name="Containers", default=None)
     options: dict[str, str] | None = msgspec.field(name="Options", default=None)
+    labels: dict[str, str] | None = msgspec.field(name="Labels", default=None)
 
     @property
     def ipam_driver(self) -> str:

@@ -18,6 +18,11 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
             f"overlay {overlay!r} has the Docker network {network.label!r} on this host: remove that first "
             f"(docker network rm {network.label})"
         )
+    check_unused(tx, overlay, now)
+
+
+def check_unused(tx: Transaction, overlay: str, now: float) -> None:
+    """As check_vacant, but for the Docker network itself."""
     for pool in [name(overlay, family) for name in (pool_id, mesos_pool_id) for family in FAMILIES]:
         for record in addresses.of_pool(tx, pool):
             if record.state is not AddressState.FREE:

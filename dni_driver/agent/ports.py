@@ -6,10 +6,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from dni_driver.core.docker_networks import ListedNetwork
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
@@ -61,10 +62,11 @@ class Kernel(Protocol):
 
 
 class DockerEvent(msgspec.Struct, frozen=True):
-    """Something that happened in dockerd: `network connect`, `daemon reload`."""
+    """Something that happened in dockerd: `network connect`, `daemon reload`; `name` is whom it happened to."""
 
     kind: str
     action: str
+    name: str = ""
 
 
 class Docker(Protocol):
@@ -78,6 +80,15 @@ class Docker(Protocol):
 
     def events(self) -> Iterator[DockerEvent]:
         """Answer the events of our networks and the daemon, as they happen, until dockerd ends."""
+
+    def listed(self) -> list[ListedNetwork]:
+        """Answer all networks that Docker has."""
+
+    def create_network(self, body: dict[str, Any]) -> None:
+        """Create a network (POST /networks/create); raise Refused with what Docker says."""
+
+    def remove_network(self, network: str) -> None:
+        """Remove a network by its id; one that is gone is no error. Raises Refused with what Docker says."""
 
     def close(self) -> None:
         """End whatever waits for dockerd."""

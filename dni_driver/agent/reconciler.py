@@ -11,6 +11,7 @@ from dni_driver.agent.ports import Kernel
 from dni_driver.agent.tally import Tally
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import misfits, outdated
+from dni_driver.core.paths import problems
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
 from dni_driver.store import Store, endpoints, networks
@@ -50,14 +51,16 @@ class Reconciler:
     def _follow_underlay(self) -> list[str]:
         """Record the MTUs that follow from the underlay's; answer in words what does not fit it."""
         records = read_all(self._store)
-        if records.agent is None or not records.networks:
+        if records.agent is None or not (records.networks or records.peers):
             return []
         try:
             underlay = self._kernel.underlay(records.agent)
         except KernelError as error:
             return [str(error)] if any(network.options.mtu is None for network in records.networks) else []
         self._record_mtus(outdated(records, underlay))
-        return [f"network {network.label}: {problem}" for network, problem in misfits(records, underlay)]
+        found = [(f"network {network.label}", problem) for network, problem in misfits(records, underlay)]
+        found += problems(records.overlays, records.peers, underlay)
+        return [f"{about}: {problem}" for about, problem in found]
 
     def _record_mtus(self, right: Mapping[str, int]) -> None:
         if not right:

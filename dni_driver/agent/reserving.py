@@ -12,7 +12,7 @@ from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import Address, Family, Network
 from dni_driver.core.records import PoolRecord, ReservationRecord, mesos_halves, mesos_pool_id, pool_id
 from dni_driver.core.reservations import Wish, check_usable, family_meant, released, standing
-from dni_driver.store import Store, Transaction, addresses, overlays, pools, reservations
+from dni_driver.store import Store, Transaction, addresses, overlays, pools, reservations, room
 from dni_driver.store.claiming import halves_of
 
 log = structlog.get_logger(__name__)
@@ -95,5 +95,6 @@ def _next(tx: Transaction, pool: PoolRecord, halves: list[Network], kept: list[R
     offered = spans(pool, halves)
     address = addresses.next_free(tx, pool.id, without(offered, kept))
     if address is None:
-        raise exhausted(pool, str(overlays.agent_ip(tx)), addresses.usage(tx, pool.id, offered, kept))
+        usage, reason = addresses.usage(tx, pool.id, offered, kept), room.reason(tx, str(pool.overlay), pool.family)
+        raise exhausted(pool, str(overlays.agent_ip(tx)), usage, len(halves), reason)
     return address

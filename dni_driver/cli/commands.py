@@ -48,8 +48,7 @@ Then `sudo dni status` shows how full the overlay is, and `sudo dni address ls` 
 A second overlay, and a container on it:
 
 \b
-  sudo dni overlay create dev --subnet 10.64.0.0/16
-  sudo docker network create -d dni --ipam-driver dni --ipam-opt overlay=dev dev
+  sudo dni overlay create dev --subnet 10.64.0.0/16          makes the Docker network too
   sudo docker run --rm -it --net dev busybox
 """
 
@@ -174,14 +173,17 @@ def overlay_usage(named: _Named, name: str, *, as_json: bool) -> None:
     type=click.Choice(["vxlan", "direct", "auto"]),
     help="How packets travel between hosts; vxlan when left out.",
 )
+@click.option("--no-network", is_flag=True, help="Make no Docker network of it on this host.")
 @as_json
 @click.pass_obj
-def overlay_create(named: _Named, /, *, as_json: bool, **overlay: str | int | None) -> None:
-    """Create an overlay.
+def overlay_create(named: _Named, /, *, no_network: bool, as_json: bool, **overlay: str | int | bool | None) -> None:
+    """Create an overlay and its Docker network, on every host of the cluster.
 
-    NAME has 1 to 13 characters of a-z, 0-9, '-' and '_'. At least one subnet is needed.
+    NAME has 1 to 13 characters of a-z, 0-9, '-' and '_'. At least one subnet is needed. The same once more changes
+    nothing, but makes a Docker network that was removed.
     """
     wanted = {key: value for key, value in overlay.items() if value is not None}
+    wanted |= {"network": False} if no_network else {}
     _show(named.console().post("/v1/overlays", wanted), OverlayReport, views.created, as_json=as_json)
 
 
@@ -190,7 +192,7 @@ def overlay_create(named: _Named, /, *, as_json: bool, **overlay: str | int | No
 @as_json
 @click.pass_obj
 def overlay_rm(named: _Named, name: str, *, as_json: bool) -> None:
-    """Remove an overlay that no Docker network uses."""
+    """Remove an overlay, and the Docker network that dni made of it, if no container is on it."""
     named.console().delete(f"/v1/overlays/{quote(name, safe='')}")
     _show({"removed": name}, views.Removed, views.removed, as_json=as_json)
 

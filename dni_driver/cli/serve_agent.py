@@ -60,6 +60,8 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
             default_overlay=settings.overlay.overlay(),
             registry=settings.registry.url,
             agent_ip=settings.agent.ip,
+            driver=settings.plugin.driver,
+            create_networks=settings.docker.create_networks,
             claim_grace=settings.collector.claim_grace,
             grace=settings.collector.grace,
             cni=_cni(settings),

@@ -115,9 +115,14 @@ class ApiSettings(Section, frozen=True):
 
 
 class DockerSettings(Section, frozen=True):
-    """`[docker]`: the socket of the Docker API."""
+    """`[docker]`: the socket of the Docker API.
+
+    `create_networks`: whether dni makes the Docker networks of overlays; "auto" leaves the default overlay's to the
+    user where the registry is local.
+    """
 
     socket: SocketPath = Path("/run/docker.sock")
+    create_networks: Annotated[bool | Literal["auto"], Meta(description='true, false or "auto"')] = "auto"
 
 
 class CollectorSettings(Section, frozen=True):

@@ -83,9 +83,15 @@ def _row(
 
 
 def created(report: OverlayReport) -> str:
-    """Show a new overlay, and the command that makes its Docker network where there is none yet."""
-    shown = overlays([report])
-    return f"{shown}\n\nIts Docker network on this host: {report.create}" if report.create else shown
+    """Show a new overlay, and how its Docker network is used, or made where there is none yet."""
+    lines = [overlays([report]), ""]
+    if report.hindrance:
+        lines.append(f"problem: {report.hindrance}")
+    if report.network:
+        lines.append(f"Its Docker network is there: docker run --net {report.network.name} …")
+    elif report.create:
+        lines.append(f"Its Docker network on this host: {report.create}")
+    return "\n".join(lines)
 
 
 def removed(report: Removed) -> str:

@@ -24,6 +24,7 @@ from dni_driver.core.dcos import Agent, Cluster
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
+    Crowded,
     DniError,
     Exhausted,
     InUse,
@@ -46,6 +47,7 @@ LARGEST_BODY = 1 << 16
 _STATUS = (
     (NotFound, HTTPStatus.NOT_FOUND),
     (InUse, HTTPStatus.CONFLICT),
+    (Crowded, HTTPStatus.SERVICE_UNAVAILABLE),
     (Exhausted, HTTPStatus.CONFLICT),
     (Refused, HTTPStatus.BAD_REQUEST),
     (MalformedRequest, HTTPStatus.BAD_REQUEST),
@@ -59,7 +61,10 @@ Route = tuple[str, str, Callable[..., Response]]
 
 
 class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/overlays. `trial`: for a Docker network that is being created, without which it goes."""
+    """The body of POST /v1/overlays. `trial`: for a Docker network that is being created, without which it goes.
+
+    `network`: the agent may make the overlay's Docker network on this host.
+    """
 
     name: str
     subnet: str | None = None
@@ -68,6 +73,7 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prefix6: int | None = None
     backend: Literal["vxlan", "direct", "auto"] = "vxlan"
     trial: bool = False
+    network: bool = True
 
     def overlay(self) -> Overlay:
         """Answer the overlay that is meant; raise Refused with the rule it breaks."""
@@ -159,7 +165,9 @@ def _app(routes: list[Route], driver: str) -> Flask:
 def _routes(operations: Operations) -> list[Route]:
     def define_overlay() -> Any:
         new = _body(NewOverlay)
-        return (operations.try_overlay if new.trial else operations.define_overlay)(new.overlay())
+        if new.trial:
+            return operations.try_overlay(new.overlay())
+        return (operations.define_overlay if new.network else operations.define_without_network)(new.overlay())
 
     def remove_overlay(name: str) -> Any:
         operations.remove_overlay(name)

@@ -44,7 +44,13 @@ class Operations(Protocol):
         """Forget agents that are gone, unknown ones are no error, and answer what is left; raise InUse."""
 
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
-        """Define an overlay in the whole cluster, and take part in it; the same once more is no error."""
+        """Define an overlay in the whole cluster, and take part in it with a Docker network of it.
+
+        The same once more is no error, and makes a network that was removed.
+        """
+
+    def define_without_network(self, overlay: Overlay) -> OverlayReport:
+        """Define an overlay as `define_overlay` does; its Docker network on this host is left to the user."""
 
     def try_overlay(self, overlay: Overlay) -> OverlayReport:
         """Define an overlay for a Docker network that is being created: without that network it goes again."""

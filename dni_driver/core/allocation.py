@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
-from dni_driver.core.errors import Exhausted, Refused
+from dni_driver.core.errors import Crowded, Exhausted, Refused
 from dni_driver.core.overlays import Address, Network, gateway_of, last_host
 from dni_driver.core.records import HELD, AddressRecord, AddressState, PoolRecord, ReservationRecord
 
@@ -137,17 +137,35 @@ def _fault(address: Address, pool: PoolRecord, halves: Iterable[Network]) -> str
     return f"lies outside {_title(pool)} on this agent"
 
 
-def exhausted(pool: PoolRecord, agent: str, usage: Usage) -> Exhausted:
-    """Build the error of a start that finds no free address: overlay, agent, size, used, who holds them."""
+def exhausted(pool: PoolRecord, agent: str, usage: Usage, halves: int = 1, reason: str | None = None) -> Exhausted:
+    """Build the error of a start that finds no free address: overlay, agent, size, used, who holds them.
+
+    `halves` is how many Docker halves were looked through, `reason` why there can be no more of them; without one,
+    there may be more in a moment (Crowded) where the overlay grows.
+    """
     holders = f"`dni address ls --overlay {pool.overlay}`" if pool.overlay else "`dni address ls`"
     within = f" within --ip-range {pool.ip_range}" if pool.ip_range else ""
-    return Exhausted(
-        f"no free address in {_title(pool)} on agent {agent}{within}: {usage.used} of {usage.size} used, "
-        f"{usage.reserved} reserved; {holders} lists the holders, stopping a container frees its address"
+    is_waited_for = reason is None and pool.overlay is not None and pool.ip_range is None
+    text = (
+        f"no free address in {_title(pool, halves)} on agent {agent}{within}: {usage.used} of {usage.size} used, "
+        f"{usage.reserved} reserved{_no_more(pool, _UNLEASED if is_waited_for else reason)}; {holders} lists the "
+        f"holders, stopping a container frees its address"
     )
+    return Crowded(text, pool.id) if is_waited_for else Exhausted(text)
 
 
-def _title(pool: PoolRecord) -> str:
+_UNLEASED = "the agent has leased no more yet (`dni status` says why; is `dni up` running?)"
+
+
+def _no_more(pool: PoolRecord, reason: str | None) -> str:
+    if pool.overlay is None:
+        return ""
+    return ", and a network with --ip-range does not grow" if pool.ip_range else f", and {reason}"
+
+
+def _title(pool: PoolRecord, halves: int = 1) -> str:
     if pool.overlay is None:
         return f"plain pool {pool.subnet}"
-    return f"the {'Mesos' if pool.is_mesos else 'Docker'} half of overlay {pool.overlay!r}"
+    kind = "Mesos" if pool.is_mesos else "Docker"
+    what = f"the {kind} half" if halves == 1 else f"the {halves} {kind} halves"
+    return f"{what} of overlay {pool.overlay!r}"

@@ -9,6 +9,7 @@ DniError
     InUse            held by somebody else: an address, an overlay, a network
     NotFound         no overlay, network or endpoint of that name
   Exhausted          no free address, or no free agent subnet
+    Crowded          no free address at this moment: the agent may be leasing more
   Unavailable        something dni needs does not answer in time
     DeadlineExceeded a step would run past the time its caller can wait
   SettingsError      /etc/dni/dni.toml or a DNI_ variable
@@ -58,6 +59,15 @@ class NotFound(Refused):
 
 class Exhausted(DniError):  # noqa: N818
     """Nothing left to hand out."""
+
+
+class Crowded(Exhausted):
+    """No free address in a pool that may have more room in a moment."""
+
+    def __init__(self, text: str, pool: str) -> None:
+        """Take what to say if it has not, and the pool's id."""
+        super().__init__(text)
+        self.pool = pool
 
 
 class Unavailable(DniError):  # noqa: N818

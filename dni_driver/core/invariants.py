@@ -17,6 +17,7 @@ from dni_driver.core.leaks import describe, leaks, newest
 from dni_driver.core.mtu import Underlay, misfits
 from dni_driver.core.names import docker_bridge, egress_link, host_link, mesos_bridge
 from dni_driver.core.overlays import Address, Network, family_of, share_addresses
+from dni_driver.core.paths import problems
 from dni_driver.core.records import (
     HELD,
     AddressState,
@@ -201,8 +202,11 @@ def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: fl
             yield Finding(about=about, problem=problem, mend=REPAIR)
     for problem in kernel.firewall:
         yield Finding(about="firewall", problem=problem, mend=REPAIR)
+    for about, problem in kernel.peers:
+        yield Finding(about=about, problem=problem, mend=REPAIR)
     if kernel.underlay is not None:
         yield from _too_large(records, kernel.underlay)
+        yield from _out_of_reach(records, kernel.underlay)
 
 
 def _endpoints(records: Records) -> list[EndpointRecord | CniEndpointRecord]:
@@ -217,6 +221,12 @@ def _too_large(records: Records, underlay: Underlay) -> Iterator[Finding]:
             problem=arithmetic,
             mend=f"raise the MTU of {underlay.link}, or create the network again with a smaller -o mtu",
         )
+
+
+def _out_of_reach(records: Records, underlay: Underlay) -> Iterator[Finding]:
+    """Find overlays whose backend does not reach all peers."""
+    for about, problem in problems(records.overlays, records.peers, underlay):
+        yield Finding(about=about, problem=problem, mend="have the overlay's backend be auto or vxlan")
 
 
 def _bridges(kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:

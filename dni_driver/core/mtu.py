@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
@@ -21,10 +22,15 @@ SMALLEST_IPV6_MTU = 1280
 
 
 class Underlay(msgspec.Struct, frozen=True, kw_only=True):
-    """The link that carries the agent IP, and its MTU in bytes."""
+    """The link that carries the agent IP, its MTU in bytes, and the IPv4 networks that are to be found on it."""
 
     link: str
     mtu: int
+    networks: tuple[IPv4Network, ...] = ()
+
+    def reaches(self, address: IPv4Address) -> bool:
+        """Tell whether an address is on the link, without a router between."""
+        return any(address in network for network in self.networks)
 
 
 def overlay_mtu(underlay: int, backend: Backend, family: int = 4) -> int:

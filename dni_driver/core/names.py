@@ -13,6 +13,9 @@ RESERVED = frozenset({"host", "bridge", "default", "none"})
 LONGEST = 13
 """Linux allows 15 characters for a device; `m-` and `d-` take two."""
 
+VTEP_LINK = "vtep1024"
+"""The VXLAN device; the other agents' containers come in here."""
+
 _SHAPE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _CONTAINER_SHAPE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LINK_DIGITS = 11

@@ -38,8 +38,8 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
 class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     """An overlay, this agent's part of it, and how full that is.
 
-    `create` is the command that makes its Docker network here; None where there is one. `local_subnet` is what an
-    IPv6-only overlay has for IPv4 on this host.
+    `create` is the command that makes its Docker network here; None where there is one. `hindrance`: why the agent,
+    just asked to make it, could not. `local_subnet` is what an IPv6-only overlay has for IPv4 on this host.
     """
 
     name: str
@@ -55,6 +55,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     create: str | None
     usage: UsageReport
     local_subnet: str | None = None
+    hindrance: str | None = None
 
 
 class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +84,8 @@ class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
 class ReservationReport(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses kept back, for a container or for whoever asks for one by itself; `since` in seconds since 1970.
 
-    `docker_run` is how its container is started on any engine; None where there is no network, or no container.
+    `docker_run` is how its container is started on any engine; None where there is no network, or no container, or no
+    way that every engine has.
     """
 
     overlay: str
@@ -243,6 +245,7 @@ def _kept_back(records: Records) -> Iterator[AddressReport]:
 def reservation_report(one: ReservationRecord, records: Records) -> ReservationReport:
     """Report a reservation, with how its container is started on the overlay's network."""
     network = next((network for network in records.networks if network.overlay == one.overlay), None)
+    words = start_words(one.first, network) if network and one.container else None
     return ReservationReport(
         overlay=one.overlay,
         first=str(one.first),
@@ -250,7 +253,7 @@ def reservation_report(one: ReservationRecord, records: Records) -> ReservationR
         size=int(one.last) - int(one.first) + 1,
         container=one.container,
         since=one.since,
-        docker_run=f"--name {one.container} {start_words(one.first, network)}" if network and one.container else None,
+        docker_run=f"--name {one.container} {words}" if words else None,
     )
 
 

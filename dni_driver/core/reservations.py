@@ -180,17 +180,32 @@ def strays(records: Records) -> Iterator[str]:
 
 def _stray(one: ReservationRecord, record: AddressRecord, network: NetworkRecord) -> Iterator[str]:
     if record.container == one.container and record.address != one.first:
-        by_name = "" if network.without_ipam else "Docker Engine 29 gives it at the next start, before that "
         yield (
-            f"container {one.container} has {record.address}, not {one.first}, which is reserved for it: {by_name}"
-            f"start it with `{start_words(one.first, network)}`"
+            f"container {one.container} has {record.address}, not {one.first}, which is reserved for it: "
+            f"{_remedy(one.first, network)}"
         )
     if record.container != one.container and record.address == one.first:
         yield f"container {record.container} has {one.first}, which is reserved for container {one.container}"
 
 
-def start_words(address: Address, network: NetworkRecord) -> str:
-    """Answer the options of `docker run` that give a container this address on this network, on every engine."""
+def _remedy(address: Address, network: NetworkRecord) -> str:
+    words = start_words(address, network)
+    if words is None:
+        return (
+            "Docker Engine 29 gives it at the next start; earlier ones take --ip only from the network's first half"
+        )
+    by_name = "" if network.without_ipam else "Docker Engine 29 gives it at the next start, before that "
+    return f"{by_name}start it with `{words}`"
+
+
+def start_words(address: Address, network: NetworkRecord) -> str | None:
+    """Answer the options of `docker run` that give a container this address on this network, on every engine.
+
+    None where there are none: Docker itself refuses an `--ip` outside the half that it was told of.
+    """
+    told = [gateway.network for gateway in network.gateways() if gateway.version == address.version]
+    if told and not network.without_ipam and address not in told[0]:
+        return None
     option = "address" if address.version == 4 else "address6"  # noqa: PLR2004
     if network.without_ipam:
         return f"--network name={network.label},driver-opt=dni.{option}={address}"

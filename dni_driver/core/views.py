@@ -42,14 +42,16 @@ class KernelView(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel holds of ours: bridges `d-*` that carry our alias, links `dni*`, and the firewall.
 
     `ifbs` are the names of the devices `dne*` that hold some links back. `firewall` lists what is missing or
-    different there, in words; empty when it is as it should be. `underlay` is the link that carries the agent IP,
-    None where there is none.
+    different there, in words; empty when it is as it should be. `peers` is the same for what it has to know of other
+    agents, each fault with what it is about. `underlay` is the link that carries the agent IP, None where there is
+    none.
     """
 
     bridges: tuple[BridgeView, ...] = ()
     links: tuple[LinkView, ...] = ()
     ifbs: tuple[str, ...] = ()
     firewall: tuple[str, ...] = ()
+    peers: tuple[tuple[str, str], ...] = ()
     underlay: Underlay | None = None
 
 

@@ -14,6 +14,7 @@ from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX, NetworkOptions
 from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay, gateway_of
+from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
@@ -91,7 +92,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
 
     `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
-    send.
+    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`.
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -100,6 +101,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
     agent: IPv4Address | None = None
     guarded: bool = False
+    vtep: Vtep | None = None
+    overlays: tuple[Overlay, ...] = ()
+    peers: Sequence[Peer] = []
 
 
 def wanted(records: Records) -> Wanted:
@@ -122,6 +126,9 @@ def wanted(records: Records) -> Wanted:
         guarded=any(not network.options.spoof for network in records.networks)
         or bool(records.cni_networks)
         or any(not link.spoof for link in links),
+        vtep=records.vtep,
+        overlays=tuple(records.overlays),
+        peers=records.peers,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs nft and iptables: no shell, a deadline, and errors that say what to do."""
+"""Runs nft, iptables, ip and bridge: no shell, a deadline, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dni_driver.core.deadline import within
 from dni_driver.core.errors import KernelError, Unavailable
 
 _PATIENCE = 10.0
-_PACKAGES = {"nft": "nftables"}
+_PACKAGES = {"nft": "nftables", "ip": "iproute2", "bridge": "iproute2"}
 
 
 class Outcome(msgspec.Struct, frozen=True):

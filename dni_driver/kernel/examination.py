@@ -9,10 +9,10 @@ from ipaddress import IPv4Address
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.host_facts import ContainerEnd, KernelFacts, Underlay
-from dni_driver.core.names import docker_bridge
+from dni_driver.core.names import VTEP_LINK, docker_bridge
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
-from dni_driver.kernel import bridges, nft, offload, routes, sandboxes, snapshot, sysctl
+from dni_driver.kernel import bridges, offload, routes, sandboxes, snapshot, sysctl
 from dni_driver.kernel.ledger import in_words
 
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
@@ -40,11 +40,11 @@ def _look(records: Records | None, overlays: Iterable[str], configured: IPv4Addr
         ipv6_is_off=_switch(_IPV6_OFF) is True,
         bridged_are_filtered=_switch(_BRIDGED) is True,
         rp_filter={link: int(sysctl.read(f"ipv4/conf/{link}/rp_filter") or 0) for link in ("all", *seen.bridges)},
-        has_vtep=nft.VTEP in seen.names,
+        has_vtep=VTEP_LINK in seen.names,
         underlay=_underlay(configured or routes.agent_address()),
         ends=tuple(_ends(records)) if records else (),
         strange_bridges=tuple(name for name in needed if name in seen.names and not _is_ours(name, seen)),
-        offloading=tuple(link for link in (nft.VTEP,) if link in seen.names and offload.leaves_checksums(link)),
+        offloading=tuple(link for link in (VTEP_LINK,) if link in seen.names and offload.leaves_checksums(link)),
     )
 
 

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
+import msgspec
+
+from dni_driver.core.entries import Entries
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.core.wanted import Policy, Wanted
@@ -18,6 +23,14 @@ from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.variants import Variant
 
 _TRIES = 2
+_SET = re.compile(r"^\tset (\S+) \{$", re.MULTILINE)
+
+
+class Around(msgspec.Struct, frozen=True):
+    """The link by which other agents on it come directly, None where this one is alone; and who they are."""
+
+    underlay: str | None = None
+    guests: Callable[[], Entries] = dict
 
 
 class Firewall:
@@ -33,68 +46,83 @@ class Firewall:
         self._memory = Memory(run_dir / "firewall.json")
         self._agreed: tuple[object, ...] | None = None
 
-    def settle(self, wanted: Wanted, links: Iterable[str], ledger: Ledger) -> None:
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Let guests come or go inside the block, in one transaction: that is no change to look into."""
+        before = nfnetlink.generation()
+        yield
+        after = nfnetlink.generation()
+        if self._agreed is not None and before is not None and after == before + 1 and self._agreed[0] == before:
+            self._agreed = (after, *self._agreed[1:])
+
+    def settle(self, wanted: Wanted, links: Iterable[str], around: Around, ledger: Ledger) -> None:
         """Make the firewall as wanted; `links` are the names of this host's links."""
         dockers = docker_named(links)
-        sight = _sight(wanted, dockers)
+        sight = _sight(wanted, dockers, around.underlay)
         if sight is not None and sight == self._agreed:
             return
         before = ledger.entries
         with ledger.about(f"nft table {nft.TABLE}"):
-            self._settle_table(wanted, ledger)
+            self._settle_table(wanted, around, ledger)
         for family in FAMILIES:
             with ledger.about(variants.PLAIN[family]):
                 _settle_chain(family, wanted.policies, dockers, ledger)
         self._agreed = sight if ledger.entries == before else None
 
-    def differences(self, wanted: Wanted, links: Iterable[str]) -> list[str]:
+    def differences(self, wanted: Wanted, links: Iterable[str], around: Around) -> list[str]:
         """Answer in words what is missing or different."""
         dockers = docker_named(links)
-        table = self._table_fault(wanted, nft.ruleset(wanted))
+        table = self._table_fault(wanted, nft.ruleset(wanted, around.underlay))
         found = [f"nft table {nft.TABLE} {table}"] if table else []
         for family in FAMILIES:
             for variant, rules in _chains(family, wanted.policies, dockers):
                 found += [f"{variant.command}: {fault}" for fault in iptables.faults(rules, variant.listing)]
         return found
 
-    def _settle_table(self, wanted: Wanted, ledger: Ledger) -> None:
-        fed = nft.ruleset(wanted)
+    def _settle_table(self, wanted: Wanted, around: Around, ledger: Ledger) -> None:
+        fed = nft.ruleset(wanted, around.underlay)
         fault = self._table_fault(wanted, fed)
         if fault is None:
             return
-        run(["nft", "-f", "-"], fed)
-        if wanted.policies:
+        run(["nft", "-f", "-"], nft.ruleset(wanted, around.underlay, around.guests()))
+        if nft.is_needed(wanted):
             self._memory.remember(fed.encode(), (_listed() or "").encode())
-        ledger.did(f"nft table {nft.TABLE} {fault}: {'put right' if wanted.policies else 'removed'}")
+        ledger.did(f"nft table {nft.TABLE} {fault}: {'put right' if nft.is_needed(wanted) else 'removed'}")
 
     def _table_fault(self, wanted: Wanted, fed: str) -> str | None:
         """Answer in words how the table differs; None where it does not."""
-        if not wanted.policies and which("nft") is None:
+        if not nft.is_needed(wanted) and which("nft") is None:
             return None
         listed = _listed()
-        if not wanted.policies:
+        if not nft.is_needed(wanted):
             return "is left over" if listed is not None else None
         if listed is None:
             return "is missing"
         return self._memory.fault(fed.encode(), listed.encode())
 
 
-def _sight(wanted: Wanted, dockers: Sequence[str]) -> tuple[object, ...] | None:
+def _sight(wanted: Wanted, dockers: Sequence[str], underlay: str | None) -> tuple[object, ...] | None:
     """Answer all that the firewall follows from and is judged by; None where iptables keeps no count of changes."""
     generation = nfnetlink.generation()
     if generation is None or not variants.all_counted():
         return None
-    return (generation, wanted.policies, wanted.overlay_subnets, tuple(dockers))
+    return (generation, wanted.policies, wanted.overlay_subnets, tuple(dockers), wanted.overlays, underlay)
 
 
 def _listed() -> str | None:
-    """Answer the table as nft lists it, without counters; None where there is none."""
-    outcome = attempt(["nft", "-s", "list", "table", *nft.TABLE.split()])
+    """Answer the table as nft lists it, without counters, and the elements of all sets but guests; None without."""
+    outcome = attempt(["nft", "-s", "-t", "list", "table", *nft.TABLE.split()])
     if outcome.status == 0:
-        return outcome.output
+        return outcome.output + _elements(outcome.output)
     if "No such file or directory" in outcome.complaint:
         return None
     raise KernelError(f"nft cannot list its tables: {' '.join(outcome.complaint.split())}")
+
+
+def _elements(listed: str) -> str:
+    fixed = [name for name in _SET.findall(listed) if name not in nft.GUEST_SETS.values()]
+    keys = nfnetlink.elements(nft.INET, fixed)
+    return "\n".join(f"{name} {sorted(key.hex() for key in keys[name])}" for name in fixed)
 
 
 def _settle_chain(family: Family, policies: Sequence[Policy], dockers: Sequence[str], ledger: Ledger) -> None:

@@ -30,12 +30,13 @@ from dni_driver.kernel import (
     snapshot,
     sysctl,
 )
-from dni_driver.kernel.firewall import Firewall
+from dni_driver.kernel.firewall import Around, Firewall
 from dni_driver.kernel.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
+from dni_driver.kernel.peers import Peers
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot
@@ -74,6 +75,7 @@ class Kernel:
         self._news = News()
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
+        self._peers = Peers(clock)
         self._guard = Guard(run_dir)
         self._refused: list[tuple[str | None, str]] = []
 
@@ -132,6 +134,7 @@ class Kernel:
         self._reaper.close()
         self._lookout.close()
         self._traffic.close()
+        self._peers.close()
 
     def link_news(self) -> Iterator[None]:
         """Answer, each time that a bridge came or went or a link has another MTU, until `hush`."""
@@ -165,19 +168,28 @@ class Kernel:
             shaping.delete_idle(wanted.links, swept, ledger)
             _keep_forwarding(wanted.links, now, ledger)
             self._repairs.settle(wanted.links, seen, ledger)
-            self._firewall.settle(wanted, now.names, ledger)
+            around = self._settle_peers(wanted, ledger)
+            self._firewall.settle(wanted, now.names, around, ledger)
             self._refused = ledger.failures
             if ledger.changes:
                 self._lookout.forget()
         ledger.settle()
         return ledger.changes
 
+    def _settle_peers(self, wanted: Wanted, ledger: Ledger) -> Around:
+        """Have other agents known, before the firewall lets them in; answer what it needs to know of them."""
+        with ledger.about("peers"), self._firewall.kept():
+            self._peers.settle(wanted, self._peers.situation(wanted), ledger)
+        return Around(self._peers.underlay(wanted), self._peers.guests)
+
     @_in_words()
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
             seen, shapes = self._lookout.look(), self._traffic.look()
-            firewall = self._firewall.differences(wanted, seen.names) + self._guard.differences(wanted)
+            around = Around(self._peers.underlay(wanted))
+            firewall = self._firewall.differences(wanted, seen.names, around) + self._guard.differences(wanted)
+            peers = self._peers.differences(wanted)
         names = {index: name for name, index in seen.names.items()}
         return KernelView(
             bridges=tuple(
@@ -196,6 +208,7 @@ class Kernel:
             ),
             ifbs=tuple(seen.ifbs),
             firewall=tuple(firewall),
+            peers=tuple(peers),
             underlay=_underlay(wanted),
         )
 

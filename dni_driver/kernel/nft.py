@@ -7,37 +7,88 @@ still be dropped behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from types import MappingProxyType
 
-from dni_driver.core.overlays import FAMILIES, Family, Network
+import msgspec
+
+from dni_driver.core.entries import Entries, Kind
+from dni_driver.core.names import VTEP_LINK
+from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Family, Network
+from dni_driver.core.peers import VTEP_SUBNET6
 from dni_driver.core.wanted import Policy, Wanted
+from dni_driver.kernel.nfnetlink import Table
 
 TABLE = "inet dni"
-VTEP = "vtep1024"
-"""The other agents' containers come in here; the next hop of VXLAN routes."""
+INET = Table(family=1, name="dni")
+"""The same, as the kernel counts families."""
+GUEST_SETS: Mapping[Kind, str] = {"guest subnet": "peer-subnets", "guest agent": "peer-agents"}
+"""Who comes in from the underlay: agent subnets of other agents, each by its first address, and their agent IPs."""
+_NO_GUESTS: Entries = MappingProxyType({})
 
 _SADDR = {4: "ip saddr", 6: "ip6 saddr"}
 _DADDR = {4: "ip daddr", 6: "ip6 daddr"}
 _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
-def ruleset(wanted: Wanted) -> str:
-    """Answer what to feed `nft -f -`: the whole table anew in one transaction, or its removal."""
+class Uplink(msgspec.Struct, frozen=True, kw_only=True):
+    """The link by which other agents on it come directly, and the masks of all agent subnets, by overlay."""
+
+    link: str
+    masks: dict[str, IPv4Address]
+
+
+def is_needed(wanted: Wanted) -> bool:
+    """Tell whether there is anything to decide."""
+    return bool(wanted.policies) or wanted.vtep is not None
+
+
+def ruleset(wanted: Wanted, underlay: str | None = None, guests: Entries = _NO_GUESTS) -> str:
+    """Answer what to feed `nft -f -`: the whole table anew in one transaction, or its removal.
+
+    `underlay` is the link by which other agents on it come directly, None where this one is alone; `guests` are
+    those.
+    """
     replaced = f"add table {TABLE}\ndelete table {TABLE}\n"
-    if not wanted.policies:
+    if not is_needed(wanted):
         return replaced
-    blocks = [*_sets(wanted), _forward(wanted.policies), *_entrances(wanted.policies), *_exits(wanted.policies)]
-    blocks += [_postrouting(wanted.policies)]
+    uplink = _uplink(wanted, underlay)
+    blocks = [*_sets(wanted), *(_guest_sets(guests) if uplink else ())]
+    blocks += [_forward(wanted, uplink), *_entrances(wanted.policies, uplink), *_exits(wanted.policies, uplink)]
+    if wanted.policies:
+        blocks += [_postrouting(wanted.policies)]
     return f"{replaced}table {TABLE} {{\n" + "\n".join(blocks) + "}\n"
+
+
+def _uplink(wanted: Wanted, underlay: str | None) -> Uplink | None:
+    if wanted.vtep is None or underlay is None:
+        return None
+    spaces = {overlay.name: space for overlay in wanted.overlays if (space := overlay.space(4))}
+    return Uplink(
+        link=underlay,
+        masks={name: IPv4Network((0, prefix)).netmask for name, (_, prefix) in spaces.items()},
+    )
 
 
 def _sets(wanted: Wanted) -> list[str]:
     bridges = [bridge for policy in wanted.policies for bridge in policy.bridges]
-    found = [_set("bridges", "ifname", "", _quoted(bridges))]
+    found = [_set("bridges", "ifname", "", _quoted(bridges))] if bridges else []
     for family in FAMILIES:
         found += _subnets(f"overlays{family}", family, [*wanted.overlay_subnets, *_of_policies(wanted.policies)])
         found += _subnets(f"hidden{family}", family, _hidden(wanted.policies))
     return found
+
+
+def _guest_sets(guests: Entries) -> list[str]:
+    return [
+        _bare_set(name, "ipv4_addr", [of for kind, of in guests if kind == guest])
+        for guest, name in GUEST_SETS.items()
+    ]
+
+
+def _bare_set(name: str, kind: str, members: Sequence[str]) -> str:
+    return _set(name, kind, "", members) if members else f"\tset {name} {{ type {kind}; }}\n"
 
 
 def _hidden(policies: Iterable[Policy]) -> list[Network]:
@@ -77,10 +128,25 @@ def _chain(name: str, *lines: str) -> str:
     return f"\tchain {name} {{\n" + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n"
 
 
-def _forward(policies: Sequence[Policy]) -> str:
+def _forward(wanted: Wanted, uplink: Uplink | None) -> str:
+    policies = wanted.policies
+    departures = _departures(wanted, uplink) if uplink else ()
     exits = _map("iifname", "from", [policy for policy in policies if policy.internal])
     entrances = _map("oifname", "to", [policy for policy in policies if _is_guarded(policy)])
-    return _chain("forward", "type filter hook forward priority filter - 1; policy accept;", *exits, *entrances)
+    head = "type filter hook forward priority filter - 1; policy accept;"
+    return _chain("forward", head, *departures, *exits, *entrances)
+
+
+def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
+    """Keep what is no overlay's from the containers of other agents: masqueraded, it would pass for this agent."""
+    opened = {subnet for policy in wanted.policies if not _is_guarded(policy) for subnet in policy.subnets}
+    guarded = [subnet for subnet in wanted.overlay_subnets if subnet not in opened]
+    links = _braced(_quoted([VTEP_LINK, uplink.link]))
+    for family in FAMILIES:
+        members = _family(guarded, family)
+        if members:
+            strangers = f"{_SADDR[family]} != @overlays{family} {_DADDR[family]} {_braced(members)}"
+            yield f"oifname {links} {strangers} ct state new drop"
 
 
 def _is_guarded(policy: Policy) -> bool:
@@ -92,35 +158,67 @@ def _map(key: str, prefix: str, policies: Sequence[Policy]) -> list[str]:
     return [f"{key} vmap {_braced(jumps)}"] if jumps else []
 
 
-def _entrances(policies: Iterable[Policy]) -> list[str]:
+def _entrances(policies: Iterable[Policy], uplink: Uplink | None) -> list[str]:
     """Render for each guarded overlay who comes in: itself, here or from another agent, replies, published ports."""
     return [
-        _chain(f"to-{policy.overlay}", *_kin("iifname", _SADDR, "accept", policy), *_guests(policy), "drop")
+        _chain(
+            f"to-{policy.overlay}",
+            *_kin("iifname", _SADDR, "accept", policy, uplink),
+            *_guests(policy, uplink),
+            "drop",
+        )
         for policy in policies
         if _is_guarded(policy)
     ]
 
 
-def _guests(policy: Policy) -> list[str]:
-    return [] if policy.internal else ["ct state established,related accept", "ct status dnat accept"]
+def _guests(policy: Policy, uplink: Uplink | None) -> list[str]:
+    if policy.internal:
+        return []
+    return ["ct state established,related accept", "ct status dnat accept", *(_agents(uplink) if uplink else ())]
 
 
-def _exits(policies: Iterable[Policy]) -> list[str]:
+def _agents(uplink: Uplink) -> list[str]:
+    """Render that the other agents come in, for health checks: from their VTEPs, or from their own addresses."""
+    return [
+        *(
+            f'iifname "{VTEP_LINK}" {_SADDR[subnet.version]} {subnet} accept'
+            for subnet in (VTEP_SUBNET, VTEP_SUBNET6)
+        ),
+        f'iifname "{uplink.link}" ip saddr @{GUEST_SETS["guest agent"]} accept',
+    ]
+
+
+def _exits(policies: Iterable[Policy], uplink: Uplink | None) -> list[str]:
     """Render for each internal overlay where its containers get to: itself; its entrance decides on."""
     return [
-        _chain(f"from-{policy.overlay}", *_kin("oifname", _DADDR, "return", policy), "drop")
+        _chain(f"from-{policy.overlay}", *_kin("oifname", _DADDR, "return", policy, uplink), "drop")
         for policy in policies
         if policy.internal
     ]
 
 
-def _kin(link: str, address: dict[int, str], verdict: str, policy: Policy) -> list[str]:
+def _kin(link: str, address: dict[int, str], verdict: str, policy: Policy, uplink: Uplink | None) -> list[str]:
     remote = [
-        f'{link} "{VTEP}" {address[family]} {_braced(members)} {verdict}'
+        f'{link} "{VTEP_LINK}" {address[family]} {_braced(members)} {verdict}'
         for family in FAMILIES
         if (members := _family(policy.subnets, family))
     ]
-    return [f"{link} {_braced(_quoted(policy.bridges))} {verdict}", *remote]
+    direct = _direct(link, address[4], policy, uplink) if uplink else []
+    return [
+        f"{link} {_braced(_quoted(policy.bridges))} {verdict}",
+        *remote,
+        *(f"{match} {verdict}" for match in direct),
+    ]
+
+
+def _direct(link: str, address: str, policy: Policy, uplink: Uplink) -> list[str]:
+    """Render what comes from, or goes to, containers of agents on the underlay itself."""
+    members, mask = _family(policy.subnets, 4), uplink.masks.get(policy.overlay)
+    if not members or mask is None:
+        return []
+    known = f"{address} & {mask} @{GUEST_SETS['guest subnet']}"
+    return [f'{link} "{uplink.link}" {address} {_braced(members)} {known}']
 
 
 def _postrouting(policies: Sequence[Policy]) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_network
 from pathlib import Path
 
 import msgspec
@@ -140,10 +140,14 @@ def _default(message: Message) -> Default:
 
 def underlay(agent: IPv4Address) -> Underlay:
     """Answer the link that carries an agent IP; raise KernelError where none does."""
-    link = carrier(agent)
+    with conversation() as kernel:
+        carried = addresses.read(kernel)
+        index = next((index for index, interface in carried if interface.ip == agent), None)
+        link = None if index is None else find(kernel, index=index)
     if link is None:
         raise KernelError(f"no link of this host carries the agent IP {agent}: see `ip -4 address`")
-    return Underlay(link=link.name, mtu=link.mtu)
+    networks = (one.network for index, one in carried if index == link.index and isinstance(one, IPv4Interface))
+    return Underlay(link=link.name, mtu=link.mtu, networks=tuple(dict.fromkeys(networks)))
 
 
 def carrier(agent: IPv4Address) -> LinkDetails | None:

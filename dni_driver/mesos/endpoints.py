@@ -24,6 +24,7 @@ from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
 from dni_driver.store import Store, Transaction, addresses, cni, networks, overlays, pools
 from dni_driver.store.claiming import claim
+from dni_driver.store.patience import when_there_is_room
 from dni_driver.store.records import read, read_all
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,7 @@ class Endpoints:
         kernel: Plumbing,
         ipam: Ipam,
         clock: Callable[[], float],
+        sleep: Callable[[float], None],
         directories: tuple[Path, ...] = DATA_DIRECTORIES,
     ) -> None:
         """`ipam` says who hands out the Mesos half; `directories` are where host-local keeps what it holds."""
@@ -64,6 +66,7 @@ class Endpoints:
         self._kernel = kernel
         self._ipam = ipam
         self._clock = clock
+        self._sleep = sleep
         self._directories = directories
 
     def attach(self, wish: CniWish) -> CniReport:
@@ -82,7 +85,7 @@ class Endpoints:
             ReservationRecord(overlay=wish.overlay, first=one, last=one)
             for one in occupied(wish.overlay, self._directories)
         ]
-        is_new = self._record(wish, taken)
+        is_new = when_there_is_room(self._store, lambda: self._record(wish, taken), self._sleep)
         try:
             return report(self._plug(wish))
         except DniError:

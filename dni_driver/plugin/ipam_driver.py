@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dni_driver.core.allocation import check_explicit
 from dni_driver.core.errors import DniError, MalformedRequest, Refused
 from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
-from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves, with_mask
+from dni_driver.core.records import AddressState, Held, Interface, PoolRecord, docker_halves, with_mask
 from dni_driver.core.selection import (
     OverlayDefined,
     PlainChosen,
@@ -24,6 +24,7 @@ from dni_driver.plugin import wire
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
 from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
 from dni_driver.store.claiming import claim, halves_of
+from dni_driver.store.patience import when_there_is_room
 
 
 class IpamDriver:
@@ -41,6 +42,7 @@ class IpamDriver:
         """Take the store, the kernel's routes, and the cluster that a new overlay is defined in."""
         self._store = store
         self._clock = clock
+        self._sleep = sleep
         self._default_overlay = default_overlay
         self._finder = PoolFinder(store, routes, cluster, default_overlay, clock, sleep)
 
@@ -80,19 +82,8 @@ class IpamDriver:
     def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressResponse:
         """Record an address, then answer it with the mask of its half."""
         asked = wire.read_address(request.address, "address") if request.address else None
-        options = request.options or {}
-        now = self._clock()
-        with self._store.write() as tx:
-            pool = pools.find(tx, request.pool_id)
-            halves = halves_of(tx, pool)
-            if options.get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE:
-                address = _reserve_gateway(tx, pool, halves, asked, now)
-            else:
-                if asked is None:
-                    self._check_network(tx, pool)
-                address = claim(tx, pool, asked, options.get(wire.ENDPOINT_NAME), now)
-        half = next(half for half in halves if address in half)
-        return wire.RequestAddressResponse(address=str(with_mask(address, half)), data={})
+        given = when_there_is_room(self._store, lambda: self._give(request, asked), self._sleep)
+        return wire.RequestAddressResponse(address=str(given), data={})
 
     def release_address(self, request: wire.ReleaseAddressRequest) -> wire.Response:
         """Take an address back; unknown ones are no error."""
@@ -102,6 +93,19 @@ class IpamDriver:
             if not _stays_reserved(tx, request.pool_id, address):
                 addresses.release(tx, request.pool_id, address, now)
         return wire.Response()
+
+    def _give(self, request: wire.RequestAddressRequest, asked: Address | None) -> Interface:
+        options, now = request.options or {}, self._clock()
+        with self._store.write() as tx:
+            pool = pools.find(tx, request.pool_id)
+            halves = halves_of(tx, pool)
+            if options.get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE:
+                address = _reserve_gateway(tx, pool, halves, asked, now)
+            else:
+                if asked is None:
+                    self._check_network(tx, pool)
+                address = claim(tx, pool, asked, options.get(wire.ENDPOINT_NAME), now)
+        return with_mask(address, next(half for half in halves if address in half))
 
     def _check_network(self, tx: Transaction, pool: PoolRecord) -> None:
         """Refuse to give an overlay's addresses to a network of another driver."""

@@ -28,6 +28,7 @@ from dni_driver.core.wanted import Link, Wanted, link_of, wanted
 from dni_driver.plugin import reading, wire, without_ipam
 from dni_driver.store import Store, Transaction, addresses, endpoints, networks, overlays, pools, reservations
 from dni_driver.store.forget import forget_endpoint, forget_network
+from dni_driver.store.patience import when_there_is_room
 from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)
@@ -61,9 +62,16 @@ class Plumbing(Protocol):
 class NetworkDriver:
     """Answers dockerd about networks and endpoints of this host."""
 
-    def __init__(self, store: Store, kernel: Plumbing, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kernel: Plumbing,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Take the store and the kernel."""
         self._store = store
+        self._sleep = sleep
         self._kernel = kernel
         self._clock = clock
         self._joining: set[str] = set()
@@ -132,6 +140,11 @@ class NetworkDriver:
     def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointResponse:
         """Bind the addresses that IPAM gave, or choose them; answer those, and a MAC where dockerd brought none."""
         given = request.interface or wire.EndpointInterface()
+        endpoint = when_there_is_room(self._store, lambda: self._bound(request, given), self._sleep)
+        return wire.CreateEndpointResponse(interface=reading.added(given, endpoint))
+
+    def _bound(self, request: wire.CreateEndpointRequest, given: wire.EndpointInterface) -> EndpointRecord:
+        """Record an endpoint, and bind its addresses to it."""
         now = self._clock()
         with self._store.write() as tx:
             network = networks.find(tx, request.network_id)
@@ -142,7 +155,7 @@ class NetworkDriver:
             for interface in endpoint.interfaces():
                 pool = pool_id(network.overlay, family_of(interface.ip))
                 addresses.bind(tx, pool, interface.ip, endpoint, endpoint.since)
-        return wire.CreateEndpointResponse(interface=reading.added(given, endpoint))
+        return endpoint
 
     def delete_endpoint(self, request: wire.EndpointRequest) -> wire.Response:
         """Forget an endpoint and delete its link; ReleaseAddress comes next, where there is IPAM."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from dni_driver.core import allocation
@@ -217,6 +217,19 @@ def held_within(tx: Transaction, pool: str, span: Span) -> list[AddressRecord]:
     """Answer the addresses of a span that are not free, in order."""
     within = "WHERE pool = ? AND address BETWEEN ? AND ? AND state != 'free' ORDER BY address"
     return _select(tx, within, (pool, span.first.packed, span.last.packed))
+
+
+def count_free(tx: Transaction, pool: str, spans: Iterable[Span]) -> int:
+    """Count the addresses of some spans that nobody has."""
+    return sum(span.size - _count_held(tx, pool, span) for span in spans)
+
+
+def _count_held(tx: Transaction, pool: str, span: Span) -> int:
+    (count,) = tx.execute(
+        "SELECT COUNT(*) FROM address WHERE pool = ? AND address BETWEEN ? AND ? AND state != 'free'",
+        (pool, span.first.packed, span.last.packed),
+    ).fetchone()
+    return int(count)
 
 
 def of_container(tx: Transaction, pool: str, container: str) -> Address | None:

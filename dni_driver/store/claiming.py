@@ -10,7 +10,7 @@ from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves, mesos_halves
 from dni_driver.core.reservations import check_not_anothers, reserved_for
-from dni_driver.store import Transaction, addresses, overlays, reservations
+from dni_driver.store import Transaction, addresses, overlays, pools, reservations, room
 
 
 def claim(
@@ -63,9 +63,25 @@ def _hold_own(tx: Transaction, pool: PoolRecord, own: Address, now: float) -> No
 
 
 def _claim_next(tx: Transaction, pool: PoolRecord, kept: list[ReservationRecord], now: float) -> Address:
-    offered = spans(pool, halves_of(tx, pool))
+    halves = halves_of(tx, pool)
+    offered = spans(pool, halves)
     address = addresses.claim_next(tx, pool.id, without(offered, kept), now)
     if address is None:
-        agent = overlays.agent_ip(tx)
-        raise exhausted(pool, str(agent), addresses.usage(tx, pool.id, offered, kept))
+        usage = addresses.usage(tx, pool.id, offered, kept)
+        raise exhausted(pool, str(overlays.agent_ip(tx)), usage, len(halves), _no_more(tx, pool))
     return address
+
+
+def _no_more(tx: Transaction, pool: PoolRecord) -> str | None:
+    """Answer why a pool cannot get more room; None where it may be about to."""
+    if pool.overlay is None or overlays.find(tx, pool.overlay).space(pool.family) is None:
+        return "a subnet of this host alone does not grow"
+    return room.reason(tx, pool.overlay, pool.family)
+
+
+def has_room(tx: Transaction, pool_id: str) -> bool:
+    """Tell whether asking a full pool again is of use: an address is free, or it is known that none will be."""
+    pool = pools.find(tx, pool_id)
+    kept = reservations.of_overlay(tx, pool.overlay)
+    offered = without(spans(pool, halves_of(tx, pool)), kept)
+    return _no_more(tx, pool) is not None or addresses.count_free(tx, pool.id, offered) > 0

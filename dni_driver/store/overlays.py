@@ -65,9 +65,10 @@ def add_agent_subnet(tx: Transaction, held: AgentSubnet) -> None:
 
 
 def agent_subnets(tx: Transaction, overlay: str | None = None) -> list[AgentSubnet]:
-    """Answer what this agent holds, in the order it was leased."""
+    """Answer what this agent holds, in the order it was leased; what is on its way out is held no more."""
     rows = tx.execute(
-        "SELECT overlay, subnet FROM agent_subnet WHERE ? IS NULL OR overlay = ? ORDER BY seq",
+        "SELECT overlay, subnet FROM agent_subnet WHERE leaving_as IS NULL AND (? IS NULL OR overlay = ?) "
+        "ORDER BY seq",
         (overlay, overlay),
     )
     return [AgentSubnet(overlay=row["overlay"], subnet=ip_network(row["subnet"])) for row in rows]

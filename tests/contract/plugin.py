@@ -34,6 +34,8 @@ _TABLES = (
     "cursor",
     "pool",
     "agent_subnet",
+    "no_room",
+    "networked",
     "local_subnet",
     "overlay",
     "meta",
@@ -129,7 +131,8 @@ class Plugin:
     # -- from test to test
 
     def start(self) -> None:
-        """Start the process; it answers when this returns."""
+        """Start the process; it answers when this returns. The worker of one that was killed has ended before."""
+        eventually(lambda: not self._listens(), "an earlier plugin still listens", self.log)
         kind = "fake" if self.namespace is None else "real"
         words = [sys.executable, "-m", "tests.contract.plugin_process", str(self.folder), kind, str(os.getpid())]
         self.process = self._spawn(words) if self.namespace is None else self.namespace.run(self._spawn, words)

@@ -23,6 +23,7 @@ from dni_driver.console.operations import Operations
 from dni_driver.console.server import Server
 from dni_driver.mesos import cni_agent
 from dni_driver.mesos.cni_plugin import respond
+from dni_driver.store import room
 from tests.scratch import fast_directory
 from tests.unit.cni_host import Host
 
@@ -294,6 +295,11 @@ def test_what_dni_refuses_is_told_with_a_code(mesos: Runtime, more: dict[str, st
 def test_a_full_half_is_told(mesos: Runtime, host: Host) -> None:
     for number in range(125):
         host.attach(f"container-{number}")
+    status, error = mesos.call("ADD")
+    assert (status, error["code"]) == (1, 11)
+    assert "the agent has leased no more yet" in error["msg"]
+    with host.store.write() as tx:
+        room.set_reason(tx, "dcos", 4, "the overlay is full")
     status, error = mesos.call("ADD")
     assert (status, error["code"]) == (1, 101)
     assert "125 of 125 used" in error["msg"]

@@ -178,6 +178,10 @@ class _Operations:
         self._note("define", overlay)
         return DCOS
 
+    def define_without_network(self, overlay: Overlay) -> OverlayReport:
+        self._note("define without network", overlay)
+        return DCOS
+
     def remove_overlay(self, name: str) -> None:
         self._note("remove", name)
 
@@ -278,6 +282,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
             "v6": {"size": 2**71 - 2, "used": 0, "reserved": 0, "free": 2**71 - 2},
         },
         "local_subnet": None,
+        "hindrance": None,
     }
 
 
@@ -297,6 +302,11 @@ def test_a_new_overlay_is_defined_from_its_body(console: Console, operations: _O
 def test_an_overlay_for_a_network_being_created_is_tried_out(console: Console, operations: _Operations) -> None:
     console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "trial": True})
     assert [asked for asked, _ in operations.asked] == ["try"]
+
+
+def test_an_overlay_can_be_defined_without_a_network(console: Console, operations: _Operations) -> None:
+    console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "network": False})
+    assert [asked for asked, _ in operations.asked] == ["define without network"]
 
 
 def test_what_leaves_the_agent_names_the_driver_as_users_type_it() -> None:

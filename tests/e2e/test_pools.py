@@ -9,8 +9,8 @@ from tests.lab import Host
 
 
 def _small(host: Host) -> None:
-    """An overlay whose half has room for five containers: 10.67.0.10 to 10.67.0.14."""
-    create(host, "--subnet", "10.67.0.0/16", "--ipam-opt", "overlay=small", "--ipam-opt", "prefix=28", "small")
+    """An overlay that one agent has all of, with room for five containers: 10.67.0.10 to 10.67.0.14."""
+    create(host, "--subnet", "10.67.0.0/28", "--ipam-opt", "overlay=small", "--ipam-opt", "prefix=28", "small")
 
 
 def test_a_full_half_says_who_holds_it_and_one_release_makes_room(host: Host) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.root.cluster import Cluster
 from tests.root.ground import Namespace, wire
 from tests.root.packets import Server
 from tests.root.town import Host
@@ -38,3 +40,10 @@ def outside(host: Host) -> Iterator[Namespace]:
         outside.sh("ip route add default via 198.51.100.1", "ip route add default via fd00:5::1")
         with Server(outside):
             yield outside
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Give four hosts with dni on them, three on one link and one behind a router."""
+    with ExitStack() as stack:
+        yield Cluster(tmp_path, stack)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,9 @@ def add_link(host: Host, name: str, *addresses: str) -> None:
 
 def test_a_host_without_any_link_is_known_by_loopback(host: Host) -> None:
     assert agent(host) == "127.0.0.1"
-    assert host.run(host.kernel.underlay, IPv4Address("127.0.0.1")) == Underlay(link="lo", mtu=65536)
+    assert host.run(host.kernel.underlay, IPv4Address("127.0.0.1")) == Underlay(
+        link="lo", mtu=65536, networks=(IPv4Network("127.0.0.0/8"),)
+    )
 
 
 def test_without_a_default_route_the_first_global_address_counts_but_no_containers(host: Host) -> None:
@@ -61,7 +63,9 @@ def test_the_uplink_may_be_called_like_a_bridge_of_dockers(host: Host) -> None:
 def test_the_underlays_mtu_is_that_of_the_agents_link(host: Host) -> None:
     add_link(host, "eth0", "192.0.2.7/24")
     host.sh("ip link set eth0 mtu 9001")
-    assert host.run(host.kernel.underlay, IPv4Address("192.0.2.7")) == Underlay(link="eth0", mtu=9001)
+    assert host.run(host.kernel.underlay, IPv4Address("192.0.2.7")) == Underlay(
+        link="eth0", mtu=9001, networks=(IPv4Network("192.0.2.0/24"),)
+    )
     with pytest.raises(KernelError, match=r"no link of this host carries the agent IP 192\.0\.2\.8"):
         host.run(host.kernel.underlay, IPv4Address("192.0.2.8"))
 

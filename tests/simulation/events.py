@@ -258,6 +258,18 @@ class LeaseMore:
 
 
 @dataclass(frozen=True)
+class MakeRoom:
+    """Some time goes by; then the agent sees whether room is scarce, or something needed by nobody."""
+
+    after: float
+
+    def befall(self, world: World) -> None:
+        """Look once."""
+        world.pass_time(self.after)
+        world.make_room()
+
+
+@dataclass(frozen=True)
 class Repair:
     """`dni repair`: the collector's work, without its graces."""
 
@@ -386,6 +398,7 @@ class AllIsQuiet:
         world.settle()
         assert world.witness.records.reservations == reserved
         world.witness.check_quiet()
+        assert world.agent.leased() == set(world.witness.records.agent_subnets), "registry and store disagree"
 
 
 def typed_address(network: Network, pick: int | None) -> str:
@@ -418,6 +431,7 @@ _kinds: tuple[tuple[int, st.SearchStrategy[Event]], ...] = (
     (4, st.builds(Look, st.sampled_from([1.0, 31.0, 121.0, 901.0]), st.sampled_from([0, 0, 1, 3]))),
     (1, st.builds(SetClock, st.sampled_from([-86400.0, -130.0, 130.0, 86400.0]))),
     (1, st.sampled_from([LeaseMore("dcos", 4), LeaseMore("dual", 4), LeaseMore("dual", 6)])),
+    (3, st.builds(MakeRoom, st.sampled_from([0.0, 6.0, 61.0, 3601.0, 3601.0]))),
     (1, st.builds(Repair)),
     (2, st.builds(Reserve, st.sampled_from(["dcos", "dcos", "dual"]), _addresses, _containers, st.booleans())),
     (1, st.builds(Release, _picks)),

@@ -14,8 +14,10 @@ from dni_driver.agent.agent import Agent, Options
 from dni_driver.agent.joining import Identity, Joining
 from dni_driver.agent.ports import DockerEvent, Time
 from dni_driver.agent.reconciler import Reconciler
-from dni_driver.core.errors import DniError, KernelError, Unavailable
-from dni_driver.core.overlays import Family, Overlay
+from dni_driver.agent.room import Leasing
+from dni_driver.core.docker_networks import ListedNetwork
+from dni_driver.core.errors import DniError, KernelError, Refused, Unavailable
+from dni_driver.core.overlays import AgentSubnet, Family, Overlay
 from dni_driver.core.records import Records
 from dni_driver.core.reservations import Wish
 from dni_driver.core.views import DockerView
@@ -97,7 +99,7 @@ class PluginProcess:
         self._store = store = Store(self._path, crash_point=self.fuse)
         with suppress(DniError):
             self._kernel.reconcile(lambda: wanted(read_all(store)))
-        network = NetworkDriver(store, self._kernel, self._time.clock)
+        network = NetworkDriver(store, self._kernel, self._time.clock, self._time.sleep)
         ipam = IpamDriver(store, self._kernel, self._cluster, DCOS.name, self._time.clock, self._time.sleep)
         self._client = create_app(network, ipam).test_client()
 
@@ -146,6 +148,18 @@ class DockerApi:
             raise Unavailable("dockerd does not answer")
         return shown
 
+    def listed(self) -> list[ListedNetwork]:
+        """List nothing: the simulated agent makes no networks, so nobody asks."""
+        return []
+
+    def create_network(self, body: dict[str, Any]) -> None:
+        """Refuse: here users make all networks."""
+        raise Refused(f"not made: {body}")
+
+    def remove_network(self, network: str) -> None:
+        """Refuse: here users remove all networks."""
+        raise Refused(f"not removed: {network}")
+
     def events(self) -> Iterator[DockerEvent]:
         """Tell nothing: in the simulation the agent looks when it is told to."""
         return iter(())
@@ -176,12 +190,13 @@ class AgentProcess:
             kernel=self._kernel,
             registry=self._registry,
             docker=self._docker,
-            options=Options(default_overlay=DCOS, agent_ip=AGENT),
+            options=Options(default_overlay=DCOS, agent_ip=AGENT, create_networks=False),
             time=self._time,
         )
         identity = Identity(self._store, self._kernel.agent_address, AGENT)
         self._joining = Joining(self._store, self._registry, identity, DCOS, self._time.clock)
         self._reconciler = Reconciler(self._store, self._kernel)
+        self._room = Leasing(self._store, self._registry, identity, self._reconciler.mend, self._time)
         self.join()
         with suppress(DniError):
             self.mend()
@@ -216,6 +231,14 @@ class AgentProcess:
             self._surviving(self._reconciler.round)
             return
         self._surviving(self._reconciler.round)
+
+    def make_room(self) -> None:
+        """See whether room is scarce, or something needed no more."""
+        self._surviving(self._room.look)
+
+    def leased(self) -> set[AgentSubnet]:
+        """Answer what the registry says that it holds."""
+        return {lease.held for lease in self._registry.leases(AGENT)}
 
     def repair(self) -> None:
         """Do as `dni repair` asks."""

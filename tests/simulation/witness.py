@@ -117,7 +117,9 @@ class Witness:
             assert self.records.addresses == before.addresses
             assert self.records.pools == before.pools
         if "no free address" in text:
-            assert any(not self._open_places(pool) for pool in self._pools_of(call)), "refused with room left"
+            full = [pool for pool in self._pools_of(call) if not self._open_places(pool)]
+            assert full, "refused with room left"
+            assert not all(self._grows(pool) for pool in full), "refused with room left in the overlay"
             assert "used" in text
             assert "`dni address ls" in text
 
@@ -209,6 +211,14 @@ class Witness:
         if call.method == "NetworkDriver.CreateEndpoint":
             return [pool.id for pool in self._dockerd.networks[call.body["NetworkID"]].pools]
         return [call.body["PoolID"]]
+
+    def _grows(self, name: str) -> bool:
+        """Tell whether the agent could have leased more: no overlay here is ever used up."""
+        pool = next(pool for pool in self.records.pools if pool.id == name)
+        overlays = {overlay.name: overlay for overlay in self.records.overlays}
+        return (
+            pool.overlay is not None and not pool.ip_range and overlays[pool.overlay].space(pool.family) is not None
+        )
 
     def _kept(self, pool: str) -> list[ReservationRecord]:
         return [one for one in self.records.reservations if pool_id(one.overlay, one.family) == pool]

@@ -44,7 +44,8 @@ class World:
         self.agent = AgentProcess(path, self.kernel, self._api, time)
         self.agent.define(DUAL)
         self.agent.define(SIX)
-        self.plugin = PluginProcess(path, self.kernel, time, self.agent)
+        waiting = Time(clock=self.clock, monotonic=self.monotonic, sleep=self._wait)
+        self.plugin = PluginProcess(path, self.kernel, waiting, self.agent)
         self.plugin_down_for = 0
         self.live_restore = False
         self._containers = 0
@@ -105,6 +106,15 @@ class World:
         """Let time go by."""
         self.clock.pass_by(seconds)
         self.monotonic.pass_by(seconds)
+
+    def make_room(self) -> None:
+        """Have the agent see whether room is scarce, or something needed no more."""
+        self.without_answer(self.agent.make_room)
+
+    def _wait(self, seconds: float) -> None:
+        """Have the plugin wait: the agent goes on meanwhile."""
+        self.pass_time(seconds)
+        self.make_room()
 
     def boot_if_down(self) -> None:
         """Start dockerd where it is down: somebody wants something of it."""
@@ -180,8 +190,13 @@ class World:
         self.dockerd.finish()
         for _ in range(4):
             self.agent.look()
+            self.agent.make_room()
             self.witness.observe()
             self.pass_time(LONGER_THAN_ANY_GRACE)
         self.agent.join()
+        self.agent.make_room()
+        for seconds in (LONGER_THAN_ANY_GRACE, 1.0):
+            self.pass_time(seconds)
+            self.agent.make_room()
         self.agent.mend()
         self.witness.observe()

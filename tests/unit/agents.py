@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_interface
 from queue import SimpleQueue
+from typing import Any
 
 from dni_driver.agent.ports import DockerEvent, Time
-from dni_driver.core.errors import KernelError, Unavailable
+from dni_driver.core.docker_networks import ListedNetwork
+from dni_driver.core.errors import KernelError, Refused, Unavailable
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import AddressState, EndpointRecord, NetworkRecord, Records
@@ -93,6 +95,11 @@ class FakeDocker:
         self.stream_ends = threading.Event()
         self.looked = threading.Event()
         self.when_asked: Callable[[], None] = lambda: None
+        self.bodies: list[dict[str, Any]] = []
+        self.made: list[ListedNetwork] = []
+        self.refusal: str | None = None
+        self.when_created: Callable[[dict[str, Any]], None] = lambda _: None
+        self.when_removed: Callable[[str], None] = lambda _: None
 
     def version(self) -> str:
         """Answer a version."""
@@ -110,6 +117,33 @@ class FakeDocker:
         """Answer the news there are, and end when told to."""
         self._check()
         return self._read()
+
+    def listed(self) -> list[ListedNetwork]:
+        """Answer the networks, those of others too."""
+        self._check()
+        listed = [ListedNetwork(id=one.id, name=one.name, driver=one.driver) for one in self.networks]
+        return [*listed, *self.made]
+
+    def create_network(self, body: dict[str, Any]) -> None:
+        """Note what is to be created, or refuse it."""
+        self._check()
+        if self.refusal is not None:
+            raise Refused(self.refusal)
+        self.bodies.append(body)
+        self.made.append(
+            ListedNetwork(
+                id=f"{len(self.bodies):064}", name=body["Name"], driver=body["Driver"], labels=body["Labels"]
+            )
+        )
+        self.when_created(body)
+
+    def remove_network(self, network: str) -> None:
+        """Remove one that was created."""
+        self._check()
+        if self.refusal is not None:
+            raise Refused(self.refusal)
+        self.made = [one for one in self.made if one.id != network]
+        self.when_removed(network)
 
     def close(self) -> None:
         """End the events."""

@@ -22,6 +22,7 @@ from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import define
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.reports import DockerReport, NetworkReport, Repair
+from dni_driver.core.reservations import read_wish
 from dni_driver.core.wanted import wanted
 from dni_driver.registry import open_registry
 from dni_driver.store import Store, addresses, local_subnets, networks, pools
@@ -498,10 +499,8 @@ def test_what_the_collector_watches_and_frees_is_counted(world: World) -> None:
 
 
 def test_a_half_that_is_all_but_full_is_a_problem_in_the_status(new: World) -> None:
-    new.agent.define_overlay(DCOS)
-    create_network(new.store, new.clock.now)
-    for number in range(130, 250):
-        claim(new.store, f"9.0.0.{number}", new.clock.now)
+    new.agent.define_overlay(define("one", [ip_network("10.64.0.0/24")]))
+    new.agent.reserve(read_wish("one", "10.64.0.130-10.64.0.250"))
     new.agent.start()
     assert eventually(lambda: any("95 % full" in problem for problem in new.agent.status().problems))
     new.agent.stop()

@@ -264,6 +264,20 @@ def test_a_new_overlay_is_shown_with_the_command_that_makes_its_network(dni: Dni
     assert f"Its Docker network on this host: {NEW['create']}" in ran.out
 
 
+def test_a_new_overlay_is_shown_with_the_network_that_was_made_of_it(dni: Dni, agent: _CannedAgent) -> None:
+    made = {**NEW, "network": {"id": "d" * 64, "name": "dev"}, "create": None}
+    agent.answers["POST /v1/overlays"] = (200, made)
+    ran = dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
+    assert ran.out.endswith("\n\nIts Docker network is there: docker run --net dev …\n")
+
+
+def test_why_no_network_was_made_is_shown(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/overlays"] = (200, {**NEW, "hindrance": "Docker says no"})
+    ran = dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--no-network")
+    assert agent.asked == [("POST /v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "network": False})]
+    assert f"problem: Docker says no\nIts Docker network on this host: {NEW['create']}" in ran.out
+
+
 SIX = {
     **OVERLAY,
     "name": "dcos6",

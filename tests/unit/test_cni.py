@@ -15,13 +15,15 @@ from dni_driver.agent.reserving import Reserving
 from dni_driver.core.cni_wish import CniWish
 from dni_driver.core.errors import Exhausted, InUse, KernelError, NotFound, Refused, Unavailable
 from dni_driver.core.leaks import leaks
-from dni_driver.core.overlays import Address, define
+from dni_driver.core.overlays import Address, Family, define
 from dni_driver.core.reports import address_reports
 from dni_driver.core.reservations import read_wish
+from dni_driver.core.room import Leaving, idle
 from dni_driver.core.views import DockerView
-from dni_driver.store import overlays, pools
+from dni_driver.core.wanted import wanted
+from dni_driver.store import overlays, pools, room
 from dni_driver.store.claiming import claim
-from tests.fakes import DUAL, SIX, lease
+from tests.fakes import AGENT, DCOS, DUAL, SIX, lease
 from tests.unit.agents import create_network
 from tests.unit.cni_host import GRACE, Host, key
 
@@ -144,6 +146,38 @@ def test_both_halves_filled_have_no_address_in_common_and_leave_out_gateways_and
     assert docker | mesos == {f"9.0.0.{last}" for last in (*range(2, 127), *range(130, 255))}
     host.cni.detach(key("c7"))
     assert host.address("one-more") == "9.0.0.9/25"
+
+
+def test_a_mesos_half_that_fills_up_calls_for_more_room_and_what_a_container_is_in_is_not_given_back(
+    host: Host,
+) -> None:
+    def scarce() -> list[tuple[str, Family]]:
+        with host.store.read() as tx:
+            return list(room.scarce(tx))
+
+    for number in range(99):
+        host.attach(f"c{number}")
+    assert scarce() == []
+    host.attach("c99")
+    assert scarce() == [("dcos", 4)]
+    lease(host.store, DCOS, "9.0.7.0/24")
+    assert scarce() == []
+    for number in range(100, 125):
+        host.attach(f"c{number}")
+    report = host.attach("in-the-second")
+    assert [(one.address, one.gateway) for one in report.addresses] == [("9.0.7.2/25", "9.0.7.1")]
+    assert [str(one) for one in host.kernel.bridges["m-dcos"].addresses] == ["9.0.0.1/25", "9.0.7.1/25"]
+    for number in range(125):
+        host.cni.detach(key(f"c{number}"))
+    assert list(idle(host.records(), host.clock.now)) == []
+    host.cni.detach(key("in-the-second"))
+    (found,) = idle(host.records(), host.clock.now)
+    assert str(found.held.subnet) == "9.0.7.0/24"
+    with host.store.write() as tx:
+        room.begin_leaving(tx, Leaving(held=found.held, agent_ip=AGENT))
+        room.forget(tx, found.held)
+    host.kernel.reconcile(lambda: wanted(host.records()))
+    assert host.problems() == []
 
 
 def test_an_overlay_of_both_families_gives_an_address_of_each(host: Host) -> None:

@@ -301,6 +301,15 @@ def test_a_container_without_the_address_that_is_reserved_for_it_is_told_how_to_
     assert "`--net dcos --ip 9.0.0.140`" in said
 
 
+def test_a_container_is_told_that_docker_gives_nothing_by_ip_from_a_later_half() -> None:
+    later = kept("9.0.7.140", container="web")
+    (said,) = strays(records(reservations=[later], addresses=with_web_at("9.0.0.130")))
+    assert said.endswith(
+        "Docker Engine 29 gives it at the next start; earlier ones take --ip only from the network's first half"
+    )
+    assert start_words(later.first, network()) is None
+
+
 def test_on_a_network_without_ipam_it_is_told_the_driver_opt() -> None:
     alone = msgspec.structs.replace(network(), options=NetworkOptions(overlay="dcos"))
     (said,) = strays(records(reservations=[WEBS], addresses=with_web_at("9.0.0.130"), networks=[alone]))

@@ -106,6 +106,7 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_API_SOCKET": "/a.sock",
         "DNI_API_LISTEN": "[::1]:62090",
         "DNI_DOCKER_SOCKET": "/d.sock",
+        "DNI_DOCKER_CREATE_NETWORKS": "True",
         "DNI_COLLECTOR_GRACE": "4",
         "DNI_COLLECTOR_CLAIM_GRACE": "5",
         "DNI_CNI_DIRECTORY": "/c",

@@ -79,7 +79,9 @@ def test_a_link_is_held_to_its_own_limits_and_to_its_networks_where_it_has_none(
 
 
 def test_without_networks_nothing_but_the_overlays_subnets_is_wanted() -> None:
-    assert state([]) == Wanted(overlay_subnets=(*DCOS.subnets(), *DUAL.subnets(), *SIX.subnets()))
+    assert state([]) == Wanted(
+        overlay_subnets=(*DCOS.subnets(), *DUAL.subnets(), *SIX.subnets()), overlays=(DCOS, DUAL, SIX)
+    )
 
 
 def test_each_network_has_a_bridge_with_its_gateway_and_mtu() -> None:

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel knows of other agents follows the records, and nothing else is touched."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+
+import msgspec
+import pytest
+
+from dni_driver.core.errors import KernelError
+from dni_driver.core.peers import Peer
+from tests.root.cluster import Cluster, Member, peer, place
+from tests.root.ground import Namespace
+from tests.root.packets import Server, call
+
+pytestmark = pytest.mark.root
+
+FOREIGN = (
+    "ip route add 192.0.2.0/24 via 10.0.0.9 proto static",
+    "ip route add 198.51.100.0/24 via 44.128.0.77 proto boot",
+    "ip route add 192.0.2.5/32 via 10.0.0.9 table 42",
+    "ip -6 route add fd77::/64 dev eth0",
+    "ip rule add from 192.0.2.0/24 lookup 42",
+    "ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent",
+)
+LISTINGS = (
+    "ip route show table all", "ip -6 route show table main", "ip rule", "ip neigh show nud permanent",
+    "bridge fdb show dev vtep1024",
+)  # fmt: skip
+
+
+_PRIORITY = re.compile(r"^\d+:\t")
+_BY_ITSELF = ("fe80::", "ff00::", "multicast")
+"""What the kernel gives links in its own time."""
+
+
+def listed(member: Member) -> list[str]:
+    """Answer everything a host's kernel knows of ways, rules without their priorities."""
+    lines = (_PRIORITY.sub("", line).rstrip() for listing in LISTINGS for line in member.sh(listing).splitlines())
+    return sorted(line for line in lines if not any(own in line for own in _BY_ITSELF))
+
+
+def about(member: Member, number: int) -> list[str]:
+    """Answer what a host's kernel has about the agent of a number."""
+    own = (f"9.0.{number}.", f"10.64.{number}.", f":0:0:{number}::", f"44.128.0.{number}", f"fd01:a::{number}")
+    mac = f"70:b3:d5:80:00:{number:02x}"
+    return [line for line in listed(member) if any(text in line for text in (*own, mac))]
+
+
+@pytest.fixture
+def first(cluster: Cluster) -> Member:
+    cluster.meet(dcos="vxlan", dev="auto")
+    return cluster.near[0]
+
+
+def test_the_vtep_is_as_dcos_net_makes_it(first: Member) -> None:
+    made = first.sh("ip -d link show vtep1024")
+    for detail in ("vxlan id 1024", "dstport 64000", "70:b3:d5:80:00:01", "mtu 1450", ",UP", "alias dni vtep"):
+        assert detail in made
+    assert "nolearning" not in made
+    addresses = first.sh("ip addr show vtep1024")
+    assert "44.128.0.1/20" in addresses
+    assert "fd01:a::1/64" in addresses
+
+
+def test_the_entries_are_as_dcos_net_makes_them(first: Member) -> None:
+    assert set(about(first, 4)) == {
+        "10.64.4.0/24 via 44.128.0.4 dev vtep1024 proto 64",
+        "fd01:d:0:0:4::/80 via fd01:a::4 dev vtep1024 proto 64 metric 1024 pref medium",
+        "9.0.4.0/24 via 44.128.0.4 dev vtep1024 proto 64",
+        "10.0.1.4 via 44.128.0.4 dev vtep1024 table 42 proto 64",
+        "fd01:b:0:0:4::/80 via fd01:a::4 dev vtep1024 proto 64 metric 1024 pref medium",
+        "44.128.0.4 dev vtep1024 lladdr 70:b3:d5:80:00:04 PERMANENT",
+        "fd01:a::4 dev vtep1024 lladdr 70:b3:d5:80:00:04 PERMANENT",
+        "70:b3:d5:80:00:04 dst 10.0.1.4 self permanent",
+    }
+    assert "from 9.0.0.0/8 lookup 42 proto 64" in listed(first)
+
+
+def test_a_peer_that_leaves_is_gone_and_nothing_else(cluster: Cluster, first: Member) -> None:
+    first.sh(*FOREIGN)
+    before = set(listed(first))
+    assert about(first, 2)
+    of_second = set(about(first, 2))
+    first.know([cluster.near[2].as_peer, cluster.far.as_peer], {"dcos": "vxlan", "dev": "auto"})
+    first.reconcile()
+    assert about(first, 2) == []
+    assert before - set(listed(first)) == of_second
+    elements = first.sh("nft list table inet dni")
+    assert "9.0.2.0" not in elements
+    assert "10.0.0.2" not in elements
+    assert "9.0.3.0" in elements
+
+
+def test_an_agent_that_leaves_the_cluster_has_nothing_left_of_it(first: Member) -> None:
+    first.sh(*FOREIGN[:1], *FOREIGN[2:])
+    first.wanted = msgspec.structs.replace(first.wanted, vtep=None, peers=[])
+    first.reconcile()
+    left = [line for line in listed_without_vtep(first) if "proto 64" in line or "vtep1024" in line]
+    assert left == []
+    assert "192.0.2.0/24 via 10.0.0.9 dev eth0 proto static" in first.sh("ip route")
+    assert "192.0.2.5 via 10.0.0.9 dev eth0" in first.sh("ip route show table 42")
+    assert "from 192.0.2.0/24 lookup 42" in first.sh("ip rule")
+    assert "peer-subnets" not in first.sh("nft list table inet dni")
+
+
+def listed_without_vtep(member: Member) -> list[str]:
+    return [line for listing in LISTINGS[:-1] for line in member.sh(listing).splitlines()]
+
+
+DAMAGE = [
+    "ip link del vtep1024",
+    "ip link set vtep1024 down",
+    "ip link set vtep1024 mtu 1400",
+    "ip addr flush dev vtep1024 scope global",
+    "ip addr add 192.0.2.9/24 dev vtep1024",
+    "ip route flush proto 64",
+    "ip route flush table 42",
+    "ip -6 route flush proto 64",
+    "ip route del 9.0.2.0/24",
+    "ip route add 9.0.55.0/24 via 44.128.0.2 proto 64",
+    "ip neigh flush dev vtep1024 nud permanent",
+    "ip neigh del 44.128.0.2 dev vtep1024",
+    "bridge fdb del 70:b3:d5:80:00:02 dev vtep1024 dst 10.0.0.2 self",
+    "ip rule del from 9.0.0.0/8 lookup 42",
+    "nft flush set inet dni peer-subnets",
+    "nft add element inet dni peer-agents '{ 10.0.0.77 }'",
+    "nft add element inet dni overlays4 '{ 203.0.113.0/24 }'",
+    "nft delete table inet dni",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_somebody_else_damaged_is_noticed_and_mended(first: Member, damage: str) -> None:
+    observe = first.kernel.observe
+    before = listed(first), first.sh("nft -s list table inet dni")
+    assert not first.run(observe, first.wanted).peers
+    first.sh(damage)
+    seen = first.run(observe, first.wanted)
+    assert seen.peers or seen.firewall
+    if "set inet dni" in damage or "element" in damage:
+        first.now += 61
+    assert first.reconcile()
+    assert (listed(first), first.sh("nft -s list table inet dni")) == before
+    seen = first.run(observe, first.wanted)
+    assert not seen.peers
+    assert not seen.firewall
+    assert first.reconcile() == []
+
+
+def test_a_vtep_with_another_number_is_made_anew(cluster: Cluster) -> None:
+    first, second = cluster.near[:2]
+    first.sh("ip link add vtep1024 type vxlan id 7 dstport 4789")
+    cluster.meet(dcos="vxlan")
+    assert "vxlan id 1024" in first.sh("ip -d link show vtep1024")
+    container = second.container(place("dcos", 2))
+    assert call(first, container.address.ip)
+
+
+def test_a_vtep_that_serves_is_kept_with_its_neighbours(cluster: Cluster) -> None:
+    """As a host has it that ran DC/OS until now: what travels on it goes on."""
+    first = cluster.near[0]
+    first.sh("ip link add vtep1024 address 70:b3:d5:80:00:01 type vxlan id 1024 dstport 64000")
+    first.sh("ip link set vtep1024 up", "ip addr add 44.128.0.1/20 dev vtep1024")
+    first.sh("ip neigh add 44.128.0.2 lladdr 70:b3:d5:80:00:02 dev vtep1024 nud permanent")
+    before = first.sh("ip -o link show vtep1024").partition(":")[0]
+    cluster.meet(dcos="vxlan")
+    assert first.sh("ip -o link show vtep1024").partition(":")[0] == before
+    assert "alias dni vtep" in first.sh("ip link show vtep1024")
+
+
+def test_without_a_cluster_a_vtep_of_others_is_left_alone(cluster: Cluster) -> None:
+    first = cluster.near[0]
+    first.sh("ip link add vtep1024 type vxlan id 1024 dstport 64000", "ip link set vtep1024 up")
+    first.sh("ip addr add 44.128.0.1/20 dev vtep1024", "ip route add 9.0.2.0/24 via 44.128.0.2")
+    before = first.sh("ip -d link show vtep1024"), first.sh("ip route")
+    first.want(place("dcos", 1))
+    first.reconcile()
+    after = first.sh("ip -d link show vtep1024"), first.sh("ip route")
+    assert before[0] == after[0]
+    assert "9.0.2.0/24 via 44.128.0.2 dev vtep1024" in after[1]
+
+
+def dcos_host(cluster: Cluster, host: Namespace, container: Namespace) -> None:
+    """Program a host by hand as dcos-net does (number 5, at 10.0.0.5), with a container on a plain bridge."""
+    host.sysctl("ipv4/ip_forward", 1)
+    cluster.switch.sh(f"ip link add port5 type veth peer name eth0 netns {host.path}")
+    cluster.switch.sh("ip link set port5 master lan up")
+    host.sh(
+        "ip link set eth0 up",
+        "ip addr add 10.0.0.5/24 dev eth0",
+        "ip link add vtep1024 type vxlan id 1024 dstport 64000",
+        "ip link set vtep1024 address 70:b3:d5:80:00:05 up",
+        "ip addr replace 44.128.0.5/20 dev vtep1024",
+        "ip rule add from 9.0.0.0/8 lookup 42",
+        "ip neigh replace 44.128.0.1 lladdr 70:b3:d5:80:00:01 dev vtep1024 nud permanent",
+        "ip route replace 9.0.1.0/24 via 44.128.0.1",
+        "bridge fdb replace 70:b3:d5:80:00:01 dev vtep1024 dst 10.0.0.1 self",
+        "ip route replace 10.0.0.1/32 via 44.128.0.1 table 42",
+        "ip link add d-dcos type bridge",
+        "ip link set d-dcos mtu 1420 up",
+        "ip addr add 9.0.5.129/25 dev d-dcos",
+        f"ip link add veth0 type veth peer name eth0 netns {container.path}",
+        "ip link set veth0 master d-dcos up",
+    )
+    container.sh("ip link set eth0 up", "ip addr add 9.0.5.130/25 dev eth0", "ip route add default via 9.0.5.129")
+
+
+def test_a_host_of_dcos_and_one_of_dni_are_on_one_overlay(cluster: Cluster) -> None:
+    first = cluster.near[0]
+    with Namespace() as host, Namespace() as theirs:
+        dcos_host(cluster, host, theirs)
+        first.know([peer(5, "10.0.0.5", ["dcos"])], {"dcos": "vxlan"})
+        first.reconcile()
+        ours = first.container(place("dcos", 1))
+        with Server(theirs):
+            assert call(ours.sandbox, "9.0.5.130") == "9.0.1.130"
+            assert call(first, "9.0.5.130") == "44.128.0.1"
+        assert call(theirs, ours.address.ip) == "9.0.5.130"
+        assert call(host, ours.address.ip) == "44.128.0.5"
+        with Server(first):
+            assert call(theirs, "10.0.0.1"), "a container of theirs reaches our host"
+        with Server(host):
+            assert call(ours.sandbox, "10.0.0.5") == "44.128.0.1", "and ours theirs, under our VTEP's address"
+
+
+def crowd(count: int) -> list[Peer]:
+    """Answer many peers, all on the link and each with a subnet of both families."""
+    base, vteps = int(IPv4Address("10.0.16.0")), int(IPv4Address("44.128.2.0"))
+    made = peer(2, "10.0.0.2", ["dcos"])
+    found = []
+    for number in range(count):
+        held = [
+            type(one)(overlay="dcos", subnet=type(one.subnet)(f"9.{100 + number // 256}.{number % 256}.0/24"))
+            for one in made.subnets[:1]
+        ]
+        address = type(made.vtep.ip)(f"{IPv4Address(vteps + number)}/20")
+        found.append(Peer(agent_ip=IPv4Address(base + number), vtep=type(made.vtep)(address), subnets=tuple(held)))
+    return found
+
+
+def test_two_thousand_peers_come_and_go_at_once(cluster: Cluster) -> None:
+    first = cluster.near[0]
+    first.sh("ip addr add 10.0.0.1/16 dev eth0")
+    first.know([], {"dcos": "auto"})
+    first.reconcile()
+    before = listed(first)
+    peers = crowd(2000)
+    first.know(peers, {"dcos": "auto"})
+    first.reconcile()
+    assert first.sh("ip route show proto 64").count("\n") == 2000
+    assert first.sh("ip -4 neigh show dev vtep1024 nud permanent").count("\n") == 2000
+    assert not first.run(first.kernel.observe, first.wanted).peers
+    first.know(peers[:-1], {"dcos": "vxlan"})
+    first.reconcile()
+    assert first.sh("ip route show proto 64").count("vtep1024") == 1999
+    assert first.sh("ip route show table 42").count("vtep1024") == 1999
+    first.know([], {"dcos": "auto"})
+    first.reconcile()
+    assert listed(first) == before
+    assert first.reconcile() == []
+
+
+def test_what_the_kernel_refuses_is_said_and_the_rest_done(cluster: Cluster) -> None:
+    first = cluster.near[0]
+    own = peer(6, "10.0.0.6", ["dcos"])
+    odd = msgspec.structs.replace(own, agent_ip=IPv4Address("10.0.0.255"))
+    first.know([odd, cluster.near[1].as_peer], {"dcos": "direct"})
+    with pytest.raises(
+        KernelError, match=r"peers: `ip route replace 9\.0\.6\.0/24 via 10\.0\.0\.255 dev eth0 proto 64`"
+    ):
+        first.reconcile()
+    assert "9.0.2.0/24 via 10.0.0.2" in first.sh("ip route")

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which path leads to which agent, and what the kernel has to know for it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface, ip_network
+
+import pytest
+
+from dni_driver.core.mtu import Underlay
+from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, define
+from dni_driver.core.paths import Path, Situation, entries, path, problems, rules
+from dni_driver.core.peers import Peer, Vtep
+
+UNDERLAY = Underlay(link="eth0", mtu=1500, networks=(IPv4Network("10.0.0.0/24"),))
+NEAR, FAR = IPv4Address("10.0.0.2"), IPv4Address("10.0.1.2")
+
+
+def overlay(name: str, *subnets: str, backend: Backend = "vxlan") -> Overlay:
+    return define(name, [ip_network(subnet) for subnet in subnets], backend=backend)
+
+
+def situation(*overlays: Overlay) -> Situation:
+    return Situation(vtep=Vtep(IPv4Interface("44.128.0.1/20")), overlays=overlays, underlay=UNDERLAY)
+
+
+def peer(agent: IPv4Address, *subnets: tuple[str, str]) -> Peer:
+    held = tuple(AgentSubnet(overlay=name, subnet=ip_network(subnet)) for name, subnet in subnets)
+    return Peer(agent_ip=agent, vtep=Vtep(IPv4Interface("44.128.0.2/20")), subnets=held)
+
+
+@pytest.mark.parametrize(
+    ("backend", "family", "near", "expected"),
+    [
+        ("vxlan", 4, True, "vxlan"),
+        ("vxlan", 4, False, "vxlan"),
+        ("direct", 4, True, "direct"),
+        ("direct", 4, False, "none"),
+        ("auto", 4, True, "direct"),
+        ("auto", 4, False, "vxlan"),
+        ("direct", 6, True, "vxlan"),
+        ("direct", 6, False, "vxlan"),
+        ("auto", 6, True, "vxlan"),
+    ],
+)
+def test_the_path_follows_from_backend_family_and_link(
+    backend: Backend,
+    family: Family,
+    near: bool,  # noqa: FBT001
+    expected: Path,
+) -> None:
+    assert path(backend, family, near=near) == expected
+
+
+def test_by_vxlan_all_is_as_dcos_net_has_it() -> None:
+    dual = overlay("dcos", "9.0.0.0/8", "fd01:b::/64")
+    far = peer(FAR, ("dcos", "9.0.2.0/24"), ("dcos", "fd01:b:0:0:2::/80"))
+    assert entries(far, situation(dual)) == {
+        ("neighbour", "44.128.0.2"): "70:b3:d5:80:00:02",
+        ("neighbour", "fd01:a::2"): "70:b3:d5:80:00:02",
+        ("forwarding", "70:b3:d5:80:00:02"): "10.0.1.2",
+        ("agent route", "10.0.1.2"): "via 44.128.0.2 dev vtep1024",
+        ("route", "9.0.2.0/24"): "via 44.128.0.2 dev vtep1024",
+        ("route", "fd01:b:0:0:2::/80"): "via fd01:a::2 dev vtep1024",
+    }
+
+
+def test_directly_the_way_leads_over_the_agents_own_address() -> None:
+    direct = overlay("dcos", "9.0.0.0/8", backend="direct")
+    assert entries(peer(NEAR, ("dcos", "9.0.2.0/24")), situation(direct)) == {
+        ("neighbour", "44.128.0.2"): "70:b3:d5:80:00:02",
+        ("forwarding", "70:b3:d5:80:00:02"): "10.0.0.2",
+        ("guest agent", "10.0.0.2"): "",
+        ("guest subnet", "9.0.2.0"): "",
+        ("route", "9.0.2.0/24"): "via 10.0.0.2 dev eth0",
+    }
+
+
+def test_an_agent_on_the_link_is_a_guest_whatever_the_backend() -> None:
+    """It may have heard of another backend already."""
+    found = entries(peer(NEAR, ("dcos", "9.0.2.0/24")), situation(overlay("dcos", "9.0.0.0/8")))
+    assert {("guest agent", "10.0.0.2"), ("guest subnet", "9.0.2.0")} <= found.keys()
+
+
+def test_what_no_path_leads_to_is_unreachable_and_does_not_leave_by_the_default_route() -> None:
+    direct = overlay("dcos", "9.0.0.0/8", backend="direct")
+    found = entries(peer(FAR, ("dcos", "9.0.2.0/24")), situation(direct))
+    assert found["route", "9.0.2.0/24"] == "unreachable"
+
+
+def test_subnets_of_overlays_that_are_not_known_are_left_out() -> None:
+    found = entries(peer(NEAR, ("gone", "9.0.2.0/24")), situation(overlay("dcos", "10.64.0.0/16")))
+    assert not any(kind == "route" for kind, _ in found)
+
+
+def test_containers_find_agents_in_table_42_where_their_overlay_is_tunnelled() -> None:
+    overlays = (
+        overlay("one", "10.1.0.0/16"),
+        overlay("two", "10.2.0.0/16", backend="direct"),
+        overlay("three", "10.3.0.0/16", backend="auto"),
+        overlay("four", "fd01:b::/64"),
+    )
+    assert rules(overlays) == {("rule", "10.1.0.0/16"): "lookup 42", ("rule", "10.3.0.0/16"): "lookup 42"}
+
+
+def test_the_vtep_has_the_mtu_that_the_underlay_leaves_it() -> None:
+    four = situation(overlay("dcos", "9.0.0.0/8")).device
+    assert (four.mac, four.mtu, four.addresses) == ("70:b3:d5:80:00:01", 1450, (ip_interface("44.128.0.1/20"),))
+    six = situation(overlay("dcos6", "fd01:b::/64")).device
+    assert six.addresses == (ip_interface("44.128.0.1/20"), ip_interface("fd01:a::1/64"))
+
+
+def test_direct_says_whom_it_does_not_reach() -> None:
+    direct = overlay("dcos", "9.0.0.0/8", backend="direct")
+    far = [peer(FAR, ("dcos", "9.0.2.0/24")), peer(FAR + 1, ("dcos", "9.0.3.0/24"))]
+    ((about, problem),) = problems([direct], [peer(NEAR, ("dcos", "9.0.4.0/24")), *far], UNDERLAY)
+    assert about == "overlay dcos"
+    assert problem == "backend direct does not reach agent 10.0.1.2 and 1 more, behind a router: auto would, by VXLAN"
+
+
+def test_the_other_backends_reach_everybody() -> None:
+    auto, dual = overlay("one", "9.0.0.0/8", backend="auto"), overlay("two", "fd01:b::/64", backend="direct")
+    far = peer(FAR, ("one", "9.0.2.0/24"), ("two", "fd01:b:0:0:2::/80"))
+    assert list(problems([auto, dual], [far], UNDERLAY)) == []
