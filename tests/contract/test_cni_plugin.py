@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from dni_driver.console.app import create_app
 from dni_driver.console.operations import Operations
 from dni_driver.console.server import Server
 from dni_driver.mesos import cni_agent
+from dni_driver.mesos.cni_errors import CniError
 from dni_driver.mesos.cni_plugin import respond
 from dni_driver.store import room
 from tests.scratch import fast_directory
@@ -406,3 +408,22 @@ def test_it_imports_nothing_that_starts_slowly() -> None:
     slow |= {"pyroute2", "sqlite3", "ssl", "structlog", "subprocess", "typing_extensions", "urllib", "uuid"}
     bare = subprocess.run([sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, check=True)
     assert imported & slow <= {name.partition(".")[0] for name in bare.stdout.decode().split()}
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "text"),
+    [
+        ("GET", "/v1/cni/endpoints", "query parameter 'overlay' is missing"),
+        ("DELETE", "/v1/cni/endpoints?overlay=dcos&container=&ifname=eth0", "query parameter 'container' is missing"),
+        ("DELETE", "/v1/cni/endpoints?id=7", "query parameter 'id' is not known: use overlay, container, ifname"),
+        ("GET", "/v1/cni/configurations/dcos?ipam=x", "query parameter ipam='x' is none of host-local, dni"),
+        ("POST", "/v1/cni/endpoints", "missing required field `overlay`"),
+    ],
+)
+@pytest.mark.usefixtures("host")
+def test_the_agent_tells_whoever_asks_it_otherwise_what_is_missing(
+    path: Path, method: str, target: str, text: str
+) -> None:
+    with pytest.raises(CniError, match=re.escape(text)) as refused:
+        cni_agent.ask(str(path / "dni.sock"), method, target)
+    assert refused.value.code == 100
