@@ -7,6 +7,7 @@ store by its digest, before it is written.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -47,9 +48,14 @@ def _put(store: Store, path: Path, content: bytes, written: Mapping[str, Collect
         with store.write() as tx:
             cni.settle_written(tx, str(path), digest)
     except OSError as error:
-        yield f"{path} cannot be written: {error.strerror or error}"
+        yield f"{path} cannot be written: {error.strerror or error}{_hint(error)}"
     else:
         log.info("CNI configuration written", path=str(path))
+
+
+def _hint(error: OSError) -> str:
+    """Say what keeps a service from writing."""
+    return "; `systemctl edit dni-agent` allows it: [Service] ReadWritePaths=" if error.errno == errno.EROFS else ""
 
 
 def _remove(store: Store, path: Path, digests: Collection[str]) -> Iterator[str]:

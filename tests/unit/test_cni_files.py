@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +110,16 @@ def test_a_directory_that_cannot_be_is_told_and_the_others_are_written(store: St
     told = conf_files.settle(store, {blocked: b"one", path: b"one"})
     assert told == [f"{blocked} cannot be written: Not a directory"]
     assert path.read_bytes() == b"one"
+
+
+def test_a_service_that_may_not_write_there_is_told_how_it_may(store: Store) -> None:
+    (told,) = conf_files.settle(store, {Path("/proc/dcos.conf"): b"one"})
+    assert told.startswith("/proc/dcos.conf cannot be written: ")
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "mkdir", read_only)
+        (told,) = conf_files.settle(store, {Path("/nonexistent/dcos.conf"): b"one"})
+    assert told.endswith("Read-only file system; `systemctl edit dni-agent` allows it: [Service] ReadWritePaths=")
