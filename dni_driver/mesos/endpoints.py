@@ -81,6 +81,7 @@ class Endpoints:
                 'set ipam = "dni" in [cni] of /etc/dni/dni.toml and restart dni, or use what `dni cni show` writes'
             )
         self._ready(wish.overlay)
+        self._forget_displaced(wish)
         taken = [
             ReservationRecord(overlay=wish.overlay, first=one, last=one)
             for one in occupied(wish.overlay, self._directories)
@@ -108,6 +109,19 @@ class Endpoints:
         if faults:
             raise Refused(f"container {key.container} is not as it was made: {'; '.join(faults)}")
         return report(link)
+
+    def _forget_displaced(self, wish: CniWish) -> None:
+        """Forget who was to have this link in a namespace of this path, and has not: the path is another's now."""
+        records = read_all(self._store)
+        same_place = {
+            one.id
+            for one in records.cni_endpoints
+            if (one.sandbox, one.ifname) == (wish.sandbox, wish.ifname) and one.id != wish.endpoint
+        }
+        for link in wanted(records).links if same_place else ():
+            if link.endpoint in same_place and self._kernel.plug_faults(link):
+                log.info("another container has its namespace's path now", endpoint=link.endpoint[:12])
+                self._forget(link.endpoint)
 
     def _record(self, wish: CniWish, taken: Sequence[ReservationRecord]) -> bool:
         """Record an endpoint with its addresses; tell whether it is new."""

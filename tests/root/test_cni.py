@@ -185,6 +185,21 @@ def test_a_container_that_comes_back_elsewhere_takes_its_link_along(mesos: Mesos
     assert "9.0.0.2/25" in second.sh("ip addr show eth0")
 
 
+def test_a_path_that_leads_to_another_container_now_is_that_containers(mesos: Mesos, tmp_path: Path) -> None:
+    path, before, now = tmp_path / "netns", mesos.sandbox(), mesos.sandbox()
+    for container, sandbox in (("c1", before), ("c2", now)):
+        path.unlink(missing_ok=True)
+        path.symlink_to(sandbox.path)
+        wish = CniWish(overlay="dcos", container=container, ifname="eth0", sandbox=str(path))
+        mesos.host.run(mesos.cni.attach, wish)
+    assert "9.0.0.3/25" in now.sh("ip addr show eth0")
+    assert mesos.held() == ["9.0.0.3"]
+    time.sleep(2.1)
+    mesos.reconcile()
+    assert "eth1" not in now.sh("ip link")
+    assert mesos.problems() == []
+
+
 def test_a_namespace_that_is_none_or_has_such_a_link_is_refused_and_nothing_is_held(mesos: Mesos) -> None:
     taken = mesos.sandbox()
     taken.sh("ip link add eth0 type veth peer name other")

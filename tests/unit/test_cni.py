@@ -73,6 +73,15 @@ def test_a_container_that_comes_back_in_another_namespace_keeps_its_address(host
     assert (moved.addresses[0].address, moved.sandbox) == ("9.0.0.2/25", "/run/netns/anew")
 
 
+def test_who_had_the_path_of_a_namespace_before_is_forgotten_unless_its_link_is_there(host: Host) -> None:
+    host.attach("one", sandbox="/run/netns/shared")
+    host.attach("two", sandbox="/run/netns/shared")
+    assert host.held() == {"9.0.0.2": "one", "9.0.0.3": "two"}
+    host.kernel.links.clear()
+    host.attach("three", sandbox="/run/netns/shared")
+    assert host.held() == {"9.0.0.4": "three"}
+
+
 def test_a_freed_address_is_the_last_to_come_back(host: Host) -> None:
     host.attach("one")
     host.cni.detach(key("one"))
