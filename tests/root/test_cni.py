@@ -161,10 +161,14 @@ def test_both_families_work_where_the_overlay_has_both(mesos: Mesos) -> None:
 
 
 def test_the_same_once_more_changes_nothing(mesos: Mesos) -> None:
+    def there() -> tuple[int, str, list[str]]:
+        (link,) = json.loads(sandbox.sh("ip -j addr show eth0"))
+        return link["ifindex"], link["address"], [one["local"] for one in link["addr_info"]]
+
     sandbox = mesos.sandbox()
-    first, before = mesos.attach(sandbox), sandbox.sh("ip addr")
+    first, before = mesos.attach(sandbox), there()
     assert mesos.attach(sandbox) == first
-    assert sandbox.sh("ip addr") == before
+    assert there() == before
 
 
 def test_what_is_taken_away_is_gone_at_once(mesos: Mesos) -> None:
