@@ -29,8 +29,8 @@ MENDED_SECONDS = 10
 STOPPED_SECONDS = 60
 
 
-def settle(host: Host, seconds: float = 30) -> None:
-    """Wait until what is held is what runs, and nothing is wrong."""
+def settle(host: Host, seconds: float = 75) -> None:
+    """Wait until what is held is what runs, and nothing is wrong: that may take two looks, half a minute apart."""
     running = host.docker("ps", "-q", "--filter", "network=dcos").split()
     host_state.eventually(lambda: len(host_state.held(host)) == len(running) or None, seconds, "something leaked")
     host_state.eventually(lambda: host_state.findings(host) == [] or None, seconds, "dni check finds something")

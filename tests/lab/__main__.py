@@ -66,8 +66,11 @@ def _telling_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ending_on_a_signal() -> Iterator[None]:
-    """End the block on Ctrl-C, SIGTERM or the terminal's end as if it had come to its end."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """End the block on Ctrl-C, SIGTERM or the terminal's end as if it had come to its end.
+
+    A shell has what it starts in the background ignore Ctrl-C's signal.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         yield
