@@ -76,10 +76,6 @@ class Runtime:
         """Stop a container as a runtime does."""
         status, answer = self.call("DEL", name)
         assert status == 0, answer
-        self.lose(name)
-
-    def lose(self, name: str) -> None:
-        """Have a container end that nobody tells of."""
         del self._containers[name]
         self.host.run("ip", "netns", "del", name)
 
