@@ -80,7 +80,9 @@ class Runtime:
         self.host.run("ip", "netns", "del", name)
 
     def forget_all(self) -> None:
-        """Know of no containers any more."""
+        """Know of no containers any more, nor have their files, which are in memory where a host is not the lab's."""
+        for name in self._containers:
+            self.host.run("ip", "netns", "del", name)
         self._containers.clear()
 
     def stop_all(self) -> None:
