@@ -130,9 +130,14 @@ def mesos(host: Host, tmp_path: Path) -> Iterator[Mesos]:
 
 
 def reaches(sandbox: Namespace, target: str) -> bool:
-    """Tell whether a container gets an answer to ping."""
+    """Tell whether a container gets an answer to one of three pings: the machine may be busy."""
+    return any(not is_cut_off(sandbox, target) for _ in range(3))
+
+
+def is_cut_off(sandbox: Namespace, target: str) -> bool:
+    """Tell whether a container gets no answer to a ping."""
     argv = ["ping", "-c", "1", "-W", "1", target]
-    return sandbox.run(subprocess.run, argv, capture_output=True, check=False).returncode == 0
+    return sandbox.run(subprocess.run, argv, capture_output=True, check=False).returncode != 0
 
 
 def test_a_container_is_plugged_whole(mesos: Mesos) -> None:
@@ -274,9 +279,9 @@ def test_docker_and_mesos_containers_reach_each_other_and_other_overlays_do_not(
         assert reaches(ours, "9.0.0.3")
         assert reaches(theirs, "9.0.0.2")
         for sandbox in (ours, theirs, docker.sandbox):
-            assert not reaches(sandbox, "10.64.0.2")
+            assert is_cut_off(sandbox, "10.64.0.2")
         for target in ("9.0.0.2", "9.0.0.3", str(docker.address.ip)):
-            assert not reaches(strange, target)
+            assert is_cut_off(strange, target)
 
 
 def test_cnis_own_bridge_plugin_takes_the_bridge_that_dni_made(mesos: Mesos) -> None:
