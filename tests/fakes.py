@@ -69,6 +69,7 @@ class FakeKernel:
         self.foreign: dict[str, Network] = {}
         self.refusals: list[DniError] = []
         self.no_ipv6: str | None = None
+        self.lost_sandboxes: set[str] = set()
         self.underlay_mtu = UNDERLAY_MTU
         self.lost_underlay: KernelError | None = None
         self.ports: frozenset[Published] = frozenset()
@@ -133,6 +134,22 @@ class FakeKernel:
     def dynamic_ports(self) -> range:
         """Answer few ports, so that they run out."""
         return self.dynamic
+
+    def plug(self, link: Link) -> None:
+        """Hang a link on its bridge, whole."""
+        self.attach(link)
+
+    def unplug(self, endpoints: Iterable[str]) -> None:
+        """Delete links at once."""
+        FakeKernel.detach(self, endpoints)
+
+    def plug_faults(self, link: Link) -> list[str]:
+        """Answer that a link is not there, where it is not."""
+        return [] if link.host in self.links else [f"link {link.host} on {link.bridge} is missing"]
+
+    def missing_sandboxes(self, sandboxes: Iterable[str]) -> set[str]:
+        """Answer the paths that a test has taken away."""
+        return self.lost_sandboxes.intersection(sandboxes)
 
     def gone(self, links: Iterable[Link]) -> list[Link]:
         """Answer the links that are not there; a sandbox is there as long as its link is."""

@@ -13,6 +13,7 @@ import msgspec
 
 from dni_driver import __version__
 from dni_driver.agent.cluster import Cluster
+from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.dcos import DcosView
 from dni_driver.agent.following import Following
@@ -53,6 +54,7 @@ KERNEL = Pace(every=5.0, settle=0.1, rest=2.0)
 DOCKER = Pace(every=30.0, settle=2.0, rest=4.0)
 """A look costs dockerd a list of all containers: it has four fifths of the time for itself, and news may gather."""
 EVENTS = Pace(every=10.0)
+CNI = Pace(every=10.0)
 NETWORKS = Pace(every=1.0)
 ROOM = Pace(every=0.25)
 """Most looks ask the store for a number, and no more."""
@@ -87,6 +89,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     claim_grace: float = Graces().claim
     grace: float = Graces().endpoint
     reclaim_after: float | None = None
+    cni: CniOptions = CniOptions()
 
     @property
     def default_name(self) -> str | None:
@@ -143,6 +146,8 @@ class Agent:
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
         self._joining_loop = Loop(_JOINING_PART, self._join, JOINING, self._problems)
+        self.cni = Cni(store, kernel, options.cni, time, self._mend_soon)
+        self._cni_loop = Loop("cni", self.cni.round, CNI, self._problems)
         self._room_loop = Loop("room", self._leasing.look, ROOM, self._problems)
         self._networks_loop = Loop("docker networks", self._networking.look, NETWORKS, self._problems)
         self._docker_loop = Loop("docker", self.look, DOCKER, self._problems)
@@ -265,17 +270,23 @@ class Agent:
         self._joining.try_out(overlay)
         return self._defined(overlay)
 
+    def _mend_soon(self) -> None:
+        self._kernel_loop.wake()
+
     def _defined(self, overlay: Overlay) -> reports.OverlayReport:
         """Report a new overlay; the firewall, which lists them all, follows at once."""
         self._kernel_loop.wake()
+        self._cni_loop.wake()
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay that nothing uses, with the Docker network that was made for it here."""
         self._hosted.check_removal(name)
+        self.cni.check_vacant(name)
         is_default = name == self._options.default_name
         with nullcontext() if is_default else self._networking.withdrawing(name):
             self._joining.remove(name)
+        self._cni_loop.wake()
         self._joining_loop.wake()
         self._kernel_loop.wake()
 
@@ -309,11 +320,15 @@ class Agent:
 
     def check(self) -> list[Finding]:
         """Answer what is wrong with store, kernel and Docker."""
-        return self._inspection.check()
+        return [*self._inspection.check(), *self.cni.findings()]
 
     def repair(self) -> reports.Repair:
         """Mend what can be mended now."""
-        return self._inspection.repair(self._reconciler, self._collector)
+        freed = self.cni.repair()
+        report = self._inspection.repair(self._reconciler, self._collector)
+        return msgspec.structs.replace(
+            report, freed=[*freed, *report.freed], findings=[*report.findings, *self.cni.findings()]
+        )
 
     def look(self) -> Sequence[str]:
         """Look at Docker once: take over names, free what is due; say who has not the address reserved for it."""
@@ -340,10 +355,11 @@ class Agent:
         for overlay in self._joining.vanished():
             with suppress(DniError):
                 self._networking.withdraw(overlay)
-        problems = self._joining.join()
-        self._presence_loop.wake()
-        self._kernel_loop.wake()
-        return problems
+        try:
+            return self._joining.join()
+        finally:
+            for loop in (self._presence_loop, self._kernel_loop, self._cni_loop):
+                loop.wake()
 
     def _lost(self, docker: DockerView) -> list[str]:
         """Say which networks Docker has that the store, read once more, does not know."""
@@ -388,6 +404,7 @@ class Agent:
             self._presence_loop,
             self._room_loop,
             self._kernel_loop,
+            self._cni_loop,
             self._news_loop,
             self._docker_loop,
             self._networks_loop,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import FAMILIES
-from dni_driver.core.records import AddressState, pool_id
+from dni_driver.core.records import AddressState, mesos_pool_id, pool_id
 from dni_driver.store import Transaction, addresses, networked, networks, overlays, pools, reservations
 from dni_driver.store.addresses import describe
 
@@ -25,8 +25,8 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
 
 def check_unused(tx: Transaction, overlay: str) -> None:
     """Raise InUse, naming what uses the addresses of an overlay, whether or not it has a Docker network."""
-    for family in FAMILIES:
-        for record in addresses.of_pool(tx, pool_id(overlay, family)):
+    for pool in [name(overlay, family) for name in (pool_id, mesos_pool_id) for family in FAMILIES]:
+        for record in addresses.of_pool(tx, pool):
             if record.state is not AddressState.FREE:
                 raise InUse(
                     f"address {record.address} of overlay {overlay!r} is in use by {describe(record)}: end that "

@@ -42,6 +42,18 @@ class Kernel(Protocol):
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete the links of endpoints in the background."""
 
+    def plug(self, link: Link) -> None:
+        """Make a whole link, its container end ready in its sandbox."""
+
+    def unplug(self, endpoints: Iterable[str]) -> None:
+        """Delete links, and return when they are gone."""
+
+    def plug_faults(self, link: Link) -> list[str]:
+        """Answer in words how a link differs from what `plug` made."""
+
+    def missing_sandboxes(self, sandboxes: Iterable[str]) -> set[str]:
+        """Answer which paths lead to no network namespace."""
+
     def answers(self, address: Address) -> bool:
         """Tell whether anybody answers for an address on its bridge."""
 

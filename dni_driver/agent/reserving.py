@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps addresses back as people ask for it, and gives them up again: on this host alone, in its Docker halves."""
+"""Keeps addresses back as people ask for it, and gives them up again: on this host alone, in its halves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import structlog
 from dni_driver.core.allocation import Span, exhausted, spans, without
 from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import Address, Family, Network
-from dni_driver.core.records import PoolRecord, ReservationRecord, docker_halves, pool_id
+from dni_driver.core.records import PoolRecord, ReservationRecord, mesos_halves, mesos_pool_id, pool_id
 from dni_driver.core.reservations import Wish, check_usable, family_meant, released, standing
 from dni_driver.store import Store, Transaction, addresses, overlays, pools, reservations, room
+from dni_driver.store.claiming import halves_of
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +62,8 @@ class Reserving:
 
 def _span(tx: Transaction, wish: Wish, family: Family, kept: list[ReservationRecord]) -> Span:
     """Answer what to keep back: what was named, where that can be; else what the container has, or the next."""
-    pool = _pool(tx, wish.overlay, family)
-    halves = docker_halves(overlays.agent_subnets(tx, wish.overlay), wish.overlay, family)
+    pool = _pool(tx, wish, family)
+    halves = halves_of(tx, pool)
     if not halves:
         raise Unavailable(f"this host has no agent subnet of overlay {wish.overlay!r} yet: `dni status` says why")
     if wish.span is not None:
@@ -73,10 +74,12 @@ def _span(tx: Transaction, wish: Wish, family: Family, kept: list[ReservationRec
     return Span(address, address)
 
 
-def _pool(tx: Transaction, overlay: str, family: Family) -> PoolRecord:
-    """Answer an overlay's pool, which is recorded once a network was made of it."""
-    name = pool_id(overlay, family)
-    return pools.lookup(tx, name) or PoolRecord(id=name, family=family, overlay=overlay)
+def _pool(tx: Transaction, wish: Wish, family: Family) -> PoolRecord:
+    """Answer an overlay's pool, which is recorded once it was used: the Docker half's unless the other is named."""
+    mesos = mesos_halves(overlays.agent_subnets(tx, wish.overlay), wish.overlay, family)
+    is_mesos = wish.span is not None and any(wish.span.first in half for half in mesos)
+    name = (mesos_pool_id if is_mesos else pool_id)(wish.overlay, family)
+    return pools.lookup(tx, name) or PoolRecord(id=name, family=family, overlay=wish.overlay)
 
 
 def _check_free(tx: Transaction, wish: Wish, span: Span, pool: PoolRecord) -> None:

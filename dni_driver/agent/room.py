@@ -14,7 +14,7 @@ import structlog
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.ports import Time
 from dni_driver.core.errors import DniError, Exhausted, NotMended, Unavailable
-from dni_driver.core.names import docker_bridge
+from dni_driver.core.names import docker_bridge, mesos_bridge
 from dni_driver.core.overlays import AgentSubnet, Family
 from dni_driver.core.room import Idle, Leaving, described, idle
 from dni_driver.mesos.host_local import occupied
@@ -122,7 +122,8 @@ class Leasing:
 
     def _forget(self, leaving: Leaving, refused: NotMended | None) -> Iterator[str]:
         held = leaving.held
-        hindrances = refused.on(docker_bridge(held.overlay)) if refused else []
+        bridges = (docker_bridge(held.overlay), mesos_bridge(held.overlay))
+        hindrances = dict.fromkeys(text for bridge in bridges for text in (refused.on(bridge) if refused else ()))
         if hindrances:
             yield f"agent subnet {held.subnet} of overlay {held.overlay!r} stays: {'; '.join(hindrances)}"
             return

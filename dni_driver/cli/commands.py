@@ -319,6 +319,30 @@ def address_limit(named: _Named, /, address: str, *, as_json: bool, **limits: st
     _show(named.console().post("/v1/limits", wanted), AddressReport, views.limited, as_json=as_json)
 
 
+@dni.group()
+def cni() -> None:
+    """Show how Mesos, and others that use CNI, reach the overlays."""
+
+
+@cni.command("show")
+@click.argument("overlay")
+@click.option("--plain", is_flag=True, help="Without Mesos' port mapper, for other runtimes.")
+@click.option(
+    "--ipam",
+    type=click.Choice(["host-local", "dni"]),
+    help="Who hands out the addresses, instead of who does by the settings: host-local, or dni by dni-cni.",
+)
+@click.pass_obj
+def cni_show(named: _Named, overlay: str, *, plain: bool, ipam: str | None) -> None:
+    """Write the CNI network configuration of an overlay.
+
+    With cni.directory in the settings it is kept there as NAME.conf.
+    """
+    query = {"plain": "1" if plain else "0", **({"ipam": ipam} if ipam else {})}
+    path = f"/v1/cni/configurations/{quote(overlay, safe='')}?{urlencode(query)}"
+    click.echo(json.dumps(named.console().get(path), indent=2))
+
+
 @dni.command()
 @as_json
 @click.pass_obj

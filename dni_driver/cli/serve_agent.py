@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.cni import CniOptions
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import locks, systemd
-from dni_driver.cli.settings import RegistrySettings, Settings
+from dni_driver.cli.settings import ApiSettings, RegistrySettings, Settings
 from dni_driver.console.app import create_app, create_reading_app
 from dni_driver.console.server import Server
 from dni_driver.kernel import Kernel
@@ -32,7 +33,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, _end)
     with ExitStack() as resources:
         agent = _open(settings, resources)
-        server = Server(create_app(agent, settings.plugin.driver), settings.api.socket)
+        server = Server(create_app(agent, settings.plugin.driver, agent.cni), settings.api.socket)
         if settings.api.listen is not None:
             server.listen_too(create_reading_app(agent, settings.plugin.driver), settings.api.listen)
         resources.callback(agent.stop)
@@ -64,6 +65,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
             claim_grace=settings.collector.claim_grace,
             grace=settings.collector.grace,
             reclaim_after=settings.registry.reclaim_after,
+            cni=_cni(settings),
         ),
     )
 
@@ -78,6 +80,16 @@ def _access(registry: RegistrySettings) -> Access:
         ca=registry.ca,
         certificate=registry.certificate,
         key=registry.key,
+    )
+
+
+def _cni(settings: Settings) -> CniOptions:
+    socket = settings.api.socket
+    return CniOptions(
+        directory=settings.cni.directory,
+        ipam=settings.cni.ipam,
+        socket=None if socket == ApiSettings().socket else str(socket),
+        grace=settings.collector.grace,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from dni_driver.core.cni_conf import Ipam
 from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Refused, SettingsError
 from dni_driver.core.host_port import HostPort
@@ -160,6 +161,18 @@ class CollectorSettings(Section, frozen=True):
     claim_grace: Seconds = 120.0
 
 
+class CniSettings(Section, frozen=True):
+    """`[cni]`: where a CNI runtime finds the overlays, and who hands out the addresses of their Mesos halves.
+
+    `directory` of None: nothing is written.
+    """
+
+    directory: Annotated[
+        Path | None, Meta(description="an absolute path, such as /opt/mesosphere/etc/dcos/network/cni")
+    ] = None
+    ipam: Annotated[Ipam, Meta(description='"host-local" or "dni"')] = "host-local"
+
+
 class LogSettings(Section, frozen=True):
     """`[log]`: from which level on, and in which form, lines go to standard error."""
 
@@ -182,6 +195,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api: ApiSettings = ApiSettings()
     docker: DockerSettings = DockerSettings()
     collector: CollectorSettings = CollectorSettings()
+    cni: CniSettings = CniSettings()
     log: LogSettings = LogSettings()
 
 

@@ -14,14 +14,17 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from dni_driver.console import cni as cni_part
 from dni_driver.console import dcos
 from dni_driver.console.asking import read_agent, read_agent_ip, read_count, read_half
+from dni_driver.console.cni import CniOperations
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.dcos import Agent, Cluster
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
+    Crowded,
     DniError,
     Exhausted,
     InUse,
@@ -44,6 +47,7 @@ LARGEST_BODY = 1 << 16
 _STATUS = (
     (NotFound, HTTPStatus.NOT_FOUND),
     (InUse, HTTPStatus.CONFLICT),
+    (Crowded, HTTPStatus.SERVICE_UNAVAILABLE),
     (Exhausted, HTTPStatus.CONFLICT),
     (Refused, HTTPStatus.BAD_REQUEST),
     (MalformedRequest, HTTPStatus.BAD_REQUEST),
@@ -138,9 +142,9 @@ class Findings(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
 
-def create_app(operations: Operations, driver: str = PLAIN) -> Flask:
+def create_app(operations: Operations, driver: str = PLAIN, cni: CniOperations | None = None) -> Flask:
     """Build the app around what the agent can do; `driver` is what users call it in commands."""
-    return _app(_all_routes(operations), driver)
+    return _app([*_all_routes(operations), *(_cni_routes(cni) if cni else ())], driver)
 
 
 def create_reading_app(operations: Operations, driver: str = PLAIN) -> Flask:
@@ -227,6 +231,12 @@ def _cluster_routes(operations: Operations) -> list[Route]:
         ("/v1/overlays/<name>", "PATCH", _view(set_overlay)),
         ("/v1/agents", "GET", _view(operations.agents)),
         ("/v1/agents/<agent>", "DELETE", _view(forget_agent)),
+    ]
+
+
+def _cni_routes(operations: CniOperations) -> list[Route]:
+    return [
+        (rule, method, _view(operation)) for rule, method, operation in cni_part.routes(operations, _body, _query)
     ]
 
 

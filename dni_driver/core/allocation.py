@@ -54,7 +54,7 @@ def host_span(subnet: Network) -> Span:
 def spans(pool: PoolRecord, halves: Iterable[Network]) -> list[Span]:
     """Answer the runs that a pool's blank requests may be given from, narrowed by `--ip-range`.
 
-    `halves` are the Docker halves of the pool's overlay; a plain pool has its subnet instead.
+    `halves` are those of the pool's overlay that it hands out; a plain pool has its subnet instead.
     """
     found = [_narrowed(span, pool.ip_range) for span in whole_spans(pool, halves)]
     return [span for span in found if span.size]
@@ -166,5 +166,6 @@ def _no_more(pool: PoolRecord, reason: str | None) -> str:
 def _title(pool: PoolRecord, halves: int = 1) -> str:
     if pool.overlay is None:
         return f"plain pool {pool.subnet}"
-    what = "the Docker half" if halves == 1 else f"the {halves} Docker halves"
+    kind = "Mesos" if pool.is_mesos else "Docker"
+    what = f"the {kind} half" if halves == 1 else f"the {halves} {kind} halves"
     return f"{what} of overlay {pool.overlay!r}"

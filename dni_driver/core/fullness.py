@@ -12,7 +12,7 @@ import msgspec
 from dni_driver.core import allocation
 from dni_driver.core.allocation import container_span
 from dni_driver.core.overlays import Address, AgentSubnet, Network
-from dni_driver.core.records import AddressRecord, AddressState, Records, pool_id
+from dni_driver.core.records import HELD, AddressRecord, AddressState, Records, pool_id
 
 Half = Literal["docker", "mesos"]
 
@@ -138,9 +138,9 @@ def _mesos_half(held: AgentSubnet, local: Local) -> HalfUsage:
     if isinstance(occupied, str):
         return HalfUsage(half=str(held.mesos_half), size=container_span(held.mesos_half).size, why=occupied)
     pools = {pool.id for pool in local.records.pools if pool.overlay == held.overlay}
-    found = {one.address: one for one in local.records.addresses if one.pool in pools}
-    found |= {one: AddressRecord(pool="", address=one, state=AddressState.BOUND) for one in occupied}
-    return _counted_half(held.overlay, held.mesos_half, found.values(), local.records)
+    found = {one.address: one for one in local.records.addresses if one.pool in pools and one.state in HELD}
+    theirs = {one: AddressRecord(pool="", address=one, state=AddressState.BOUND) for one in occupied}
+    return _counted_half(held.overlay, held.mesos_half, (theirs | found).values(), local.records)
 
 
 def _foreign(held: AgentSubnet, agent: IPv4Address) -> SubnetUsage:

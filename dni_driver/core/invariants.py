@@ -12,18 +12,19 @@ import msgspec
 
 from dni_driver.core.allocation import container_span, whole_spans
 from dni_driver.core.bandwidth import write_limit
+from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.leaks import describe, leaks, newest
 from dni_driver.core.mtu import Underlay, misfits
-from dni_driver.core.names import docker_bridge, egress_link, host_link
-from dni_driver.core.overlays import Address, Network, share_addresses
+from dni_driver.core.names import docker_bridge, egress_link, host_link, mesos_bridge
+from dni_driver.core.overlays import Address, Network, family_of, share_addresses
 from dni_driver.core.paths import problems
 from dni_driver.core.ports import PortRecord, are_shared
 from dni_driver.core.records import (
     HELD,
     AddressState,
     EndpointRecord,
-    PoolRecord,
     Records,
+    mesos_pool_id,
     pool_id,
 )
 from dni_driver.core.views import BridgeView, DockerEndpoint, DockerNetwork, DockerView, KernelView, LinkView, is_dni
@@ -133,7 +134,7 @@ def _misplaced(records: Records) -> Iterator[Finding]:
 
     Where there are none, free + used + reserved = size in every pool.
     """
-    spans = {pool.id: whole_spans(pool, _halves(pool, records)) for pool in records.pools}
+    spans = {pool.id: whole_spans(pool, records.halves_of(pool)) for pool in records.pools}
     taken: dict[Address, str] = {}
     for record in records.addresses:
         if record.state is AddressState.FREE:
@@ -148,21 +149,24 @@ def _misplaced(records: Records) -> Iterator[Finding]:
             yield _damaged(about, "is held without a date")
 
 
-def _halves(pool: PoolRecord, records: Records) -> list[Network]:
-    return [] if pool.overlay is None else records.halves(pool.overlay, pool.family)
-
-
 def _one_sided(records: Records) -> Iterator[Finding]:
     """Find endpoints and addresses that do not point at each other."""
     overlays = {network.id: network.overlay for network in records.networks}
     of_endpoint = {
-        (pool_id(overlays[endpoint.network], 4 if interface.version == 4 else 6), interface.ip): endpoint.id  # noqa: PLR2004
+        (pool_id(overlays[endpoint.network], family_of(interface.ip)), interface.ip): endpoint.id
         for endpoint in records.endpoints
         if endpoint.network in overlays
         for interface in endpoint.interfaces()
     }
+    of_endpoint |= {
+        (mesos_pool_id(endpoint.overlay, family_of(interface.ip)), interface.ip): endpoint.id
+        for endpoint in records.cni_endpoints
+        for interface in endpoint.interfaces()
+    }
     of_address = {
-        (record.pool, record.address): record.endpoint for record in records.addresses if record.endpoint is not None
+        (record.pool, record.address): owner
+        for record in records.addresses
+        if (owner := record.endpoint or record.cni_endpoint) is not None
     }
     for (pool, address), endpoint in sorted(of_endpoint.items() - of_address.items(), key=str):
         yield _damaged(f"endpoint {endpoint[:12]}", f"has address {address}, which pool {pool} does not give it")
@@ -180,11 +184,11 @@ def _kept_amiss(records: Records) -> Iterator[Finding]:
         if count > 1:
             yield _damaged(f"container {container}", f"has {count} addresses of overlay {overlay!r} reserved")
     for one in records.reservations:
-        halves = records.halves(one.overlay, one.family)
+        halves = [*records.halves(one.overlay, one.family), *records.mesos_halves(one.overlay, one.family)]
         if not any(one.first in span and one.last in span for span in map(container_span, halves)):
             yield Finding(
                 about=f"reservation {one}",
-                problem=f"lies outside this agent's Docker halves of overlay {one.overlay!r}",
+                problem=f"lies outside this agent's halves of overlay {one.overlay!r}",
                 mend=f"dni address release {one.overlay} {one}",
             )
 
@@ -215,7 +219,8 @@ def _overlapping_ports(ports: Iterable[PortRecord]) -> Iterator[tuple[PortRecord
 
 def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: float) -> Iterator[Finding]:
     young = {docker_bridge(network.overlay) for network in records.networks if not is_settled(network.since, now)}
-    for endpoint in records.endpoints:
+    young |= {mesos_bridge(one.overlay) for one in records.cni_networks if not is_settled(one.since, now)}
+    for endpoint in _endpoints(records):
         if not is_settled(endpoint.since, now):
             young |= {host_link(endpoint.id), egress_link(endpoint.id)}
     for about, problem in (*_bridges(kernel, wanted), *_links(records, kernel, wanted)):
@@ -228,6 +233,10 @@ def _in_the_kernel(records: Records, kernel: KernelView, wanted: Wanted, now: fl
     if kernel.underlay is not None:
         yield from _too_large(records, kernel.underlay)
         yield from _out_of_reach(records, kernel.underlay)
+
+
+def _endpoints(records: Records) -> list[EndpointRecord | CniEndpointRecord]:
+    return [*records.endpoints, *records.cni_endpoints]
 
 
 def _too_large(records: Records, underlay: Underlay) -> Iterator[Finding]:
@@ -274,7 +283,7 @@ def _links(records: Records, kernel: KernelView, wanted: Wanted) -> Iterator[tup
         view = there.get(link.host)
         for problem in _link_faults(link, view) if view else ["is missing"]:
             yield link.host, f"{problem} (link of endpoint {link.endpoint[:12]})"
-    known = {name(endpoint.id) for endpoint in records.endpoints for name in (host_link, egress_link)}
+    known = {name(endpoint.id) for endpoint in _endpoints(records) for name in (host_link, egress_link)}
     for name in sorted({*there, *kernel.ifbs} - known):
         yield name, "is a link of dni that no endpoint has"
 

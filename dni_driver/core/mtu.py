@@ -79,6 +79,14 @@ def network_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) ->
     return network.options.mtu or max(overlay_mtu(underlay.mtu, overlay.backend), least)
 
 
+def cni_mtu(overlay: Overlay, network: NetworkRecord | None, underlay: Underlay) -> int:
+    """Answer the MTU of an overlay's Mesos half: that of its Docker network, where there is one."""
+    if network is not None:
+        return network_mtu(network, overlay, underlay)
+    least = SMALLEST_IPV6_MTU if overlay.subnet6 else SMALLEST_MTU
+    return max(overlay_mtu(underlay.mtu, overlay.backend), least)
+
+
 def outdated(records: Records, underlay: Underlay) -> dict[str, int]:
     """Answer the networks whose MTU is not what it should be now, by id, with that MTU."""
     underlay = hosted(underlay, records.hosting)

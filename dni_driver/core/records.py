@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 
 import msgspec
 
+from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
 from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.local_subnets import LocalSubnet
@@ -49,6 +50,7 @@ HELD = frozenset({AddressState.CLAIMED, AddressState.BOUND, AddressState.LEAVING
 class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A pool that dockerd asked for: `OVERLAY/v4`, `OVERLAY/v6`, or `plain/SUBNET` for other drivers.
 
+    `OVERLAY/mesos4` and `OVERLAY/mesos6` are the Mesos half, for dni-cni; Docker knows nothing of them.
     `trial`: its overlay was defined for a network that is not created yet, and goes again if that fails.
     """
 
@@ -60,6 +62,11 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
     uses: int = 0
     since: float = 0.0
     trial: bool = False
+
+    @property
+    def is_mesos(self) -> bool:
+        """Tell whether it hands out the Mesos half."""
+        return self.overlay is not None and self.id == mesos_pool_id(self.overlay, self.family)
 
     def is_wanted(self, now: float) -> bool:
         """Tell whether somebody has just asked for it; `now` in seconds since 1970, as `since` is."""
@@ -80,6 +87,7 @@ class AddressRecord(msgspec.Struct, frozen=True, kw_only=True):
     network: str | None = None
     container: str | None = None
     since: float = 0.0
+    cni_endpoint: str | None = None
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +180,8 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     reservations: list[ReservationRecord] = []
     local_subnets: list[LocalSubnet] = []
     ports: list[PortRecord] = []
+    cni_networks: list[CniNetworkRecord] = []
+    cni_endpoints: list[CniEndpointRecord] = []
     agent: IPv4Address | None = None
     vtep: Vtep | None = None
     peers: list[Peer] = []
@@ -181,10 +191,25 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""
         return docker_halves([*self.agent_subnets, *self.local_subnets], overlay, family)
 
+    def mesos_halves(self, overlay: str, family: Family | None = None) -> list[Network]:
+        """Answer the Mesos halves likewise."""
+        return mesos_halves(self.agent_subnets, overlay, family)
+
+    def halves_of(self, pool: PoolRecord) -> list[Network]:
+        """Answer the halves that a pool hands out; none of a plain pool."""
+        if pool.overlay is None:
+            return []
+        return (self.mesos_halves if pool.is_mesos else self.halves)(pool.overlay, pool.family)
+
 
 def docker_halves(held: Iterable[Held], overlay: str, family: Family | None = None) -> list[Network]:
     """Answer the Docker halves of an overlay among what an agent holds, in that order."""
     return [one.docker_half for one in held if one.overlay == overlay and family in (None, one.family)]
+
+
+def mesos_halves(held: Iterable[AgentSubnet], overlay: str, family: Family | None = None) -> list[Network]:
+    """Answer the Mesos halves of an overlay among an agent's subnets, in that order."""
+    return [one.mesos_half for one in held if one.overlay == overlay and family in (None, one.family)]
 
 
 def gateway_for(address: Address, network: NetworkRecord, halves: Iterable[Network]) -> Address | None:
@@ -213,6 +238,11 @@ def with_mask(address: Address, half: Network) -> Interface:
 def pool_id(overlay: str, family: Family) -> str:
     """Answer the pool id of an overlay's family, the same for ever."""
     return f"{overlay}/v{family}"
+
+
+def mesos_pool_id(overlay: str, family: Family) -> str:
+    """Answer the pool id of an overlay's Mesos half."""
+    return f"{overlay}/mesos{family}"
 
 
 def plain_pool_id(subnet: Network) -> str:

@@ -16,7 +16,7 @@ from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants import Finding
 from dni_driver.core.overlays import Address, Family, Overlay
 from dni_driver.core.ports import PortRecord
-from dni_driver.core.records import AddressState, NetworkRecord, Records, ReservationRecord, pool_id
+from dni_driver.core.records import AddressState, NetworkRecord, Records, ReservationRecord, mesos_pool_id, pool_id
 from dni_driver.core.reservations import start_words
 from dni_driver.core.wanted import limits_of
 
@@ -247,7 +247,8 @@ def _kept_back(records: Records) -> Iterator[AddressReport]:
     """Report what is kept back: ranges, and single addresses that nobody has."""
     held = {(record.pool, record.address) for record in records.addresses if record.state is not AddressState.FREE}
     for one in records.reservations:
-        pool = pool_id(one.overlay, one.family)
+        is_mesos = any(one.first in half for half in records.mesos_halves(one.overlay, one.family))
+        pool = (mesos_pool_id if is_mesos else pool_id)(one.overlay, one.family)
         if one.first != one.last or (pool, one.first) not in held:
             yield AddressReport(
                 pool=pool,

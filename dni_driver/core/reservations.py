@@ -108,7 +108,7 @@ def check_usable(wish: Wish, span: Span, pool: PoolRecord, halves: Sequence[Netw
     for address in (span.first, span.last):
         check_explicit(address, pool, halves)
     if not any(span.first in whole and span.last in whole for whole in whole_spans(pool, halves)):
-        raise Refused(f"{_written(span)} goes from one Docker half into another: reserve each part by itself")
+        raise Refused(f"{_written(span)} goes from one half into another: reserve each part by itself")
 
 
 def released(wish: Wish, kept: Iterable[ReservationRecord]) -> list[ReservationRecord]:

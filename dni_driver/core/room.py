@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
 
 import msgspec
 
-from dni_driver.core.allocation import container_span, usage
+from dni_driver.core.allocation import Usage, container_span, usage
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network, share_addresses
-from dni_driver.core.records import AddressState, NetworkRecord, PoolRecord, Records, pool_id
+from dni_driver.core.records import (
+    AddressState,
+    NetworkRecord,
+    PoolRecord,
+    Records,
+    ReservationRecord,
+    mesos_pool_id,
+    pool_id,
+)
 
 _FREE_SHARE = 5
 """Room is scarce where no more than one address of so many is free: from 80 % on."""
@@ -55,12 +63,13 @@ def idle(records: Records, now: float) -> Iterator[Idle]:
 
 def _is_needed(one: AgentSubnet, mine: Iterable[AgentSubnet], records: Records, now: float) -> bool:
     half, pool = one.docker_half, pool_id(one.overlay, one.family)
+    mesos = mesos_pool_id(one.overlay, one.family)
     return (
         any(known.id == pool and known.is_wanted(now) for known in records.pools)
         or any(network.overlay == one.overlay and _is_told_of(network, half) for network in records.networks)
-        or any(_lies_in(record.first, half) or _lies_in(record.last, half) for record in records.reservations)
+        or any(_lies_in(end, one.subnet) for record in records.reservations for end in (record.first, record.last))
         or any(
-            record.pool == pool and record.state is not AddressState.FREE and record.address in half
+            record.pool in (pool, mesos) and record.state is not AddressState.FREE and record.address in one.subnet
             for record in records.addresses
         )
         or _is_scarce_without(one, mine, records)
@@ -77,11 +86,18 @@ def _lies_in(address: object, half: Network) -> bool:
 
 
 def _is_scarce_without(one: AgentSubnet, mine: Iterable[AgentSubnet], records: Records) -> bool:
-    spans = [container_span(other.docker_half) for other in mine if other != one]
-    pool = pool_id(one.overlay, one.family)
+    left = [other for other in mine if other != one]
+    docker, mesos = pool_id(one.overlay, one.family), mesos_pool_id(one.overlay, one.family)
     kept = [reservation for reservation in records.reservations if reservation.overlay == one.overlay]
-    rest = usage(spans, [record for record in records.addresses if record.pool == pool], kept)
-    return is_scarce(rest.size, rest.free)
+    rests = [_usage(docker, [other.docker_half for other in left], records, kept)]
+    if any(pool.id == mesos for pool in records.pools):
+        rests.append(_usage(mesos, [other.mesos_half for other in left], records, kept))
+    return any(is_scarce(rest.size, rest.free) for rest in rests)
+
+
+def _usage(pool: str, halves: Iterable[Network], records: Records, kept: Sequence[ReservationRecord]) -> Usage:
+    taken = [record for record in records.addresses if record.pool == pool]
+    return usage([container_span(half) for half in halves], taken, kept)
 
 
 def _touched(one: AgentSubnet, records: Records) -> float:

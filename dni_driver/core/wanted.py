@@ -9,9 +9,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IP
 import msgspec
 
 from dni_driver.core.bandwidth import Limits, effective
+from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
-from dni_driver.core.options import DEFAULT_LINK_PREFIX
-from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay
+from dni_driver.core.options import DEFAULT_LINK_PREFIX, NetworkOptions
+from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay, gateway_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.ports import Published
 from dni_driver.core.records import (
@@ -20,15 +21,20 @@ from dni_driver.core.records import (
     Records,
     bridge_address,
     gateway_for,
+    with_mask,
 )
 
 
 class Bridge(msgspec.Struct, frozen=True, kw_only=True):
-    """One `d-NAME`: its addresses (a gateway for each half) and its MTU in bytes."""
+    """One `d-NAME` or `m-NAME`: its addresses (a gateway for each half) and its MTU in bytes.
+
+    `shared`: a CNI plugin may have made it, and have containers on it that dni knows nothing of.
+    """
 
     name: str
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     mtu: int
+    shared: bool = False
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -112,13 +118,16 @@ def wanted(records: Records) -> Wanted:
         for endpoint in records.endpoints
         if endpoint.sandbox is not None and endpoint.network in networks
     )
+    links += tuple(_cni_links(records, overlays))
+    bridges = tuple(bridge_of(network, records) for network in records.networks)
     return Wanted(
-        bridges=tuple(bridge_of(network, records) for network in records.networks),
+        bridges=bridges + tuple(mesos_bridge_of(network, records) for network in records.cni_networks),
         links=links,
-        policies=tuple(_policy(network, overlays, records) for network in records.networks),
+        policies=tuple(_policies(records, overlays)),
         overlay_subnets=tuple(_all_subnets(records.overlays)),
         agent=records.agent,
         guarded=any(not network.options.spoof for network in records.networks)
+        or bool(records.cni_networks)
         or any(not link.spoof for link in links),
         ports=tuple(published(records)),
         vtep=None if records.hosting.carries else records.vtep,
@@ -154,6 +163,56 @@ def bridge_of(network: NetworkRecord, records: Records) -> Bridge:
         name=docker_bridge(network.overlay),
         addresses=tuple(bridge_address(half, network) for half in halves if _speaks(network, half.version)),
         mtu=network.mtu,
+    )
+
+
+def mesos_bridge_of(network: CniNetworkRecord, records: Records) -> Bridge:
+    """Answer the bridge of a Mesos half."""
+    halves = [half for family in FAMILIES for half in records.mesos_halves(network.overlay, family)]
+    return Bridge(
+        name=mesos_bridge(network.overlay),
+        addresses=tuple(with_mask(gateway_of(half), half) for half in halves),
+        mtu=network.mtu,
+        shared=True,
+    )
+
+
+def _cni_links(records: Records, overlays: Mapping[str, Overlay]) -> Iterable[Link]:
+    networks = {network.overlay: network for network in records.cni_networks}
+    for endpoint in records.cni_endpoints:
+        overlay = overlays[endpoint.overlay]
+        halves = records.mesos_halves(overlay.name)
+        yield cni_link_of(endpoint, networks[overlay.name], halves, overlay, cni_options(records, overlay.name))
+
+
+def cni_options(records: Records, overlay: str) -> NetworkOptions:
+    """Answer what holds for the Mesos half: what was said of the overlay's Docker network, where there is one."""
+    return next((network.options for network in records.networks if network.overlay == overlay), NetworkOptions())
+
+
+def cni_link_of(
+    endpoint: CniEndpointRecord,
+    network: CniNetworkRecord,
+    halves: Sequence[Network],
+    overlay: Overlay,
+    options: NetworkOptions,
+) -> Link:
+    """Answer the link of a container of dni-cni; `halves` are the Mesos halves of its overlay on this agent."""
+    addresses = endpoint.interfaces()
+    own = [gateway_of(half) for address in addresses for half in halves if address.ip in half]
+    ways = [(subnet, gateway) for gateway in own for subnet in overlay.subnets() if subnet.version == gateway.version]
+    return Link(
+        endpoint=endpoint.id,
+        host=host_link(endpoint.id),
+        container=container_link(endpoint.id),
+        bridge=mesos_bridge(overlay.name),
+        mtu=network.mtu,
+        mac=endpoint.mac,
+        addresses=tuple(addresses),
+        gateways=() if options.internal else tuple(map(str, own)),
+        routes=tuple(Route(subnet, str(gateway)) for subnet, gateway in ways),
+        sandbox=endpoint.sandbox,
+        ifname=endpoint.ifname,
     )
 
 
@@ -212,6 +271,15 @@ def _speaks(network: NetworkRecord, version: int) -> bool:
 def _subnets(network: NetworkRecord, overlays: Mapping[str, Overlay]) -> list[Network]:
     overlay = overlays.get(network.overlay)
     return overlay.subnets() if overlay else []
+
+
+def _policies(records: Records, overlays: Mapping[str, Overlay]) -> Iterable[Policy]:
+    """Answer a policy for each overlay with a Docker network, and the same for one with a Mesos half alone."""
+    for network in records.networks:
+        yield _policy(network, overlays, records)
+    for overlay in {network.overlay: None for network in records.cni_networks}:
+        if all(network.overlay != overlay for network in records.networks):
+            yield _policy(NetworkRecord(id="", overlay=overlay, options=NetworkOptions(), mtu=0), overlays, records)
 
 
 def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], records: Records) -> Policy:

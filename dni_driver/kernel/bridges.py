@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bridges `d-NAME` that carry the Docker halves."""
+"""The bridges `d-NAME` that carry the Docker halves, and `m-NAME` that carry the Mesos halves."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv6Interface
 
 from pyroute2 import IPRoute
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mac import mac_for
-from dni_driver.core.names import docker_bridge
+from dni_driver.core.names import mesos_bridge
 from dni_driver.core.records import Interface
 from dni_driver.core.wanted import Bridge
 from dni_driver.kernel import addresses, sysctl
-from dni_driver.kernel.conversation import conversation, tolerating
+from dni_driver.kernel.conversation import conversation, dump, tolerating
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.links import UNFINISHED
 from dni_driver.kernel.snapshot import LinkDetails, Snapshot
@@ -24,7 +25,7 @@ FORWARDED_GROUPS = 0xFFF8
 """That frames to 01:80:c2:00:00:03 to :0f are no exception: the bridge would learn their senders unchecked."""
 _STRICT, _LOOSE = "1", "2"
 """Of the bridge's own setting and the one for all links the greater one holds."""
-_PREFIX = docker_bridge("")
+_SHARED_PREFIX = mesos_bridge("")
 _OURS = "dni overlay "
 _SETTINGS = {"br_stp_state": 0, "br_forward_delay": 0, "br_group_fwd_mask": FORWARDED_GROUPS}
 """In this order: the kernel refuses a delay of 0 while the spanning tree protocol is on."""
@@ -36,7 +37,17 @@ def is_ours(link: LinkDetails) -> bool:
 
 
 def _alias(bridge: str) -> str:
-    return _OURS + bridge.removeprefix(_PREFIX)
+    return _OURS + bridge.partition("-")[2]
+
+
+def concerned(wanted: Iterable[Bridge], seen: Snapshot) -> list[LinkDetails]:
+    """Answer the bridges that dni made, and those wanted that a CNI plugin made."""
+    shared = {bridge.name for bridge in wanted if bridge.shared}
+    return [link for link in seen.bridges.values() if is_ours(link) or _is_adopted(link, shared)]
+
+
+def _is_adopted(link: LinkDetails, shared: Collection[str]) -> bool:
+    return link.name in shared and link.kind == "bridge"
 
 
 def ours(seen: Snapshot) -> list[LinkDetails]:
@@ -77,19 +88,21 @@ def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
         link = seen.bridges.get(bridge.name)
         if link is not None:
             with ledger.about(f"bridge {bridge.name}", bridge.name):
-                _check_ours(link, seen)
+                _check_usable(bridge, link, seen)
                 _mend_ipv6(bridge, ledger)
                 _mend_reverse_path(bridge, ledger)
                 _mend_link(bridge, link, ledger)
                 _mend_addresses(bridge, link, set(carried(link, seen)), ledger)
 
 
-def _check_ours(link: LinkDetails, seen: Snapshot) -> None:
-    if is_ours(link):
+def _check_usable(bridge: Bridge, link: LinkDetails, seen: Snapshot) -> None:
+    """Raise KernelError unless dni made a bridge, or a CNI plugin did that gave it no other address than dni does."""
+    adopted = bridge.shared and link.kind == "bridge" and set(carried(link, seen)).issubset(bridge.addresses)
+    if is_ours(link) or adopted:
         return
-    carried = ", ".join(str(address) for address in seen.carried[link.index]) or "no address"
+    there = ", ".join(str(address) for address in seen.carried[link.index]) or "no address"
     raise KernelError(
-        f"{link.name} exists and dni did not make it: a {link.kind or 'plain'} device with {carried}, as DC/OS or "
+        f"{link.name} exists and dni did not make it: a {link.kind or 'plain'} device with {there}, as DC/OS or "
         f"another tool may have left it; remove it (`ip link del {link.name}`) or use another overlay name"
     )
 
@@ -158,11 +171,18 @@ def _sayable(bridge: Bridge) -> Iterator[Interface]:
 
 
 def delete_unwanted(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
-    """Delete the bridges of ours that no record calls for."""
+    """Delete the bridges of ours that no record calls for, but none that has a CNI plugin's containers on it."""
     names = {bridge.name for bridge in wanted}
     for link in ours(seen):
-        if link.name not in names:
+        if link.name not in names and not (link.name.startswith(_SHARED_PREFIX) and _has_ports(link)):
             with ledger.about(f"bridge {link.name}", link.name), conversation() as kernel:
                 with tolerating(errno.ENODEV):
                     kernel.link("del", index=link.index)
                 ledger.did(f"deleted bridge {link.name}")
+
+
+def _has_ports(bridge: LinkDetails) -> bool:
+    """Tell whether links hang on a bridge; those of dead containers of ours are deleted already."""
+    with conversation() as kernel:
+        masters = dump(kernel.link, lambda port: port.get("master"), family=socket.AF_BRIDGE)
+    return bridge.index in masters

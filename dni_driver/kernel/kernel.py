@@ -24,6 +24,7 @@ from dni_driver.kernel import (
     links,
     listeners,
     neighbours,
+    plugging,
     routes,
     sandboxes,
     shaping,
@@ -137,6 +138,34 @@ class Kernel:
         """Answer the ports that are handed out where any will do."""
         return sysctl.dynamic_ports()
 
+    @_in_words()
+    def plug(self, link: Link) -> None:
+        """Make a whole link, its container end ready inside the sandbox, as libnetwork does for Docker's containers.
+
+        Repeating it does no harm. Raises KernelError where something is missing: reconcile, then try again; and where
+        the sandbox is no namespace, or has a link of that name already.
+        """
+        self._reaper.await_death(link.host)
+        for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
+            _log.info("kernel changed", change=change)
+        self._guard.admit([link])
+        with locked(self._lock):
+            plugging.plug(link)
+
+    def unplug(self, endpoints: Iterable[str]) -> None:
+        """Delete the links of endpoints, and return when they are gone; raise Unavailable after 10 s."""
+        self.detach(endpoints)
+        self.drain()
+
+    @_in_words()
+    def plug_faults(self, link: Link) -> list[str]:
+        """Answer in words how a link differs from what `plug` made."""
+        return plugging.faults(link)
+
+    def missing_sandboxes(self, sandboxes: Iterable[str]) -> set[str]:
+        """Answer which paths lead to no network namespace."""
+        return plugging.missing(sandboxes)
+
     def drain(self) -> None:
         """Return when every link given to `detach` is gone; raise Unavailable after 10 s."""
         self._reaper.drain()
@@ -209,7 +238,7 @@ class Kernel:
         return KernelView(
             bridges=tuple(
                 BridgeView(name=link.name, up=link.up, mtu=link.mtu, addresses=bridges.carried(link, seen))
-                for link in bridges.ours(seen)
+                for link in bridges.concerned(wanted.bridges, seen)
             ),
             links=tuple(
                 LinkView(

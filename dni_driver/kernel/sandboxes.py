@@ -59,10 +59,15 @@ def _renew(link: Link, ledger: Ledger) -> None:
         if sandbox is None:
             return
         name = _free_name(link, namespaces.inside(sandbox, snapshot.names))
-        links.renew(link, name, sandbox, partial(_furnish, sandbox, link, name))
-        if link.limits:
-            shaping.apply(link)
+        make(link, name, sandbox)
         ledger.did(f"made link {link.host} anew, as {name} in sandbox {link.sandbox}")
+
+
+def make(link: Link, name: str, sandbox: int) -> None:
+    """Make a link whole, its container end with this name in an open sandbox; raise OSError, KernelError."""
+    links.renew(link, name, sandbox, partial(_furnish, sandbox, link, name))
+    if link.limits:
+        shaping.apply(link)
 
 
 def _free_name(link: Link, taken: Collection[str]) -> str:

@@ -19,14 +19,14 @@ import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 
-from dni_driver.core.names import EGRESS_LINK_PREFIX, HOST_LINK_PREFIX, docker_bridge
+from dni_driver.core.names import EGRESS_LINK_PREFIX, HOST_LINK_PREFIX, docker_bridge, mesos_bridge
 from dni_driver.core.records import Interface
 from dni_driver.kernel import addresses
 from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
 
 _HOST_END = re.compile(rf"{HOST_LINK_PREFIX}[0-9a-f]{{11}}")
 _IFB = re.compile(rf"{EGRESS_LINK_PREFIX}[0-9a-f]{{11}}")
-_BRIDGE_PREFIX = docker_bridge("")
+_BRIDGE_PREFIXES = (docker_bridge(""), mesos_bridge(""))
 _WITHOUT_STATISTICS = 8
 
 
@@ -91,7 +91,7 @@ def read() -> Snapshot:
     """Read the names of all links, then what the names tell to be ours."""
     known = names()
     with conversation() as kernel:
-        bridges = _details(kernel, (name for name in known if name.startswith(_BRIDGE_PREFIX)))
+        bridges = _details(kernel, (name for name in known if name.startswith(_BRIDGE_PREFIXES)))
         host_ends = _host_ends(kernel, known)
         ifbs = _details(kernel, (name for name in known if _IFB.fullmatch(name)))
         carried: dict[int, list[Interface]] = {link.index: [] for link in bridges}

@@ -21,10 +21,10 @@ from dni_driver.core.selection import (
     check_range,
 )
 from dni_driver.plugin import wire
-from dni_driver.plugin.claiming import claim, halves_of
-from dni_driver.plugin.patience import when_there_is_room
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
 from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
+from dni_driver.store.claiming import Asked, claim, halves_of
+from dni_driver.store.patience import when_there_is_room
 
 
 class IpamDriver:
@@ -104,7 +104,8 @@ class IpamDriver:
             else:
                 if asked is None:
                     self._check_network(tx, pool)
-                address = claim(tx, pool, halves, asked, options.get(wire.ENDPOINT_NAME), now)
+                wish = Asked(address=asked, container=options.get(wire.ENDPOINT_NAME))
+                address = claim(tx, pool, halves, wish, now)
         return with_mask(address, next(half for half in halves if address in half))
 
     def _check_network(self, tx: Transaction, pool: PoolRecord) -> None:

@@ -28,7 +28,6 @@ from dni_driver.core.records import EndpointRecord, NetworkRecord, docker_halves
 from dni_driver.core.reservations import check_not_a_containers
 from dni_driver.core.wanted import Link, Wanted, link_of, wanted
 from dni_driver.plugin import reading, wire, without_ipam
-from dni_driver.plugin.patience import when_there_is_room
 from dni_driver.plugin.publishing import Publishing, Ways
 from dni_driver.store import (
     Store,
@@ -42,6 +41,7 @@ from dni_driver.store import (
     reservations,
 )
 from dni_driver.store.forget import forget_endpoint, forget_network
+from dni_driver.store.patience import when_there_is_room
 from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)

@@ -16,10 +16,10 @@ from dni_driver.core.overlays import Family, Overlay, family_of, gateway_of
 from dni_driver.core.records import Interface, NetworkRecord, docker_halves, pool_id, with_mask
 from dni_driver.core.wanted import Link, wanted
 from dni_driver.plugin import wire
-from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.plugin.pool_finder import Patience, Reach, check_ipv6, check_routes
 from dni_driver.plugin.reading import CREATE
 from dni_driver.store import Store, Transaction, endpoints, overlays, pools
+from dni_driver.store.claiming import Asked, claim, halves_of
 from dni_driver.store.forget import forget_endpoint
 from dni_driver.store.records import read_all
 
@@ -95,7 +95,7 @@ def chosen(tx: Transaction, network: NetworkRecord, options: EndpointOptions, no
     for gateway in network.gateways():
         pool = pools.find(tx, pool_id(network.overlay, family_of(gateway.ip)))
         halves = halves_of(tx, pool)
-        address = claim(tx, pool, halves, asked.pop(gateway.version, None), None, now)
+        address = claim(tx, pool, halves, Asked(address=asked.pop(gateway.version, None)), now)
         yield with_mask(address, next(half for half in halves if address in half))
     for address in asked.values():
         raise Refused(f"address {address} cannot be had: network {network.label!r} has no IPv{address.version}")

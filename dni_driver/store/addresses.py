@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from dni_driver.core import allocation
 from dni_driver.core.allocation import Span, Usage, first_gap
+from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import AddressRecord, AddressState, EndpointRecord, ReservationRecord
@@ -82,7 +83,7 @@ def _put(tx: Transaction, pool: str, address: Address, state: AddressState, now:
     tx.execute(
         "INSERT INTO address (pool, address, state, since) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (pool, address) DO UPDATE SET state = excluded.state, since = excluded.since, "
-        "freed = NULL, endpoint = NULL, network = NULL, container = NULL",
+        "freed = NULL, endpoint = NULL, cni_endpoint = NULL, network = NULL, container = NULL",
         (pool, address.packed, state, now),
     )
 
@@ -114,6 +115,15 @@ def bind(tx: Transaction, pool: str, address: Address, endpoint: EndpointRecord,
     tx.execute(
         "UPDATE address SET state = 'bound', endpoint = ?, network = ?, since = ? WHERE pool = ? AND address = ?",
         (endpoint.id, endpoint.network, now, pool, address.packed),
+    )
+
+
+def bind_cni(tx: Transaction, pool: str, address: Address, endpoint: CniEndpointRecord) -> None:
+    """Give an address that was claimed in this transaction to an endpoint of CNI."""
+    tx.execute(
+        "UPDATE address SET state = 'bound', cni_endpoint = ?, container = ?, since = ? "
+        "WHERE pool = ? AND address = ? AND state = 'claimed'",
+        (endpoint.id, endpoint.container, endpoint.since, pool, address.packed),
     )
 
 
@@ -159,7 +169,8 @@ def release(tx: Transaction, pool: str, address: Address, now: float) -> None:
 def free(tx: Transaction, pool: str, address: Address, now: float) -> None:
     """Put an address at the end of the queue, whoever held it."""
     tx.execute(
-        "UPDATE address SET state = 'free', endpoint = NULL, network = NULL, container = NULL, since = ?, "
+        "UPDATE address SET state = 'free', endpoint = NULL, cni_endpoint = NULL, network = NULL, container = NULL, "
+        "since = ?, "
         "freed = (SELECT COALESCE(MAX(freed), 0) + 1 FROM address WHERE pool = ? AND freed IS NOT NULL) "
         "WHERE pool = ? AND address = ? AND state != 'free'",
         (now, pool, pool, address.packed),
@@ -182,6 +193,11 @@ def find(tx: Transaction, pool: str, address: Address) -> AddressRecord | None:
 def of_endpoint(tx: Transaction, endpoint: str) -> list[AddressRecord]:
     """Answer the addresses of an endpoint."""
     return _select(tx, "WHERE endpoint = ?", (endpoint,))
+
+
+def of_cni_endpoint(tx: Transaction, endpoint: str) -> list[AddressRecord]:
+    """Answer the addresses of an endpoint of CNI."""
+    return _select(tx, "WHERE cni_endpoint = ?", (endpoint,))
 
 
 def of_pool(tx: Transaction, pool: str) -> list[AddressRecord]:
@@ -246,4 +262,5 @@ def _record(row: sqlite3.Row) -> AddressRecord:
         network=row["network"],
         container=row["container"],
         since=row["since"],
+        cni_endpoint=row["cni_endpoint"],
     )

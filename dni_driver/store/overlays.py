@@ -55,6 +55,7 @@ def remove(tx: Transaction, name: str) -> None:
         (name,),
     )
     tx.execute("DELETE FROM pool WHERE overlay = ?", (name,))
+    tx.execute("DELETE FROM cni_network WHERE overlay = ?", (name,))
     tx.execute("DELETE FROM agent_subnet WHERE overlay = ?", (name,))
     tx.execute("DELETE FROM local_subnet WHERE overlay = ?", (name,))
     tx.execute("DELETE FROM overlay WHERE name = ?", (name,))

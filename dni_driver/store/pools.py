@@ -8,7 +8,7 @@ from ipaddress import ip_network
 
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Family, Network, Overlay, family_of, share_addresses
-from dni_driver.core.records import PoolRecord, plain_pool_id, pool_id
+from dni_driver.core.records import PoolRecord, mesos_pool_id, plain_pool_id, pool_id
 from dni_driver.store import local_subnets, overlays
 from dni_driver.store.database import Transaction
 
@@ -41,6 +41,16 @@ def check_apart(tx: Transaction, overlay: Overlay) -> None:
                     f"subnet {subnet} of overlay {overlay.name!r} overlaps plain pool {pool.subnet} of this host: "
                     f"choose another subnet, or remove the Docker network that has this one"
                 )
+
+
+def use_mesos(tx: Transaction, overlay: str, family: Family, now: float) -> PoolRecord:
+    """Answer the pool of an overlay's Mesos half, recorded with its first use; Docker does not count that as one."""
+    name = mesos_pool_id(overlay, family)
+    tx.execute(
+        "INSERT INTO pool (id, family, overlay, uses, since) VALUES (?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING",
+        (name, family, overlay, now),
+    )
+    return find(tx, name)
 
 
 def _use(tx: Transaction, wanted: PoolRecord, now: float) -> PoolRecord:

@@ -11,6 +11,7 @@ from dni_driver.core.records import Records
 from dni_driver.store import (
     Store,
     addresses,
+    cni,
     endpoints,
     hosting,
     local_subnets,
@@ -58,6 +59,8 @@ def read(tx: Transaction) -> Records:
         reservations=reservations.every(tx),
         local_subnets=local_subnets.every(tx),
         ports=ports.every(tx),
+        cni_networks=cni.networks(tx),
+        cni_endpoints=cni.endpoints(tx),
         agent=overlays.agent_ip(tx),
         hosting=hosting.get(tx),
         vtep=peers.vtep(tx) if others else None,

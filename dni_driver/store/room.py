@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, ip_network
 
 from dni_driver.core.allocation import container_span, without
-from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family
-from dni_driver.core.records import docker_halves, pool_id
+from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network
+from dni_driver.core.records import ReservationRecord, docker_halves, mesos_halves, mesos_pool_id, pool_id
 from dni_driver.core.room import Leaving, grows, is_scarce
 from dni_driver.store import addresses, networks, overlays, pools, reservations
 from dni_driver.store.database import Transaction
@@ -21,12 +21,18 @@ def scarce(tx: Transaction) -> Iterator[tuple[str, Family]]:
         network = networks.of_overlay(tx, overlay.name)
         kept = reservations.of_overlay(tx, overlay.name)
         for family in FAMILIES:
-            spans = [container_span(half) for half in docker_halves(held, overlay.name, family)]
-            pool = pool_id(overlay.name, family)
-            if spans and grows(pools.lookup(tx, pool), network):
-                free = addresses.count_free(tx, pool, without(spans, kept))
-                if is_scarce(sum(span.size for span in spans), free):
-                    yield overlay.name, family
+            pool, mesos = pool_id(overlay.name, family), mesos_pool_id(overlay.name, family)
+            docker_grows = grows(pools.lookup(tx, pool), network)
+            if (docker_grows and _is_short(tx, pool, docker_halves(held, overlay.name, family), kept)) or (
+                pools.lookup(tx, mesos) and _is_short(tx, mesos, mesos_halves(held, overlay.name, family), kept)
+            ):
+                yield overlay.name, family
+
+
+def _is_short(tx: Transaction, pool: str, halves: Iterable[Network], kept: Sequence[ReservationRecord]) -> bool:
+    spans = [container_span(half) for half in halves]
+    size = sum(span.size for span in spans)
+    return bool(spans) and is_scarce(size, addresses.count_free(tx, pool, without(spans, kept)))
 
 
 def begin_leaving(tx: Transaction, leaving: Leaving) -> None:
@@ -51,15 +57,10 @@ def leaving(tx: Transaction) -> list[Leaving]:
 
 def forget(tx: Transaction, held: AgentSubnet) -> None:
     """Forget an agent subnet that was on its way out, with what is known of its addresses: all of them are free."""
-    pool, half = pool_id(held.overlay, held.family), held.docker_half
-    tx.execute(
-        "DELETE FROM address WHERE pool = ? AND address BETWEEN ? AND ? AND state = 'free'",
-        (pool, half.network_address.packed, half.broadcast_address.packed),
-    )
-    tx.execute(
-        "DELETE FROM cursor WHERE pool = ? AND first BETWEEN ? AND ?",
-        (pool, half.network_address.packed, half.broadcast_address.packed),
-    )
+    ends = held.subnet.network_address.packed, held.subnet.broadcast_address.packed
+    for pool in (pool_id(held.overlay, held.family), mesos_pool_id(held.overlay, held.family)):
+        tx.execute("DELETE FROM address WHERE pool = ? AND address BETWEEN ? AND ? AND state = 'free'", (pool, *ends))
+        tx.execute("DELETE FROM cursor WHERE pool = ? AND first BETWEEN ? AND ?", (pool, *ends))
     tx.execute(
         "DELETE FROM agent_subnet WHERE overlay = ? AND subnet = ? AND leaving_as IS NOT NULL",
         (held.overlay, str(held.subnet)),

@@ -15,9 +15,9 @@ from dni_driver.agent.joining import Joining
 from dni_driver.agent.ports import Time
 from dni_driver.agent.presence import Presence
 from dni_driver.core.errors import InUse, Unavailable
-from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.registry import Host, Registry, open_registry
 from dni_driver.store import Store, fence, pools
+from dni_driver.store.claiming import ANY, claim, halves_of
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
 from tests.unit.agents import create_network
@@ -68,7 +68,7 @@ class Here:
         """Claim an address, as the plugin does."""
         with self.store.write() as tx:
             pool = pools.use_overlay(tx, "dcos", 4, None, self.clock.now)
-            claim(tx, pool, halves_of(tx, pool), None, None, self.clock.now)
+            claim(tx, pool, halves_of(tx, pool), ANY, self.clock.now)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_plain_pool_is_no_business_of_the_cluster(here: Here) -> None:
     here.clock.pass_by(3 * HOUR)
     with here.store.write() as tx:
         pool = pools.use_plain(tx, ip_network("10.9.0.0/24"), None, here.clock.now)
-        assert claim(tx, pool, halves_of(tx, pool), None, None, here.clock.now)
+        assert claim(tx, pool, halves_of(tx, pool), ANY, here.clock.now)
 
 
 def test_what_is_used_here_is_told_and_a_network_that_went_is_told_too(here: Here) -> None:

@@ -24,9 +24,9 @@ from dni_driver.core.reports import overlay_report
 from dni_driver.core.reservations import read_wish
 from dni_driver.core.room import Leaving
 from dni_driver.core.wanted import wanted
-from dni_driver.plugin.claiming import claim, halves_of
 from dni_driver.registry.local import LocalRegistry
 from dni_driver.store import Store, addresses, networks, pools, room
+from dni_driver.store.claiming import ANY, Asked, claim, halves_of
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, FakeClock
 from tests.scratch import fast_directory
@@ -86,7 +86,13 @@ class Host:
         with self.store.write() as tx:
             pool = pools.find(tx, "tiny/v4")
             return str(
-                claim(tx, pool, halves_of(tx, pool), ip_address(asked) if asked else None, None, self.clock.now)
+                claim(
+                    tx,
+                    pool,
+                    halves_of(tx, pool),
+                    Asked(address=ip_address(asked) if asked else None),
+                    self.clock.now,
+                )
             )
 
     def free(self, *texts: str) -> None:
@@ -453,7 +459,7 @@ def test_ipv6_halves_are_huge_and_stay_one() -> None:
         with host.store.write() as tx:
             pool = pools.use_overlay(tx, "six", 6, None, host.clock.now)
             for _ in range(300):
-                claim(tx, pool, halves_of(tx, pool), None, None, host.clock.now)
+                claim(tx, pool, halves_of(tx, pool), ANY, host.clock.now)
         host.room.look()
         assert [str(one.held.subnet) for one in host.registry.leases() if one.held.overlay == "six"] == ["fd06::/80"]
         host.close()

@@ -193,7 +193,7 @@ def test_help_says_what_dni_is_and_how_to_begin(dni: Dni) -> None:
         assert max(map(len, ran.out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("group", ["overlay", "address", "serve"])
+@pytest.mark.parametrize("group", ["overlay", "address", "cni", "serve"])
 def test_a_group_without_a_command_shows_its_commands(dni: Dni, group: str) -> None:
     ran = dni(group)
     assert ran.status == 0
@@ -557,3 +557,15 @@ def test_a_table_lines_up_and_puts_numbers_to_the_right() -> None:
 
 def test_an_absent_cell_is_a_dash() -> None:
     assert table(("NAME", "N"), [(None, 5)]) == "NAME  N\n-     5"
+
+
+@pytest.mark.parametrize(
+    ("words", "query"),
+    [([], "plain=0"), (["--plain"], "plain=1"), (["--plain", "--ipam", "dni"], "plain=1&ipam=dni")],
+)
+def test_a_cni_configuration_is_written_as_a_file_has_it(
+    dni: Dni, agent: _CannedAgent, words: list[str], query: str
+) -> None:
+    told = {"name": "dcos", "type": "dni-cni"}
+    agent.answers[f"GET /v1/cni/configurations/dcos?{query}"] = (200, told)
+    assert dni("cni", "show", "dcos", *words) == (0, json.dumps(told, indent=2) + "\n", "")

@@ -181,8 +181,8 @@ def test_reservations_in_good_order_are_no_finding() -> None:
             [kept("9.0.0.140", container="web"), kept("9.0.0.141", container="web")],
             "container web has 2 addresses of overlay 'dcos' reserved",
         ),
-        ([kept("9.0.7.140")], "reservation 9.0.7.140 lies outside this agent's Docker halves of overlay 'dcos'"),
-        ([kept("9.0.0.129")], "reservation 9.0.0.129 lies outside this agent's Docker halves of overlay 'dcos'"),
+        ([kept("9.0.7.140")], "reservation 9.0.7.140 lies outside this agent's halves of overlay 'dcos'"),
+        ([kept("9.0.0.129")], "reservation 9.0.0.129 lies outside this agent's halves of overlay 'dcos'"),
     ],
 )
 def test_a_reservation_that_cannot_be_is_told(reservations: list[ReservationRecord], problem: str) -> None:

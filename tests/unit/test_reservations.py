@@ -167,7 +167,7 @@ def test_a_container_can_have_an_address_of_each_family() -> None:
         (wish("9.0.0.5"), "lies outside the Docker half .*: choose one of 9.0.0.130 to 9.0.0.254 or 9.0.7.130 to"),
         (wish("9.0.0.129"), "is the gateway of 9.0.0.128/25"),
         (wish("9.0.0.250-9.0.1.5"), "address 9.0.1.5 lies outside the Docker half"),
-        (wish("9.0.0.250-9.0.7.135"), "goes from one Docker half into another: reserve each part by itself"),
+        (wish("9.0.0.250-9.0.7.135"), "goes from one half into another: reserve each part by itself"),
         (wish("9.0.0.140-9.0.0.141", "web"), "a container has one address of an overlay: reserve one for 'web'"),
     ],
 )

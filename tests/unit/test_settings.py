@@ -118,6 +118,8 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_DOCKER_CREATE_NETWORKS": "True",
         "DNI_COLLECTOR_GRACE": "4",
         "DNI_COLLECTOR_CLAIM_GRACE": "5",
+        "DNI_CNI_DIRECTORY": "/c",
+        "DNI_CNI_IPAM": "dni",
         "DNI_LOG_LEVEL": "debug",
         "DNI_LOG_FORMAT": "json",
     }

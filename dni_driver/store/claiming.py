@@ -4,39 +4,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
 
 from dni_driver.core.allocation import check_explicit, exhausted, spans, without
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
-from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves
+from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves, mesos_halves
 from dni_driver.core.reservations import check_not_anothers, reserved_for
 from dni_driver.store import Transaction, addresses, fence, overlays, pools, reservations, room
 
 
-def claim(
-    tx: Transaction,
-    pool: PoolRecord,
-    halves: Sequence[Network],
-    asked: Address | None,
-    container: str | None,
-    now: float,
-) -> Address:
-    """Record an address as claimed, and answer it; `container` is the name of who gets it, where that is known.
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for: this very `address`, or any; `container` is the name of who gets it, where that is known.
 
-    `halves` are those of `halves_of`.
+    What is `kept` elsewhere is given to nobody who does not ask for it, as what is reserved here.
+    """
+
+    address: IPv4Address | IPv6Address | None = None
+    container: str | None = None
+    kept: tuple[ReservationRecord, ...] = ()
+
+
+ANY = Asked()
+
+
+def claim(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], asked: Asked, now: float) -> Address:
+    """Record an address as claimed, and answer it; `halves` are those of `halves_of`.
 
     Raises Refused where no container can have the address asked for, InUse naming who has it or whom it is
     reserved for, Exhausted where nothing is left, Unavailable where the cluster may have given this host up.
     """
     if pool.overlay is not None:
         fence.check(tx, now)
-    kept = reservations.of_overlay(tx, pool.overlay)
-    if asked is not None:
-        check_explicit(asked, pool, halves)
-        check_not_anothers(asked, container, kept)
-        addresses.hold(tx, pool.id, asked, AddressState.CLAIMED, now)
-        return asked
-    own = reserved_for(container, pool.family, kept)
+    kept = sorted([*reservations.of_overlay(tx, pool.overlay), *asked.kept], key=lambda one: int(one.first))
+    if asked.address is not None:
+        check_explicit(asked.address, pool, halves)
+        check_not_anothers(asked.address, asked.container, kept)
+        addresses.hold(tx, pool.id, asked.address, AddressState.CLAIMED, now)
+        return asked.address
+    own = reserved_for(asked.container, pool.family, kept)
     if own is not None:
         _hold_own(tx, pool, halves, own, now)
         return own
@@ -44,9 +52,11 @@ def claim(
 
 
 def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
-    """Answer the Docker halves of a pool's overlay on this agent; of a plain pool its subnet."""
+    """Answer the halves of its overlay on this agent that a pool hands out; of a plain pool its subnet."""
     if pool.overlay is None:
         return [pool.subnet] if pool.subnet is not None else []
+    if pool.is_mesos:
+        return mesos_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
     return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
 
 

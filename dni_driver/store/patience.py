@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import Crowded, DeadlineExceeded
-from dni_driver.plugin.claiming import has_room
 from dni_driver.store import Store
+from dni_driver.store.claiming import has_room
 
 ROOM_SECONDS = 5.0
 """How long a start waits for one more agent subnet. The agent notices within a quarter of a second."""

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frees what containers of CNI left behind: their runtime died, or never said DEL.
+
+Docker knows nothing of them. So one is taken for gone when its network namespace has no path any more, all through a
+grace, and nobody answers at its addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+
+from dni_driver.agent.ports import Kernel, Time
+from dni_driver.core.cni_records import CniEndpointRecord
+from dni_driver.core.errors import DniError
+from dni_driver.core.invariants import REPAIR, Finding, is_settled
+from dni_driver.store import Store, cni
+from dni_driver.store.records import read_all
+
+log = structlog.get_logger(__name__)
+
+
+class CniCollector:
+    """Holds the endpoints of CNI against the namespaces there are."""
+
+    def __init__(self, store: Store, kernel: Kernel, grace: float, time: Time) -> None:
+        """`grace` is how long a namespace must have been gone, in seconds."""
+        self._store = store
+        self._kernel = kernel
+        self._grace = grace
+        self._time = time
+        self._gone_since: dict[CniEndpointRecord, float] = {}
+
+    def collect(self) -> list[str]:
+        """Look once; free what is due, and say so. After a restart of dni every wait begins anew."""
+        now = self._time.monotonic()
+        seen = self._gone_since
+        self._gone_since = {one: seen.get(one, now) for one in self.gone()}
+        waited = [one for one in self._gone_since if one in seen and now - seen[one] >= self._grace]
+        return self._free(waited)
+
+    def repair(self) -> list[str]:
+        """Free at once what has been as it is for a minute, and does not answer."""
+        return self._free(self._settled())
+
+    def findings(self) -> list[Finding]:
+        """Answer which endpoints a repair would ask about."""
+        return [
+            Finding(about=f"container {one.container}", problem=_problem(one), mend=REPAIR) for one in self._settled()
+        ]
+
+    def gone(self) -> list[CniEndpointRecord]:
+        """Answer the endpoints whose namespaces are gone."""
+        endpoints = read_all(self._store).cni_endpoints
+        missing = self._kernel.missing_sandboxes(one.sandbox for one in endpoints)
+        return [one for one in endpoints if one.sandbox in missing]
+
+    def _settled(self) -> list[CniEndpointRecord]:
+        return [one for one in self.gone() if is_settled(one.since, self._time.clock())]
+
+    def _free(self, due: Iterable[CniEndpointRecord]) -> list[str]:
+        silent = [one for one in due if not self._is_alive(one)]
+        with self._store.write() as tx:
+            freed = [one for one in silent if cni.find_endpoint(tx, one.id) == one]
+            for one in freed:
+                cni.forget_endpoint(tx, one.id, self._time.clock())
+        self._kernel.detach([one.id for one in freed])
+        for one in freed:
+            log.info("freed", container=one.container, problem=_problem(one))
+        return [f"container {one.container}: {_problem(one)}" for one in freed]
+
+    def _is_alive(self, endpoint: CniEndpointRecord) -> bool:
+        try:
+            alive = any(self._kernel.answers(interface.ip) for interface in endpoint.interfaces())
+        except DniError as error:
+            log.warning("not freed: it cannot be asked", container=endpoint.container, error=str(error))
+            return True
+        if alive:
+            self._gone_since.pop(endpoint, None)
+            log.warning("not freed: it answers", container=endpoint.container, problem=_problem(endpoint))
+        return alive
+
+
+def _problem(endpoint: CniEndpointRecord) -> str:
+    addresses = ", ".join(str(interface.ip) for interface in endpoint.interfaces())
+    return f"has {addresses} of overlay {endpoint.overlay!r}, but its network namespace {endpoint.sandbox} is gone"

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the operator API that dni-cni and `dni cni` ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from dni_driver.core.cni_conf import IPAMS, Ipam
+from dni_driver.core.cni_wish import CniKey, CniReport, CniWish, read_addresses
+from dni_driver.core.errors import MalformedRequest
+
+
+class CniOperations(Protocol):
+    """What this asks of the agent; called from several threads at a time."""
+
+    def attach(self, wish: CniWish) -> CniReport:
+        """Give a container its place; raise NotFound, Refused, InUse, Exhausted, KernelError."""
+
+    def detach(self, key: CniKey) -> None:
+        """Take it away; none there is no error."""
+
+    def verify(self, key: CniKey) -> CniReport:
+        """Answer it where it is as it was made; raise NotFound, Refused."""
+
+    def configuration(self, overlay: str, ipam: Ipam | None, *, plain: bool) -> dict[str, Any]:
+        """Answer a network configuration; raise NotFound, Refused."""
+
+
+class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/cni/endpoints."""
+
+    overlay: str
+    container: str
+    ifname: str
+    sandbox: str
+    addresses: list[str] = []
+
+    def wish(self) -> CniWish:
+        """Answer what is meant; raise Refused for addresses that are none."""
+        return CniWish(
+            overlay=self.overlay,
+            container=self.container,
+            ifname=self.ifname,
+            sandbox=self.sandbox,
+            addresses=read_addresses(self.addresses),
+        )
+
+
+Route = tuple[str, Literal["GET", "POST", "DELETE"], Callable[..., Any]]
+
+
+def routes(
+    operations: CniOperations, body: Callable[[type[NewEndpoint]], NewEndpoint], query: Callable[..., dict[str, str]]
+) -> list[Route]:
+    """Answer paths, methods and what is done there; `body` and `query` read the request at hand."""
+
+    def key() -> CniKey:
+        names = ("overlay", "container", "ifname")
+        given = query(*names)
+        for name in names:
+            if not given.get(name):
+                raise MalformedRequest(f"query parameter {name!r} is missing")
+        return CniKey(**given)
+
+    def detach() -> Any:
+        operations.detach(key())
+        return {}
+
+    def configuration(name: str) -> Any:
+        given = query("ipam", "plain")
+        ipam = next((one for one in IPAMS if one == given.get("ipam")), None)
+        if ipam is None and "ipam" in given:
+            raise MalformedRequest(f"query parameter ipam={given['ipam']!r} is none of {', '.join(IPAMS)}")
+        return operations.configuration(name, ipam, plain=given.get("plain") == "1")
+
+    return [
+        ("/v1/cni/endpoints", "POST", lambda: operations.attach(body(NewEndpoint).wish())),
+        ("/v1/cni/endpoints", "GET", lambda: operations.verify(key())),
+        ("/v1/cni/endpoints", "DELETE", detach),
+        ("/v1/cni/configurations/<name>", "GET", configuration),
+    ]
