@@ -85,6 +85,11 @@ class FakeKernel:
             self.links[link.host] = link
             self.beside[link.host] = [other.host for other in beside]
 
+    def carries(self, link: Link) -> bool:
+        """Tell whether the bridge was made with the addresses that lead on."""
+        bridge = self.bridges.get(link.bridge)
+        return bridge is not None and link.next_hops <= {str(address.ip) for address in bridge.addresses}
+
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete links; unknown ones are no error."""
         self.crash_point("before detaching")

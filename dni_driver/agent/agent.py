@@ -186,7 +186,8 @@ class Agent:
             loop.join(max(0.0, ends - monotonic()))
 
     def status(self) -> reports.Status:
-        """Answer how this host is."""
+        """Answer how this host is, networks by the names that Docker has for them now."""
+        self._docker_loop.catch_up(_LOOK_SECONDS)
         agent_ip = self._identity.recorded()
         return reports.Status(
             version=__version__,

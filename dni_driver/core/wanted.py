@@ -68,6 +68,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = DEFAULT_LINK_PREFIX
     spoof: bool = False
 
+    @property
+    def next_hops(self) -> set[str]:
+        """Answer the addresses of its bridge that lead on from there."""
+        return {*self.gateways, *(route.gateway for route in self.routes)}
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Who may talk to an overlay's containers on this host, and whether they leave under this host's name.

@@ -98,6 +98,14 @@ class Kernel:
         if link.limits:
             shaping.apply(link)
 
+    @_in_words()
+    def carries(self, link: Link) -> bool:
+        """Tell whether the bridge of a link has the addresses that lead on from there."""
+        with locked(self._lock):
+            seen = self._lookout.look()
+        bridge = seen.bridges.get(link.bridge)
+        return bridge is not None and link.next_hops <= {str(one.ip) for one in bridges.carried(bridge, seen)}
+
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
         self._reaper.doom(name(endpoint) for endpoint in endpoints for name in (host_link, egress_link))

@@ -23,7 +23,7 @@ from dni_driver.core.errors import DniError, KernelError, NotMended, Unavailable
 from dni_driver.core.mtu import Underlay, first_mtu, hosted
 from dni_driver.core.names import docker_bridge
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import Address, Network, family_of
+from dni_driver.core.overlays import FAMILIES, Address, Network, family_of
 from dni_driver.core.records import EndpointRecord, NetworkRecord, docker_halves, pool_id
 from dni_driver.core.reservations import check_not_a_containers
 from dni_driver.core.wanted import Link, Wanted, link_of, wanted
@@ -52,6 +52,9 @@ class Plumbing(Ways, Protocol):
 
     def attach(self, link: Link, beside: Sequence[Link]) -> None:
         """Make a container's link, ready for libnetwork to move; `beside` are the others of its sandbox."""
+
+    def carries(self, link: Link) -> bool:
+        """Tell whether the bridge of a link has the addresses that lead on from there."""
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete links in the background."""
@@ -201,7 +204,10 @@ class NetworkDriver:
                 endpoint = endpoints.find(tx, request.endpoint_id)
                 endpoints.joined(tx, endpoint.id, sandbox)
                 links = {one.id: _link(tx, one) for one in endpoints.in_sandbox(tx, sandbox)}
+                has_grown = _has_grown(tx, endpoint)
             link = links.pop(endpoint.id)
+            if has_grown and not self._kernel.carries(link):
+                self._mend_bridge(link.bridge)
             self._attach(link, list(links.values()))
         finally:
             self._joining.discard(request.endpoint_id)
@@ -340,6 +346,12 @@ class NetworkDriver:
 
     def _reconcile(self) -> None:
         self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+
+
+def _has_grown(tx: Transaction, endpoint: EndpointRecord) -> bool:
+    """Tell whether its overlay got more room here, so that a gateway may have been recorded just now."""
+    overlay = networks.find(tx, endpoint.network).overlay
+    return any(len(docker_halves(overlays.held(tx, overlay), overlay, family)) > 1 for family in FAMILIES)
 
 
 def _link(tx: Transaction, endpoint: EndpointRecord) -> Link:
