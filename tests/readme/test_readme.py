@@ -70,6 +70,8 @@ def _written(default: object) -> str:
     match default:
         case None:
             return ""
+        case bool():
+            return f"`{str(default).lower()}`"
         case float():
             return f"`{default:g}`"
         case str():
