@@ -13,7 +13,7 @@ import msgspec
 
 from dni_driver import __version__
 from dni_driver.agent.cluster import Cluster
-from dni_driver.agent.cni import Cni, CniOptions
+from dni_driver.agent.cni import Cni
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.dcos import DcosView
 from dni_driver.agent.following import Following
@@ -25,6 +25,7 @@ from dni_driver.agent.joining import Joining
 from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.networking import Networking
+from dni_driver.agent.options import Options
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.presence import Presence
 from dni_driver.agent.problems import Problems
@@ -34,9 +35,7 @@ from dni_driver.agent.room import Leasing
 from dni_driver.agent.watcher import note_names
 from dni_driver.core import dcos, reports
 from dni_driver.core.cluster import AgentReport
-from dni_driver.core.collection import Graces, Sightings
-from dni_driver.core.docker_networks import Choice, is_wanted
-from dni_driver.core.driver_name import PLAIN
+from dni_driver.core.collection import Sightings
 from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Figures, endpoints_of
 from dni_driver.core.fullness import Half, OverlayUsage, Room
@@ -71,42 +70,6 @@ _LOOK_SECONDS = 2.0
 
 _MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
 """Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the settings say about the agent.
-
-    `default_overlay` is None where somebody else says which overlays there are. `registry` names it for people;
-    `agent_ip` is None where the agent shall find it; graces are in seconds, as is `reclaim_after`, None for never.
-    `driver` is what Docker calls dni, `create_networks` whether the agent makes the Docker networks of overlays.
-    """
-
-    default_overlay: Overlay | None
-    registry: str = "local"
-    agent_ip: IPv4Address | None = None
-    driver: str = PLAIN
-    create_networks: Choice = "auto"
-    claim_grace: float = Graces().claim
-    grace: float = Graces().endpoint
-    reclaim_after: float | None = None
-    cni: CniOptions = CniOptions()
-
-    @property
-    def default_name(self) -> str | None:
-        """Answer the name of the default overlay, if there is one."""
-        return self.default_overlay.name if self.default_overlay else None
-
-    def makes_network(self, overlay: str) -> bool:
-        """Tell whether the agent makes the Docker network of an overlay."""
-        return is_wanted(overlay, self.create_networks, self.default_name, self.registry)
-
-    def graces(self) -> Graces:
-        """Answer how long leaks are watched: nothing longer than `grace`."""
-        return Graces(
-            claim=min(self.claim_grace, self.grace),
-            endpoint=self.grace,
-            network=min(Graces().network, self.grace),
-        )
 
 
 class Agent:

@@ -7,9 +7,10 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
-from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.agent import Agent
 from dni_driver.agent.cni import CniOptions
 from dni_driver.agent.docker import DockerDaemon
+from dni_driver.agent.options import Options
 from dni_driver.cli import locks, systemd
 from dni_driver.cli.settings import ApiSettings, RegistrySettings, Settings
 from dni_driver.console.app import create_app, create_reading_app

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.agent import Agent
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
+from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent, Time
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.room import Leasing

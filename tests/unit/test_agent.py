@@ -13,8 +13,9 @@ import pytest
 
 from dni_driver import __version__
 from dni_driver.agent import reconciler
-from dni_driver.agent.agent import KERNEL, Agent, Options
+from dni_driver.agent.agent import KERNEL, Agent
 from dni_driver.agent.inspection import PORTION
+from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.bandwidth import UNLIMITED, Limits
 from dni_driver.core.collection import Graces

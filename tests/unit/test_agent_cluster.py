@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.agent import Agent
+from dni_driver.agent.options import Options
 from dni_driver.core.errors import InUse, NotFound, Unavailable
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import define

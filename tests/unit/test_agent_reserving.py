@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.agent import Agent
+from dni_driver.agent.options import Options
 from dni_driver.core.allocation import Span
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, Unavailable
 from dni_driver.core.records import AddressState

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from dni_driver.agent.agent import Agent, Options
+from dni_driver.agent.agent import Agent
 from dni_driver.agent.networking import PRUNE_SECONDS, RETRY_SECONDS
+from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.docker_networks import LABEL, ListedNetwork, creation, is_wanted
 from dni_driver.core.errors import InUse, Refused, Unavailable
