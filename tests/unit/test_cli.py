@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dni_driver.cli import commands, main
+from dni_driver.cli import asking, main
 from dni_driver.cli.tables import table
 
 OVERLAY = {
@@ -522,7 +522,7 @@ def test_what_nobody_foresaw_is_one_line_too(dni: Dni, monkeypatch: pytest.Monke
     def fail(_: object) -> None:
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr(commands, "load", fail)
+    monkeypatch.setattr(asking, "load", fail)
     ran = dni("status")
     assert (ran.status, ran.err) == (1, "dni: unexpected RuntimeError: first second\n")
 
