@@ -35,6 +35,7 @@ from dni_driver.store import (
     addresses,
     endpoints,
     hosting,
+    networked,
     networks,
     overlays,
     pools,
@@ -200,7 +201,7 @@ class NetworkDriver:
         sandbox = wire.read_path(request.sandbox_key, "sandbox key")
         self._joining.add(request.endpoint_id)
         try:
-            with self._store.note() as tx:
+            with self._store.write() as tx:
                 endpoint = endpoints.find(tx, request.endpoint_id)
                 endpoints.joined(tx, endpoint.id, sandbox)
                 links = {one.id: _link(tx, one) for one in endpoints.in_sandbox(tx, sandbox)}
@@ -305,9 +306,13 @@ class NetworkDriver:
         return first_mtu(network, overlays.find(tx, network.overlay), underlay)
 
     def _settle(self, network: NetworkRecord) -> None:
-        """Have the network's overlay stay: one defined for it goes again where the network fails."""
+        """Have the network's overlay stay: one defined for it goes again where the network fails.
+
+        And have it be known to have had its network: the agent makes no other where this one is removed at once.
+        """
         with self._store.write() as tx:
             pools.settle(tx, network.overlay)
+            networked.note(tx, network.overlay, made=False)
 
     def _attach(self, link: Link, beside: Sequence[Link]) -> None:
         try:
