@@ -19,7 +19,7 @@ from dni_driver.plugin import wire
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.registry import open_registry
-from dni_driver.store import Store, addresses, overlays
+from dni_driver.store import Store, addresses, networked, overlays
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, DCOS, FakeClock, FakeKernel
 
@@ -113,6 +113,20 @@ def plain(host: Host) -> str:
     """Have a plain pool used by one network; answer its gateway."""
     host.ipam.request_pool(wire.RequestPoolRequest(pool="172.30.0.0/29"))
     return host.address(PLAIN, GATEWAY)
+
+
+# -- a network that comes and goes
+
+
+def test_a_network_that_a_user_removes_at_once_is_not_made_again_by_the_agent(host: Host) -> None:
+    """The agent looks once a second: it may never have seen the network that its user made."""
+    pool = host.pool("dev", "10.70.0.0/16")
+    gateway = host.address(pool.pool_id, GATEWAY)
+    host.create(pool, gateway)
+    host.release(pool.pool_id, gateway)
+    host.network.delete_network(wire.NetworkRequest(network_id=NETWORK))
+    with host.store.read() as tx:
+        assert "dev" not in [overlay.name for overlay in networked.due(tx, 10**10)]
 
 
 # -- a network that the kernel refuses
