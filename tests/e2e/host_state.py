@@ -57,13 +57,18 @@ def clear(host: Host) -> None:
     names = host.docker("network", "ls", "--format", "{{.Name}}").split()
     for name in names:
         if name not in OURS:
-            _remove_network(host, name)
+            remove_network(host, name, lambda: _restart_dockerd(host))
     for overlay in overlays(host):
         if overlay["name"] != "dcos":
             host.dni("overlay", "rm", str(overlay["name"]))
 
 
-def _remove_network(host: Host, name: str) -> None:
+def _restart_dockerd(host: Host) -> None:
+    host.stop_dockerd()
+    host.start_dockerd()
+
+
+def remove_network(host: Administered, name: str, restart_docker: Callable[[], object]) -> None:
     """Remove a network that no container is on.
 
     Engines before 28.1 count endpoints apart from listing them, and can miscount when many start at once: they
@@ -72,8 +77,7 @@ def _remove_network(host: Host, name: str) -> None:
     done = host.try_docker("network", "rm", name)
     if done.returncode != 0 and "has active endpoints" in done.stderr:
         assert host.docker("network", "inspect", "--format", "{{len .Containers}}", name) == "0"
-        host.stop_dockerd()
-        host.start_dockerd()
+        restart_docker()
         done = host.try_docker("network", "rm", name)
     assert done.returncode == 0, done.stderr
 

@@ -66,7 +66,7 @@ def _clear(machine: Machine) -> None:
         machine.docker("rm", "-f", *containers)
     for name in machine.docker("network", "ls", "--format", "{{.Name}}").split():
         if name not in host_state.OURS:
-            machine.docker("network", "rm", name)
+            host_state.remove_network(machine, name, lambda: machine.systemctl("restart", "docker.service"))
 
 
 def _trace(machine: Machine) -> list[str]:
