@@ -75,7 +75,8 @@ def test_a_network_of_somebody_else_is_told_of_and_left_alone(host: Host) -> Non
     assert inspected(host, "dev")["Driver"] == "dni"
 
 
-def test_with_create_networks_the_default_overlay_has_one_as_soon_as_docker_answers(host: Host) -> None:
+def test_with_create_networks_the_default_overlay_has_one_as_soon_as_docker_answers(fresh_host: Host) -> None:
+    host = fresh_host
     host.stop_dni()
     host.stop_dockerd()
     host.start_dni(docker_create_networks=True, **host_state.SETTINGS)
