@@ -17,11 +17,11 @@ import structlog
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant, used_overlays
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import DniError, Exhausted, InUse, NotFound, Refused
+from dni_driver.core.errors import Disowned, DniError, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, includes
-from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, fence, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
@@ -144,7 +144,12 @@ class Joining:
     def _register(self) -> None:
         """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""
         self.is_registered = self.is_settled = False
-        vtep = self._registry.register(self._identity.host())
+        try:
+            vtep = self._registry.register(self._identity.host())
+        except Disowned as error:
+            self._dispute(str(error))
+            raise
+        self._settle_dispute()
         with self._store.read() as tx:
             known = peers.vtep(tx)
         if known != vtep:
@@ -218,6 +223,7 @@ class Joining:
             check_vacant(tx, name, self._clock())
             known = name in {overlay.name for overlay in overlays.every(tx)}
             overlays.remove(tx, name)
+            fence.settle(tx, name)
         return known
 
     def _refill(self) -> None:
@@ -248,6 +254,8 @@ class Joining:
                     self._confirm(overlay, mine)
             if len(problems.texts) > before:
                 disputed.add(overlay.name)
+            else:
+                self._settle_dispute(overlay.name)
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
@@ -272,8 +280,21 @@ class Joining:
         try:
             self._forget(overlay.name)
         except InUse:
+            self._dispute(str(error), overlay.name)
             raise error from None
         log.warning("an agent subnet has another holder: forgotten here", overlay=overlay.name, error=str(error))
+
+    def _dispute(self, why: str, overlay: str = "") -> None:
+        """Have no address handed out that another host may hand out too."""
+        with self._store.write() as tx:
+            fence.dispute(tx, why, overlay)
+
+    def _settle_dispute(self, overlay: str = "") -> None:
+        with self._store.read() as tx:
+            if fence.disputed(tx, overlay) is None:
+                return
+        with self._store.write() as tx:
+            fence.settle(tx, overlay)
 
     def _take_part(self, overlay: Overlay) -> None:
         held = self._leases(overlay)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from dni_driver.core.errors import InUse
+from dni_driver.core.errors import Disowned, InUse
 from dni_driver.registry.interface import Host
 
 
@@ -38,12 +38,12 @@ def check_address(host: Host, life: Life | None) -> None:
 
 
 def check_move(host: Host, life: Life | None, recorded: str | None) -> None:
-    """Raise InUse where a host cannot take along what it held under its former agent IP.
+    """Raise InUse where a host cannot take along what it held under its former agent IP: Disowned, or for now.
 
     `life` is the sign of who is alive there; `recorded` is whose the new agent IP is by the registry, if anybody's.
     """
     if life is not None and not life.is_of(host):
-        raise InUse(
+        raise Disowned(
             f"agent {host.formerly} is alive and has the identity of this host, whose disk is a copy of its: stop "
             f"dni here, move its store away (mv /var/lib/dni /var/lib/dni.old), and start it again"
         )

@@ -20,12 +20,12 @@ from dni_driver.core.overlays import define
 from dni_driver.core.records import Records
 from dni_driver.registry import open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
-from dni_driver.store import Store
+from dni_driver.store import Store, fence
 from dni_driver.store.records import read_all
 from tests.fakes import DCOS, UNDERLAY_MTU
 from tests.lab.zookeeper import ZooKeeper, running
 from tests.scratch import fast_directory
-from tests.unit.agents import AgentsKernel, FakeDocker, create_network
+from tests.unit.agents import AgentsKernel, FakeDocker, claim, create_network
 
 pytestmark = pytest.mark.zookeeper
 
@@ -239,7 +239,13 @@ def test_a_host_with_a_copy_of_anothers_disk_is_refused(make: Make) -> None:
         patch.setattr("dni_driver.agent.identity._BOOT", _boot_of_the_copy(copy.disk))
         copy.start()
         eventually(lambda: any("whose disk is a copy of its" in problem for problem in copy().status().problems))
-    assert alive(one) == {str(one.ip): True}
+        with pytest.raises(Unavailable, match=r"hands out no new addresses .* whose disk is a copy"):
+            may_hand_out(copy)
+
+
+def may_hand_out(host: Host) -> None:
+    with host.store.read() as tx:
+        fence.check(tx, "dcos", 0.0)
 
 
 def _boot_of_the_copy(disk: Path) -> Path:
@@ -273,6 +279,7 @@ def test_what_uses_an_overlay_is_told_to_the_others_by_itself(make: Make) -> Non
     one, two = join(make, 2)
     eventually(lambda: two.holds() != [])
     create_network(two.store, time.time())
+    claim(two.store, "9.0.1.130", time.time())
     assert one.registry is not None
     registry = one.registry
     eventually(lambda: registry.link.children("uses/1") != [])

@@ -19,7 +19,7 @@ from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Lease, Registry, open_registry
-from dni_driver.store import Store, local_subnets, networks, overlays, pools
+from dni_driver.store import Store, claiming, local_subnets, networks, overlays, pools
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, claim, create_network
@@ -289,6 +289,34 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     registry.lease("dcos", 4, OTHER)
     problems = joining.join()
     assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20" in problems
+
+
+def test_of_a_subnet_that_another_agent_has_got_no_address_is_handed_out_until_it_is_ours_again(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    joining = start()
+    joining.join()
+    create_network(store, FakeClock().now)
+    ask(store)
+    (mine,) = registry.leases()
+    registry.give_back(mine.held, AGENT)
+    theirs = registry.lease("dcos", 4, OTHER)
+    joining.join()
+    with pytest.raises(
+        Unavailable,
+        match=r"hands out no new addresses of overlay 'dcos': agent subnet 9\.0\.0\.0/24 .* by agent 192\.0\.2\.20",
+    ):
+        ask(store)
+    registry.give_back(theirs, OTHER)
+    assert joining.join() == []
+    ask(store)
+
+
+def ask(store: Store) -> None:
+    """Ask for an address as the plugin does."""
+    with store.write() as tx:
+        pool = pools.find(tx, "dcos/v4")
+        claiming.claim(tx, pool, claiming.halves_of(tx, pool), claiming.ANY, FakeClock().now)
     assert held(store)[0] == "dcos 9.0.0.0/24"
 
 
