@@ -33,6 +33,7 @@ from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
 from dni_driver.agent.watcher import note_names
+from dni_driver.agent.whereabouts import Whereabouts
 from dni_driver.core import dcos, reports
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.collection import Sightings
@@ -61,10 +62,13 @@ FILLING = Pace(every=10.0)
 STORE = Pace(every=1.0)
 HOSTED = Pace(every=30.0)
 CLUSTER = Pace(every=5.0)
+ADDRESS = Pace(every=5.0)
 
 _JOINING_PART = "registry"
 _CLUSTER_PART = "cluster"
 _STOP_SECONDS = 5.0
+_FIRST_SECONDS = 1.0
+"""For how long everything else leaves the processor to joining: longer than that takes where the registry answers."""
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
 
@@ -128,11 +132,17 @@ class Agent:
             heard=lambda: self._problems.report(_CLUSTER_PART, ()),
         )
         self._following_loop = Loop(_CLUSTER_PART, self._following.follow, CLUSTER, self._problems)
+        self._whereabouts = Whereabouts(self._identity, kernel.underlay, self._joining_loop.wake, time.monotonic)
+        self._address_loop = Loop("address", self._whereabouts.look, ADDRESS, self._problems)
         self._presence_loop = Loop("presence", self._presence.tell, CLUSTER, self._problems)
 
     def start(self) -> None:
-        """Start the loops: joining first, as the plugin waits for that."""
-        for loop in self._loops():
+        """Start the loops: joining and following first, as the plugin and other hosts wait for that."""
+        first, second, *others = self._loops()
+        first.start()
+        second.start()
+        first.await_first(_FIRST_SECONDS)
+        for loop in others:
             loop.start()
 
     def stop(self) -> None:
@@ -322,7 +332,9 @@ class Agent:
         try:
             return self._joining.join()
         finally:
-            for loop in (self._presence_loop, self._kernel_loop, self._cni_loop):
+            for loop in (self._kernel_loop, self._networks_loop):
+                loop.hurry()
+            for loop in (self._presence_loop, self._cni_loop):
                 loop.wake()
 
     def _lost(self, docker: DockerView) -> list[str]:
@@ -366,6 +378,7 @@ class Agent:
             self._joining_loop,
             self._following_loop,
             self._presence_loop,
+            self._address_loop,
             self._room_loop,
             self._kernel_loop,
             self._cni_loop,

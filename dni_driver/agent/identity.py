@@ -21,8 +21,8 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 class Identity:
     """Under which address this host is an agent: the configured one, or the one it is best known by.
 
-    Found once: an address that changes under a running agent is taken up at its next start. A host that is found
-    to have none but its loopback keeps the one it was known by, and is looked at again.
+    Found once, until somebody has it found anew. A host that is found to have none but its loopback keeps the one it
+    was known by, and is looked at again.
     """
 
     def __init__(
@@ -50,6 +50,11 @@ class Identity:
             found = self._find()
             self._found = (self.recorded() or found) if found.is_loopback else found
         return self._found
+
+    def find_anew(self) -> IPv4Address:
+        """Find and answer the agent IP, which may have changed; a configured one has not."""
+        self._found = None
+        return self.agent_ip()
 
     def recorded(self) -> IPv4Address | None:
         """Answer the agent IP that the store has: another one than now after it changed."""
