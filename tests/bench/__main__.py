@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import across, callers, containers, peers, programs
+from tests.bench import across, callers, containers, joining, peers, programs
 from tests.bench.figures import Figure, show
 from tests.lab import Host, Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
@@ -27,6 +27,7 @@ CALLS = 1600
 ROUNDS_OF_PEERS = 3
 PEERS_MORE = 20
 ROUNDS_OF_TCP = 5
+ROUNDS_OF_JOINING = 5
 
 _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 
@@ -63,6 +64,12 @@ class Bench:
         _say(f"TCP across hosts: {ROUNDS_OF_TCP} times each way, in turn")
         rates = across.in_turn(ROUNDS_OF_TCP)
         self.keep("TCP across hosts", rates, across.figures(rates))
+
+    def measure_joining(self) -> None:
+        """Measure how a cluster grows, in a lab of its own."""
+        _say(f"a new host and a new overlay in a cluster of three: {ROUNDS_OF_JOINING} times")
+        taken = joining.in_turn(ROUNDS_OF_JOINING)
+        self.keep("joining", taken, joining.figures(taken))
 
     def _programs(self) -> None:
         _say("dni up: starts and memory")
@@ -119,6 +126,7 @@ def bench(rounds: int) -> None:
             run = Bench(*lab.hosts)
             run.measure(rounds)
             where = _machine(run.host)
+        run.measure_joining()
     except LabError as error:
         sys.exit(f"bench: {error}")
     RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(run.figures), "samples": run.samples}))
