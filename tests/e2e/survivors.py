@@ -52,10 +52,9 @@ class Survivors:
         self.traffic.join(host, "web", self.addresses[host.name])
 
     def vacate(self, host: Host) -> None:
-        """Take a host's container and network away."""
+        """Take a host's container away."""
         self.traffic.leave(self.addresses.pop(host.name))
         host.docker("rm", "-f", "web")
-        host.docker("network", "rm", "dcos")
 
     def define(self, host: Host) -> None:
         """Define overlay `dev` on a host."""
