@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -56,13 +57,15 @@ def cluster(brought_up: Survivors) -> Iterator[Survivors]:
 
 def test_programs_that_are_killed_lose_no_packet(cluster: Survivors) -> None:
     host = cluster.hosts[0]
-    programs: tuple[Program, ...] = ("plugin-worker", "plugin-master", "agent", "up")
-    with cluster.watched("every program killed") as watch:
+    programs: tuple[Program, ...] = ("plugin-worker", "plugin-master", "agent")
+    with cluster.watched("every program killed, one by one and then all at once") as watch:
         for program in programs:
             host.kill_dni(program)
-            if program == "up":
-                cluster.start_dni(host)
             host.wait_for_dni()
+        for pid in [host.dni_pid(program) for program in programs]:
+            os.kill(pid, signal.SIGKILL)
+        host.kill_dni("up")
+        cluster.start_dni(host)
         cluster.wait_until_calm()
     assert watch.lost() == []
 
