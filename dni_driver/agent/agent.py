@@ -104,7 +104,8 @@ class Agent:
         self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
-        self._networking = Networking(store, docker, options.makes_network, options.driver, time)
+        makes = options.makes_network
+        self._networking = Networking(store, docker, makes, options.driver, time, made=self._tell_soon)
         self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
@@ -246,6 +247,9 @@ class Agent:
 
     def _mend_soon(self) -> None:
         self._kernel_loop.wake()
+
+    def _tell_soon(self) -> None:
+        self._presence_loop.wake()
 
     def _defined(self, overlay: Overlay) -> reports.OverlayReport:
         """Report a new overlay; the firewall, which lists them all, follows at once."""
