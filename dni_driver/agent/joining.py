@@ -21,7 +21,7 @@ from dni_driver.core.errors import DniError, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, includes
-from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, disputes, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,7 @@ class Joining:
                 with problems.of("the default overlay"):
                     self._registry.define(self._default)
             disputed = self._agree(problems)
+            self._record(disputed)
             self.is_settled = not problems.texts
             self._identity.record()
             for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
@@ -177,15 +178,22 @@ class Joining:
             if not known:
                 raise
         for overlay in known:
-            self._put_back_if_used(overlay, held)
+            use = self._forgotten_or_put_back(overlay, held)
+            if use is not None:
+                raise use
 
-    def _put_back_if_used(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> None:
+    def _forgotten_or_put_back(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> InUse | None:
+        """Forget an overlay; where it is in use here, have it in the registry again, and answer what uses it.
+
+        Raises InUse where the registry has something else in its place.
+        """
         try:
             self._forget(overlay.name)
-        except InUse:
+        except InUse as use:
             self._registry.define(overlay)
             self._confirm(overlay, held)
-            raise
+            return use
+        return None
 
     def _end_trials(self) -> None:
         """Let overlays stay whose network was created; remove those whose network never came to be."""
@@ -212,13 +220,12 @@ class Joining:
         if any(overlay.name == name and agree(overlay, default) for overlay in self._registry.overlays()):
             raise Refused(f"overlay {name!r} is the default overlay: it is there as long as the settings name it")
 
-    def _forget(self, name: str) -> bool:
-        """Take an overlay out of the store, if nothing uses it; tell whether it was there."""
+    def _forget(self, name: str) -> None:
+        """Take an overlay out of the store, if nothing uses it; raise InUse."""
         with self._store.write() as tx:
             check_vacant(tx, name, self._clock())
-            known = name in {overlay.name for overlay in overlays.every(tx)}
             overlays.remove(tx, name)
-        return known
+            disputes.drop(tx, name)
 
     def _refill(self) -> None:
         """Put everything back into a registry that has nothing: it is new, or was lost."""
@@ -228,35 +235,41 @@ class Joining:
             log.warning("put back into an empty registry", overlay=overlay.name)
             self._registry.define(overlay)
 
-    def _agree(self, problems: _Collected) -> set[str]:
+    def _record(self, disputed: dict[str, str]) -> None:
+        """Have the store know what is disputed: an address of it would have two owners."""
+        with self._store.read() as tx:
+            known = disputes.every(tx)
+        if known != disputed:
+            with self._store.write() as tx:
+                disputes.settle(tx, disputed)
+
+    def _agree(self, problems: _Collected) -> dict[str, str]:
         """Have registry and store tell the same of what this host took part in before; answer where they do not.
 
         There nothing more is taken part in: containers with addresses of old would go on beside those with new ones.
         """
-        disputed = set()
+        disputed: dict[str, str] = {}
         with self._store.read() as tx:
             known, held = overlays.every(tx), overlays.agent_subnets(tx)
         registered = {overlay.name: overlay for overlay in self._registry.overlays()}
         leased = {lease.held for lease in self._registry.leases(self._identity.agent_ip())}
         for overlay in known:
             mine = [one for one in held if one.overlay == overlay.name]
-            before = len(problems.texts)
-            with problems.of(f"overlay {overlay.name!r}"):
+            with problems.of(f"overlay {overlay.name!r}") as error:
                 if overlay.name not in registered or not includes(registered[overlay.name], overlay):
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
-            if len(problems.texts) > before:
-                disputed.add(overlay.name)
+            if error:
+                disputed[overlay.name] = error[0]
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Forget an overlay that the registry lacks, or has otherwise; put it back there where it is in use here."""
-        with suppress(InUse):
-            self._put_back_if_used(overlay, mine)
+        if self._forgotten_or_put_back(overlay, mine) is None:
             log.warning("the registry does not have this overlay: forgotten here too", overlay=overlay.name)
-            return
-        log.warning("put back into the registry what is in use here", overlay=overlay.name)
+        else:
+            log.warning("put back into the registry what is in use here", overlay=overlay.name)
 
     def _confirm(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Have the registry know of leases that it lost, or that were under another agent IP."""
@@ -308,8 +321,11 @@ class _Collected:
         self.texts: list[str] = []
 
     @contextmanager
-    def of(self, subject: str) -> Iterator[None]:
+    def of(self, subject: str) -> Iterator[list[str]]:
+        """Collect what goes wrong inside; the list that is given has it behind that."""
+        said: list[str] = []
         try:
-            yield
+            yield said
         except (Refused, Exhausted) as error:
+            said.append(str(error))
             self.texts.append(f"{subject}: {error}")

@@ -19,7 +19,8 @@ from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Lease, Registry, open_registry
-from dni_driver.store import Store, local_subnets, networks, overlays, pools
+from dni_driver.store import Store, claiming, local_subnets, networks, overlays, pools
+from dni_driver.store.forget import forget_network
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, claim, create_network
@@ -290,6 +291,65 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     problems = joining.join()
     assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20" in problems
     assert held(store)[0] == "dcos 9.0.0.0/24"
+
+
+def test_an_overlay_redefined_elsewhere_and_in_use_here_is_a_problem_and_nothing_more_is_taken_part_in(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Containers with addresses of old would go on beside those with new ones."""
+    joining = start(default=DEV)
+    joining.join()
+    joining.define(DCOS)
+    create_network(store, FakeClock().now)
+    registry.remove("dcos")
+    registry.define(define("dcos", [ip_network("10.65.0.0/16")]))
+    (problem,) = joining.join()
+    assert problem.startswith("overlay 'dcos': overlay 'dcos' exists already, with 10.65.0.0/16")
+    assert not joining.is_settled
+    assert (DCOS in known(store), held(store)) == (True, ["dev 10.64.0.0/24", "dcos 9.0.0.0/24"])
+
+
+def test_what_another_agent_has_got_is_handed_out_no_more_until_it_is_this_hosts_again(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Its address would have two owners."""
+    joining = start()
+    joining.join()
+    create_network(store, FakeClock().now)
+    (mine,) = registry.leases()
+    registry.give_back(mine.held, AGENT)
+    theirs = registry.lease("dcos", 4, OTHER)
+    joining.join()
+    with pytest.raises(Unavailable, match=r"no new addresses of overlay 'dcos': .* is held by agent 192\.0\.2\.20"):
+        take(store)
+    registry.give_back(theirs, OTHER)
+    assert joining.join() == []
+    assert take(store) == "9.0.0.130"
+
+
+def take(store: Store) -> str:
+    """Claim the next address of dcos, as the plugin does."""
+    with store.write() as tx:
+        pool = pools.find(tx, "dcos/v4")
+        return str(claiming.claim(tx, pool, claiming.halves_of(tx, pool), claiming.ANY, FakeClock().now))
+
+
+def test_what_is_disputed_is_forgotten_with_the_overlay(start: Start, store: Store, registry: Registry) -> None:
+    joining = start(default=DEV)
+    joining.join()
+    joining.define(DCOS)
+    create_network(store, FakeClock().now)
+    (mine,) = [lease for lease in registry.leases() if lease.held.overlay == "dcos"]
+    registry.give_back(mine.held, AGENT)
+    registry.lease("dcos", 4, OTHER)
+    joining.join()
+    with store.write() as tx:
+        forget_network(tx, NETWORK, FakeClock().now)
+    assert joining.join() == []
+    assert held(store) == ["dev 10.64.0.0/24", "dcos 9.0.1.0/24"]
+    with store.write() as tx:
+        pools.use_overlay(tx, "dcos", 4, None, FakeClock().now)
+    assert take(store) == "9.0.1.130"
 
 
 def test_a_changed_backend_is_taken_over_while_the_overlay_is_in_use(
