@@ -97,7 +97,7 @@ class Agent:
         self._cluster = Cluster(store, registry)
         self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
-        self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, time)
+        self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, self._joining.in_turn, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
         self._networking = Networking(store, docker, options.makes_network, options.driver, time)

@@ -59,7 +59,7 @@ class Joining:
         Raises StoreError or Unavailable where nothing works.
         """
         problems = _Collected()
-        with self._in_turn():
+        with self.in_turn():
             self._register()
             if not self._registry.overlays():
                 self._refill()
@@ -85,7 +85,7 @@ class Joining:
 
     def define(self, overlay: Overlay) -> None:
         """Define an overlay in the whole cluster, to stay, and take part in it."""
-        with self._in_turn():
+        with self.in_turn():
             with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
             self._define(overlay)
@@ -97,7 +97,7 @@ class Joining:
 
         One that is on trial already gets the family it lacks: dockerd asks for IPv4 first, then for IPv6.
         """
-        with self._in_turn():
+        with self.in_turn():
             with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
                 widened = pools.on_trial(tx, overlay.name) and overlay not in overlays.every(tx)
@@ -111,12 +111,13 @@ class Joining:
 
     def remove(self, name: str) -> None:
         """Remove an overlay that nothing uses on any host; raise NotFound, or InUse naming what or who uses it."""
-        with self._in_turn():
+        with self.in_turn():
             self._check_not_default(name)
             self._discard(name)
         log.info("overlay removed", overlay=name)
 
-    def _in_turn(self) -> AbstractContextManager[None]:
+    def in_turn(self) -> AbstractContextManager[None]:
+        """Keep others from changing what this host holds: registry and store hold together in here."""
         return holding(self._turn, TURN_SECONDS, "another change of the overlays is under way: try again in a moment")
 
     def _is_known(self, name: str) -> bool:
@@ -138,7 +139,7 @@ class Joining:
 
     def set_backend(self, name: str, backend: Backend) -> None:
         """Have an overlay's packets travel in another way, in the whole cluster."""
-        with self._in_turn():
+        with self.in_turn():
             self._registry.set_backend(name, backend)
             self._take_part(next(overlay for overlay in self._registry.overlays() if overlay.name == name))
 

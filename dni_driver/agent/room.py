@@ -8,6 +8,7 @@ registry and the store forget it, in this order. Whatever dies in between, the m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -36,13 +37,20 @@ class Leasing:
     """Watches how full this agent's parts of the overlays are. Looks are made by one thread."""
 
     def __init__(
-        self, store: Store, registry: Registry, identity: Identity, mend: Callable[[], object], time: Time
+        self,
+        store: Store,
+        registry: Registry,
+        identity: Identity,
+        mend: Callable[[], object],
+        in_turn: Callable[[], AbstractContextManager[None]],
+        time: Time,
     ) -> None:
-        """`mend` makes the kernel agree with the store, and raises KernelError."""
+        """`mend` makes the kernel agree with the store, and raises KernelError; `in_turn` is that of Joining."""
         self._store = store
         self._registry = registry
         self._identity = identity
         self._mend = mend
+        self._in_turn = in_turn
         self._time = time
         self._seen: object = None
         self._looks_again = self._looks_for_idle = 0.0
@@ -128,9 +136,11 @@ class Leasing:
             yield f"agent subnet {held.subnet} of overlay {held.overlay!r} stays: {'; '.join(hindrances)}"
             return
         try:
-            self._registry.give_back(held, leaving.agent_ip)
-            with self._store.write() as tx:
-                room.forget(tx, held)
+            # Whoever read this lease before would record it again, when another agent may have got it.
+            with self._in_turn():
+                self._registry.give_back(held, leaving.agent_ip)
+                with self._store.write() as tx:
+                    room.forget(tx, held)
         except DniError as error:
             yield f"agent subnet {held.subnet} of overlay {held.overlay!r} is not given back yet: {error}"
         else:
