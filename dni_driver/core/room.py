@@ -101,9 +101,9 @@ def _usage(pool: str, halves: Iterable[Network], records: Records, kept: Sequenc
 
 
 def _touched(one: AgentSubnet, records: Records) -> float:
-    pool = pool_id(one.overlay, one.family)
+    pools = (pool_id(one.overlay, one.family), mesos_pool_id(one.overlay, one.family))
     return max(
-        (record.since for record in records.addresses if record.pool == pool and record.address in one.docker_half),
+        (record.since for record in records.addresses if record.pool in pools and record.address in one.subnet),
         default=0.0,
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel should look like, worked out from the records alone (DESIGN: the kernel is derived)."""
+"""What the kernel should look like, worked out from the records alone: the kernel is derived."""
 
 from __future__ import annotations
 

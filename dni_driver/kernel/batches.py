@@ -80,14 +80,21 @@ def _joined(portions: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, li
 
 
 def _fed(portions: list[tuple[str, list[str]]], tolerated: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Feed lines to their programs; answer those that the kernel refused, each with what it said."""
+    """Feed lines to their programs; answer those that the kernel refused, each with what it said.
+
+    Raises KernelError where a program itself failed, and nobody knows how far it came.
+    """
     refused: list[tuple[str, str]] = []
     for program, lines in portions:
         outcome = attempt([program, "-force", "-batch", "-"], "\n".join([*lines, ""]))
         if outcome.status != 0:
+            found = complaints(outcome.complaint)
+            if not found:
+                said = " ".join(outcome.complaint.split()) or f"it ended with status {outcome.status}"
+                raise KernelError(f"`{program} -batch` failed: {said}")
             refused += [
                 (f"{program} {lines[at]}", said)
-                for at, said in complaints(outcome.complaint)
+                for at, said in found
                 if not any(harmless in said for harmless in tolerated)
             ]
     return refused

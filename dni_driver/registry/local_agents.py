@@ -127,7 +127,10 @@ def overdue(tx: sqlite3.Connection, lives: Lives, now: float) -> list[IPv4Addres
 
 
 def use(tx: sqlite3.Connection, agent_ip: IPv4Address, names: Collection[str]) -> None:
-    """Record which overlays an agent uses, and no other."""
+    """Record which overlays an agent uses, and no other; it says so every few seconds, and mostly the same."""
+    rows = tx.execute("SELECT overlay FROM use WHERE agent_ip = ?", (str(agent_ip),))
+    if {overlay for (overlay,) in rows} == set(names):
+        return
     tx.execute("DELETE FROM use WHERE agent_ip = ?", (str(agent_ip),))
     for name in names:
         tx.execute("INSERT INTO use VALUES (?, ?)", (name, str(agent_ip)))

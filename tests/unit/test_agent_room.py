@@ -139,6 +139,14 @@ def host() -> Iterator[Host]:
         host.close()
 
 
+def take_from_mesos_half(host: Host) -> None:
+    """Give a container of CNI an address of the second agent subnet, and take it back."""
+    with host.store.write() as tx:
+        pool = pools.use_mesos(tx, "tiny", 4, host.clock.now)
+        asked = Asked(address=ip_address("10.80.0.18"))
+        addresses.free(tx, pool.id, claim(tx, pool, halves_of(tx, pool), asked, host.clock.now), host.clock.now)
+
+
 @pytest.fixture
 def busy(host: Host) -> Host:
     """Give a host with a network and two agent subnets, the second one empty."""
@@ -296,9 +304,10 @@ def test_what_has_been_empty_for_an_hour_is_given_back(busy: Host) -> None:
     assert busy.carried() == ["10.80.0.9/29"]
 
 
-def test_an_address_in_between_lets_the_hour_begin_anew(busy: Host) -> None:
+@pytest.mark.parametrize("use", [lambda host: host.free(host.take("10.80.0.26")), take_from_mesos_half])
+def test_an_address_in_between_lets_the_hour_begin_anew(busy: Host, use: Callable[[Host], None]) -> None:
     busy.look_for(EMPTY_SECONDS - 2 * IDLE_SECONDS)
-    busy.free(busy.take("10.80.0.26"))
+    use(busy)
     busy.look_for(EMPTY_SECONDS - IDLE_SECONDS)
     assert len(busy.halves()) == 2
     busy.look_for(3 * IDLE_SECONDS)

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from dni_driver.core.entries import Key
+from dni_driver.core.entries import Entries, Key
 from dni_driver.core.errors import KernelError
 from dni_driver.kernel import batches
 from dni_driver.kernel.command import Outcome
@@ -30,12 +30,13 @@ class Programs:
         """Complain of nothing."""
         self.fed: list[tuple[str, list[str]]] = []
         self.complaint = ""
+        self.status: int | None = None
 
     def attempt(self, argv: Sequence[str], text: str = "") -> Outcome:
         """Run a program."""
         assert argv[1:] == ["-force", "-batch", "-"]
         self.fed.append((argv[0], text.splitlines()))
-        return Outcome(1 if self.complaint else 0, "", self.complaint)
+        return Outcome(bool(self.complaint) if self.status is None else self.status, "", self.complaint)
 
 
 @pytest.fixture
@@ -109,6 +110,19 @@ def test_what_is_gone_already_is_deleted(programs: Programs, said: str) -> None:
 def test_a_rule_that_is_there_already_is_put(programs: Programs) -> None:
     programs.complaint = "RTNETLINK answers: File exists\nCommand failed -:1\n"
     batches.put({("rule", "9.0.0.0/8"): "lookup 42"})
+
+
+@pytest.mark.parametrize("act", [batches.put, batches.delete])
+@pytest.mark.parametrize(
+    ("status", "complaint", "told"),
+    [(-9, "", "it ended with status -9"), (255, "Cannot open netlink socket: x\n", "Cannot open netlink socket: x")],
+)
+def test_a_program_that_fails_as_a_whole_has_done_nothing_for_certain(
+    programs: Programs, act: Callable[[Entries], None], status: int, complaint: str, told: str
+) -> None:
+    programs.status, programs.complaint = status, complaint
+    with pytest.raises(KernelError, match=f"`ip -batch` failed: {told}"):
+        act({("neighbour", "44.128.0.2"): "70:b3:d5:80:00:02"})
 
 
 def test_complaints_are_told_apart_by_their_lines() -> None:
