@@ -16,7 +16,7 @@ import msgspec
 from dni_driver.core.entries import Entries, Kind
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Family, Network
-from dni_driver.core.peers import VTEP_SUBNET6
+from dni_driver.core.peers import VTEP_SUBNET6, VXLAN_PORT
 from dni_driver.core.wanted import Policy, Wanted
 from dni_driver.kernel.nfnetlink import Table
 
@@ -57,7 +57,7 @@ def ruleset(wanted: Wanted, underlay: str | None = None, guests: Entries = _NO_G
     blocks = [*_sets(wanted), *(_guest_sets(guests) if uplink else ())]
     blocks += [_forward(wanted, uplink), *_entrances(wanted, uplink), *_exits(wanted.policies, uplink)]
     if wanted.policies:
-        blocks += [_postrouting(wanted.policies)]
+        blocks += [_tunnel(wanted), _postrouting(wanted.policies)]
     return f"{replaced}table {TABLE} {{\n" + "\n".join(blocks) + "}\n"
 
 
@@ -147,6 +147,22 @@ def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
         if members:
             strangers = f"{_SADDR[family]} != @overlays{family} {_DADDR[family]} {_braced(members)}"
             yield f"oifname {links} {strangers} ct state new drop"
+
+
+def _tunnel(wanted: Wanted) -> str:
+    """Keep containers from sending VXLAN themselves, by which they would get past every entrance.
+
+    Agents listen for it at all their addresses. Within overlays that port is as good as any.
+    """
+    has_ipv4 = _family([*wanted.overlay_subnets, *_of_policies(wanted.policies)], 4)
+    listening = f"fib daddr type local udp dport {VXLAN_PORT} drop"
+    return _chain(
+        "tunnel",
+        "type filter hook prerouting priority filter - 1; policy accept;",
+        f"iifname @bridges{' ip daddr != @overlays4' if has_ipv4 else ''} udp dport {VXLAN_PORT} drop",
+        f"iifname @bridges {listening}",
+        *([f"ip saddr @overlays4 {listening}"] if has_ipv4 else []),
+    )
 
 
 def _is_guarded(policy: Policy) -> bool:

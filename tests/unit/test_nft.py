@@ -68,6 +68,13 @@ table inet dni {
 		drop
 	}
 
+	chain tunnel {
+		type filter hook prerouting priority filter - 1; policy accept;
+		iifname @bridges ip daddr != @overlays4 udp dport 64000 drop
+		iifname @bridges fib daddr type local udp dport 64000 drop
+		ip saddr @overlays4 fib daddr type local udp dport 64000 drop
+	}
+
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr @hidden4 ip daddr != @overlays4 oifname != @bridges masquerade
@@ -103,7 +110,15 @@ def test_an_internal_overlay_has_an_entrance_and_an_exit_and_no_replies() -> Non
 def test_an_open_overlay_has_neither() -> None:
     text = rendered(policy("open", "10.65.0.0/16", isolated=False))
     assert "vmap" not in text
-    assert "drop" not in text
+    assert "\t\tdrop" not in text
+
+
+def test_where_no_overlay_speaks_ipv4_no_container_reaches_that_port_at_all() -> None:
+    lines = chain(rendered(policy("six", "fd06::/64", local=("198.18.0.0/20",))), "tunnel")
+    assert lines[1:] == [
+        "iifname @bridges udp dport 64000 drop",
+        "iifname @bridges fib daddr type local udp dport 64000 drop",
+    ]
 
 
 def test_where_somebody_else_keeps_the_vtep_other_agents_still_come_in_by_it() -> None:
@@ -192,7 +207,8 @@ def test_what_is_no_overlays_is_not_sent_on_to_another_agents_containers() -> No
 
 def test_into_an_open_overlay_anybody_is_sent_on() -> None:
     ruleset = in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64", isolated=False))
-    assert "drop" not in ruleset
+    assert "new drop" not in ruleset
+    assert chain(ruleset, "forward") == ["type filter hook forward priority filter - 1; policy accept;"]
 
 
 def test_an_internal_overlay_is_for_its_own_on_other_hosts_too() -> None:
