@@ -108,9 +108,9 @@ class Registry(Protocol):
     def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None = None) -> None:
         """Record that an agent holds this very subnet, as its store says; once more is no error.
 
-        `formerly` is the address under which the same agent held it before its own changed. Raises NotFound for
-        an unknown overlay, Refused for a subnet that is none of its agent subnets, InUse, naming the holder,
-        where another agent has it.
+        `formerly` is the address under which the same agent held it before its own changed; where another host lives
+        there now, it is that one's. Raises NotFound for an unknown overlay, Refused for a subnet that is none of its
+        agent subnets, InUse, naming the holder, where another agent has it.
         """
 
     def leases(self, agent_ip: IPv4Address | None = None) -> list[Lease]:

@@ -130,7 +130,7 @@ class LocalRegistry:
             holder = next((lease.agent_ip for lease in _leases(tx) if lease.held == held), None)
             if holder is None:
                 _add(tx, held, agent_ip)
-            elif holder in (agent_ip, formerly):
+            elif holder == agent_ip or (holder == formerly and not self._lives.is_alive(holder)):
                 tx.execute("UPDATE lease SET agent_ip = ? WHERE subnet = ?", (str(agent_ip), str(held.subnet)))
             else:
                 raise held_by(held, holder)

@@ -340,6 +340,23 @@ def test_a_host_with_a_new_address_takes_everything_along(again: OpenRegistry) -
     two.remove("dcos")
 
 
+def test_it_takes_nothing_from_a_host_that_lives_at_its_former_address(again: OpenRegistry) -> None:
+    """That one was set up anew while this one was away, and got what was recorded for the address."""
+    one = again()
+    one.register(host(ME))
+    one.define(overlay())
+    mine = one.lease("dcos", 4, ME)
+    one.close()
+    two, three = again(), again()
+    two.register(host(ME, "two"))
+    three.register(host(OTHER, formerly=ME))
+    with pytest.raises(InUse, match=r"9\.0\.0\.0/24 of overlay 'dcos' is held by agent 192\.0\.2\.1"):
+        three.confirm(mine, OTHER, formerly=ME)
+    two.close()
+    three.confirm(mine, OTHER, formerly=ME)
+    assert three.leases() == [Lease(agent_ip=OTHER, held=mine)]
+
+
 def test_it_does_not_take_the_place_of_another_host(again: OpenRegistry) -> None:
     one, two = again(), again()
     one.register(host())

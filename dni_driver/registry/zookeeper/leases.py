@@ -13,6 +13,7 @@ from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
+    ALIVE,
     OVERLAYS,
     SUBNETS,
     Definition,
@@ -71,7 +72,7 @@ class Leases:
         node = self._link.get(_path(definition, held))
         if node is None:
             self._add(definition, version, held, agent_ip)
-        elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip):
+        elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip) and self._is_gone(formerly):
             self._move(definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
             raise held_by(held, node.data.decode())
@@ -88,15 +89,22 @@ class Leases:
     def _move(
         self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[IPv4Address, IPv4Address]
     ) -> None:
-        """Have the second agent hold what the first one held."""
+        """Have the second agent hold what the first one held, who is not alive."""
         formerly, agent_ip = agents
+        alive = of_agent(ALIVE, formerly)
         theirs, mine = self._ground.known(formerly), self._ground.known(agent_ip)
         slice_ = _slice(definition, held)
         changes = self._link.transaction()
+        # As in forgetting an agent: to make the node and to take it away says that it is not there.
+        changes.create(alive)
+        changes.delete(alive)
         changes.put(_path(definition, held), _holder(agent_ip), node.version)
         self._put(changes, formerly, theirs, _less(theirs.record, slice_))
         self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_))
-        self._ground.commit(changes, of_agent(AGENTS, agent_ip))
+        self._ground.commit(changes, alive, of_agent(AGENTS, agent_ip))
+
+    def _is_gone(self, agent_ip: IPv4Address) -> bool:
+        return self._link.exists(of_agent(ALIVE, agent_ip)) is None
 
     def _give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
         definition = self._ground.definitions()[0].named(held.overlay)
