@@ -57,7 +57,7 @@ def ruleset(wanted: Wanted, underlay: str | None = None, guests: Entries = _NO_G
     blocks = [*_sets(wanted), *(_guest_sets(guests) if uplink else ())]
     blocks += [_forward(wanted, uplink), *_entrances(wanted, uplink), *_exits(wanted.policies, uplink)]
     if wanted.policies:
-        blocks += [_tunnel(wanted), _postrouting(wanted.policies)]
+        blocks += [*_tunnel(wanted), _postrouting(wanted.policies)]
     return f"{replaced}table {TABLE} {{\n" + "\n".join(blocks) + "}\n"
 
 
@@ -149,20 +149,30 @@ def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
             yield f"oifname {links} {strangers} ct state new drop"
 
 
-def _tunnel(wanted: Wanted) -> str:
-    """Keep containers from sending VXLAN themselves, by which they would get past every entrance.
+def _tunnel(wanted: Wanted) -> list[str]:
+    """Render what keeps containers from sending VXLAN themselves, by which they would get past every entrance.
 
     Agents listen for it at all their addresses. Within overlays that port is as good as any.
     """
-    has_ipv4 = _family([*wanted.overlay_subnets, *_of_policies(wanted.policies)], 4)
-    listening = f"fib daddr type local udp dport {VXLAN_PORT} drop"
-    return _chain(
-        "tunnel",
-        "type filter hook prerouting priority filter - 1; policy accept;",
-        f"iifname @bridges{' ip daddr != @overlays4' if has_ipv4 else ''} udp dport {VXLAN_PORT} drop",
-        f"iifname @bridges {listening}",
-        *([f"ip saddr @overlays4 {listening}"] if has_ipv4 else []),
-    )
+    known = [*wanted.overlay_subnets, *_of_policies(wanted.policies)]
+    spoken = [family for family in FAMILIES if _family(known, family)]
+    outside = [
+        f"{_DADDR[family]} != @overlays{family}" if family in spoken else f"meta nfproto ipv{family}"
+        for family in FAMILIES
+    ]
+    return [
+        _chain(
+            "disguised",
+            *(f"iifname @bridges {elsewhere} drop" for elsewhere in outside),
+            "iifname @bridges fib daddr type local drop",
+            *(f"{_SADDR[family]} @overlays{family} fib daddr type local drop" for family in spoken),
+        ),
+        _chain(
+            "tunnel",
+            "type filter hook prerouting priority filter - 1; policy accept;",
+            f"udp dport {VXLAN_PORT} jump disguised",
+        ),
+    ]
 
 
 def _is_guarded(policy: Policy) -> bool:

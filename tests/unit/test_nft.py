@@ -68,11 +68,17 @@ table inet dni {
 		drop
 	}
 
+	chain disguised {
+		iifname @bridges ip daddr != @overlays4 drop
+		iifname @bridges ip6 daddr != @overlays6 drop
+		iifname @bridges fib daddr type local drop
+		ip saddr @overlays4 fib daddr type local drop
+		ip6 saddr @overlays6 fib daddr type local drop
+	}
+
 	chain tunnel {
 		type filter hook prerouting priority filter - 1; policy accept;
-		iifname @bridges ip daddr != @overlays4 udp dport 64000 drop
-		iifname @bridges fib daddr type local udp dport 64000 drop
-		ip saddr @overlays4 fib daddr type local udp dport 64000 drop
+		udp dport 64000 jump disguised
 	}
 
 	chain postrouting {
@@ -113,12 +119,9 @@ def test_an_open_overlay_has_neither() -> None:
     assert "\t\tdrop" not in text
 
 
-def test_where_no_overlay_speaks_ipv4_no_container_reaches_that_port_at_all() -> None:
-    lines = chain(rendered(policy("six", "fd06::/64", local=("198.18.0.0/20",))), "tunnel")
-    assert lines[1:] == [
-        "iifname @bridges udp dport 64000 drop",
-        "iifname @bridges fib daddr type local udp dport 64000 drop",
-    ]
+def test_where_no_overlay_speaks_ipv4_no_container_reaches_that_port_by_it_at_all() -> None:
+    lines = chain(rendered(policy("six", "fd06::/64", local=("198.18.0.0/20",))), "disguised")
+    assert lines[:2] == ["iifname @bridges meta nfproto ipv4 drop", "iifname @bridges ip6 daddr != @overlays6 drop"]
 
 
 def test_where_somebody_else_keeps_the_vtep_other_agents_still_come_in_by_it() -> None:

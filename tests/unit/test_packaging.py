@@ -86,7 +86,7 @@ def test_the_managed_plugin_offers_settings_that_there_are_with_their_defaults(
 
 
 def test_the_managed_plugin_offers_every_setting_but_the_places_that_its_mounts_decide(plugin: Any) -> None:
-    """Docker lets nobody set a variable that is not in its config.json: without DNI_REGISTRY_URL it would be alone."""
+    """Docker lets nobody set another one: without DNI_REGISTRY_URL a host would be alone."""
     places = {("store", "directory"), ("run", "directory"), ("cni", "directory")}
     places |= {(section, "socket") for section in ("plugin", "api", "docker")}
     known = {
