@@ -17,7 +17,7 @@ import structlog
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant, used_overlays
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import DniError, Exhausted, InUse, NotFound, Refused
+from dni_driver.core.errors import Displaced, DniError, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, includes
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
+
+_WAY_OUT = "stop its containers here and `docker network rm` its network, then this host gets another part of it"
 
 
 class Joining:
@@ -146,7 +148,11 @@ class Joining:
     def _register(self) -> None:
         """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""
         self.is_registered = self.is_settled = False
-        vtep = self._registry.register(self._identity.host())
+        try:
+            vtep = self._registry.register(self._identity.host())
+        except Displaced as error:
+            self._dispute_everything(str(error))
+            raise
         with self._store.read() as tx:
             known = peers.vtep(tx)
         if known != vtep:
@@ -236,6 +242,11 @@ class Joining:
             log.warning("put back into an empty registry", overlay=overlay.name)
             self._registry.define(overlay)
 
+    def _dispute_everything(self, reason: str) -> None:
+        with self._store.read() as tx:
+            known = overlays.every(tx)
+        self._record({overlay.name: reason for overlay in known})
+
     def _record(self, disputed: dict[str, str]) -> None:
         """Have the store know what is disputed: an address of it would have two owners."""
         with self._store.read() as tx:
@@ -262,7 +273,7 @@ class Joining:
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
             if error:
-                disputed[overlay.name] = error[0]
+                disputed[overlay.name] = f"{error[0]}; {_WAY_OUT}"
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:

@@ -20,7 +20,7 @@ from dni_driver.core.overlays import AgentSubnet, Family
 from dni_driver.core.room import Idle, Leaving, described, idle
 from dni_driver.mesos.host_local import occupied
 from dni_driver.registry import Registry
-from dni_driver.store import Store, Transaction, overlays, room
+from dni_driver.store import Store, Transaction, disputes, overlays, room
 from dni_driver.store.records import read
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,8 @@ class Leasing:
     def _grow(self, now: float) -> list[str]:
         """Lease what is scarce; answer in words what cannot be had."""
         with self._store.read() as tx:
-            scarce, before = list(room.scarce(tx)), room.reasons(tx)
+            disputed, before = disputes.every(tx), room.reasons(tx)
+            scarce = [one for one in room.scarce(tx) if one[0] not in disputed]
         due = [one for one in scarce if now >= self._asks_again.get(one, now)]
         answers = {one: self._lease(*one) for one in due}
         waiting = {one: before[one] for one in scarce if one in before and one not in due}
@@ -116,7 +117,8 @@ class Leasing:
     def _let_go(self) -> list[str]:
         """Finish giving back what is on its way out; answer in words what hinders that."""
         with self._store.read() as tx:
-            leaving = room.leaving(tx)
+            disputed = disputes.every(tx)
+            leaving = [one for one in room.leaving(tx) if one.held.overlay not in disputed]
         if not leaving:
             return []
         try:

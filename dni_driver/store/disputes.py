@@ -13,7 +13,7 @@ _KEY = "dispute/"
 
 
 def every(tx: Transaction) -> dict[str, str]:
-    """Answer by overlay what the registry has said."""
+    """Answer by overlay what the registry has said, and what helps."""
     rows = tx.execute("SELECT key, value FROM meta WHERE key GLOB ?", (_KEY + "*",))
     return {row["key"].removeprefix(_KEY): row["value"] for row in rows}
 
@@ -35,7 +35,4 @@ def check(tx: Transaction, overlay: str) -> None:
     """Raise Unavailable where an address of an overlay may be another agent's."""
     reason = meta.find(tx, _KEY + overlay)
     if reason is not None:
-        raise Unavailable(
-            f"this host hands out no new addresses of overlay {overlay!r}: {reason}; stop its containers here and "
-            f"remove its Docker network (`docker network rm`), then this host gets another part of it"
-        )
+        raise Unavailable(f"this host hands out no new addresses of overlay {overlay!r}: {reason}")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dni_driver.agent import joining as joining_module
@@ -18,8 +19,8 @@ from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
-from dni_driver.registry import Lease, Registry, open_registry
-from dni_driver.store import Store, claiming, local_subnets, networks, overlays, pools
+from dni_driver.registry import Host, Lease, Registry, open_registry
+from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, pools
 from dni_driver.store.forget import forget_network
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
@@ -332,6 +333,36 @@ def take(store: Store) -> str:
     with store.write() as tx:
         pool = pools.find(tx, "dcos/v4")
         return str(claiming.claim(tx, pool, claiming.halves_of(tx, pool), claiming.ANY, FakeClock().now))
+
+
+@pytest.mark.parametrize(
+    ("of_another", "told"),
+    [
+        (Host(agent_ip=AGENT, identity="another", boot="b"), r"another living host is agent 192\.0\.2\.10"),
+        (
+            Host(agent_ip=OTHER, identity="this", boot="b"),
+            r"agent 192\.0\.2\.20 is alive and has the identity of this",
+        ),
+    ],
+    ids=["the same address", "a copy of the disk"],
+)
+def test_a_host_whose_place_another_has_hands_out_nothing_that_the_other_may_hand_out_too(
+    start: Start, store: Store, registry: Registry, directory: Path, of_another: Host, told: str
+) -> None:
+    start(found=of_another.agent_ip).join()
+    create_network(store, FakeClock().now)
+    registry.close()
+    other = open_registry("local", directory)
+    this = identity.of_store(store) if of_another.identity == "this" else of_another.identity
+    other.register(msgspec.structs.replace(of_another, identity=this))
+    again = Joining(store, open_registry("local", directory), Identity(store, lambda: AGENT, None), DCOS, FakeClock())
+    with pytest.raises(InUse, match=told):
+        again.join()
+    with pytest.raises(Unavailable, match=f"no new addresses of overlay 'dcos': {told}"):
+        take(store)
+    other.close()
+    assert again.join() == []
+    assert take(store) == "9.0.0.130"
 
 
 def test_what_is_disputed_is_forgotten_with_the_overlay(start: Start, store: Store, registry: Registry) -> None:
