@@ -152,7 +152,7 @@ def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
 def _tunnel(wanted: Wanted) -> list[str]:
     """Render what keeps containers from sending VXLAN themselves, by which they would get past every entrance.
 
-    Agents listen for it at all their addresses. Within overlays that port is as good as any.
+    Agents listen for it at all their addresses. Within overlays, and to answer to, that port is as good as any.
     """
     known = [*wanted.overlay_subnets, *_of_policies(wanted.policies)]
     spoken = [family for family in FAMILIES if _family(known, family)]
@@ -163,6 +163,7 @@ def _tunnel(wanted: Wanted) -> list[str]:
     return [
         _chain(
             "disguised",
+            "ct state established,related return",
             *(f"iifname @bridges {elsewhere} drop" for elsewhere in outside),
             "iifname @bridges fib daddr type local drop",
             *(f"{_SADDR[family]} @overlays{family} fib daddr type local drop" for family in spoken),

@@ -16,7 +16,7 @@ from tests.root.cluster import Cluster, Member, place
 from tests.root.frames import ether
 from tests.root.ground import Namespace
 from tests.root.packets import call
-from tests.root.town import Container
+from tests.root.town import OPEN, Container, Host
 
 pytestmark = pytest.mark.root
 
@@ -73,6 +73,24 @@ def test_no_container_gets_into_another_overlay_by_a_tunnel_of_its_own(cluster: 
         gateway = str(place("dev", receiver.number).bridge.addresses[0].ip)
         for outer in (receiver.agent, gateway, str(receiver.as_peer.vtep.ip.ip)):
             assert not gets_in(attacker, outer, receiver, victim), outer
+
+
+def test_a_container_may_answer_to_that_port_anywhere(host: Host, outside: Namespace) -> None:
+    """Some systems choose it for those who ask."""
+    host.want(OPEN)
+    host.reconcile()
+    asked = host.container(OPEN)
+    with asked.sandbox.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.settimeout(5)
+        server.bind(("", _PORT))
+        with outside.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(5)
+            client.bind(("", VXLAN_PORT))
+            client.sendto(b"who?", (str(asked.address.ip), _PORT))
+            _, caller = server.recvfrom(100)
+            assert caller[1] == VXLAN_PORT
+            server.sendto(_SECRET, caller)
+            assert hears(client)
 
 
 def test_a_container_may_use_that_port_within_its_overlay(cluster: Cluster) -> None:

@@ -69,6 +69,7 @@ table inet dni {
 	}
 
 	chain disguised {
+		ct state established,related return
 		iifname @bridges ip daddr != @overlays4 drop
 		iifname @bridges ip6 daddr != @overlays6 drop
 		iifname @bridges fib daddr type local drop
@@ -121,7 +122,7 @@ def test_an_open_overlay_has_neither() -> None:
 
 def test_where_no_overlay_speaks_ipv4_no_container_reaches_that_port_by_it_at_all() -> None:
     lines = chain(rendered(policy("six", "fd06::/64", local=("198.18.0.0/20",))), "disguised")
-    assert lines[:2] == ["iifname @bridges meta nfproto ipv4 drop", "iifname @bridges ip6 daddr != @overlays6 drop"]
+    assert lines[1:3] == ["iifname @bridges meta nfproto ipv4 drop", "iifname @bridges ip6 daddr != @overlays6 drop"]
 
 
 def test_where_somebody_else_keeps_the_vtep_other_agents_still_come_in_by_it() -> None:
