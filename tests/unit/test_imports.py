@@ -98,7 +98,9 @@ def test_the_package_itself_is_a_door_to_the_command_line_at_the_most(file: str,
 
 @pytest.mark.parametrize("program", ["serve_agent", "serve_plugin"])
 def test_a_program_loads_the_parts_of_pyroute2_that_it_uses_and_not_its_front_door(program: str) -> None:
-    look = f"import sys, {PACKAGE}.cli.{program}; print(*(name for name in sys.modules if name.startswith('pyroute2.')))"
+    look = (
+        f"import sys, {PACKAGE}.cli.{program}; print(*(name for name in sys.modules if name.startswith('pyroute2.')))"
+    )
     done = subprocess.run([sys.executable, "-c", look], stdout=subprocess.PIPE, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "pyroute2.iproute" in loaded
