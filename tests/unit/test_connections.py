@@ -29,17 +29,21 @@ def test_the_one_given_back_last_is_lent_first(connections: Connections) -> None
             assert again is first
 
 
-def test_after_a_failure_none_of_those_that_wait_is_lent_again(connections: Connections) -> None:
-    with connections.lend() as waiting, connections.lend() as failing:
-        pass
-    with pytest.raises(sqlite3.OperationalError), connections.lend() as connection:
-        assert connection is waiting
-        connection.execute("SELECT * FROM nothing")
+def fail(connections: Connections) -> None:
     with connections.lend() as connection:
-        assert connection not in (waiting, failing)
-    for closed in (waiting, failing):
+        connection.execute("SELECT * FROM missing")
+
+
+def test_after_a_failure_none_of_those_that_wait_is_lent_again(connections: Connections) -> None:
+    with connections.lend() as one, connections.lend() as other:
+        pass
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        fail(connections)
+    for closed in (one, other):
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             closed.execute("SELECT 1")
+    with connections.lend() as connection:
+        assert connection not in (one, other)
 
 
 def test_one_that_was_told_of_a_conflict_is_as_good_as_before(connections: Connections) -> None:
