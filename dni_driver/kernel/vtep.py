@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 
 import msgspec
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from dni_driver.core.names import VTEP_LINK

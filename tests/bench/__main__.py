@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import across, callers, containers, peers, programs
+from tests.bench import across, callers, containers, known, peers, programs
 from tests.bench.figures import Figure, show
 from tests.lab import Host, Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
@@ -27,6 +27,8 @@ CALLS = 1600
 ROUNDS_OF_PEERS = 3
 PEERS_MORE = 20
 ROUNDS_OF_TCP = 5
+MOST_MEMORY = 120.0
+"""In MiB, of everything that `dni up` runs."""
 
 _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 
@@ -34,10 +36,10 @@ _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 class Bench:
     """The figures of one run, and the samples behind them."""
 
-    def __init__(self, host: Host, other: Host) -> None:
-        """Begin with nothing measured. dni runs on `host`; `other` is there for a swarm."""
-        self.host = host
-        self.other = other
+    def __init__(self, lab: Lab) -> None:
+        """Begin with nothing measured. dni runs on the first host; the other is there for a swarm."""
+        self.lab = lab
+        self.host, self.other = lab.hosts
         self.figures: list[Figure] = []
         self.samples: dict[str, Any] = {}
 
@@ -51,6 +53,7 @@ class Bench:
         self._programs()
         self._containers(rounds)
         self._addresses()
+        self._known()
         self.measure_paths()
 
     def measure_paths(self) -> None:
@@ -99,6 +102,16 @@ class Bench:
         sizes = programs.memory(self.host)
         self.keep("memory, after", sizes, programs.figures_of_memory("after all this", sizes))
 
+    def _known(self) -> None:
+        _say(f"dni up beside {known.MANY} agents: memory")
+        url = known.registry_in(self.lab)
+        self.host.stop_dni()
+        self.host.start_dni(registry_url=url)
+        known.wait_until_known(self.host)
+        sizes = programs.memory(self.host)
+        title = f"idle, {known.MANY} peers known"
+        self.keep(f"memory, {title}", sizes, programs.figures_of_memory(title, sizes, bar=MOST_MEMORY))
+
     def _latency(self, title: str, durations: list[float], *, held_to_bars: bool = False) -> None:
         self.keep(title.strip(), durations, callers.figures(title, durations, held_to_bars=held_to_bars))
 
@@ -116,7 +129,7 @@ def bench(rounds: int) -> None:
     """Measure dni beside Docker's own networks, in a lab of its own."""
     try:
         with Lab(hosts=2) as lab:
-            run = Bench(*lab.hosts)
+            run = Bench(lab)
             run.measure(rounds)
             where = _machine(run.host)
     except LabError as error:
