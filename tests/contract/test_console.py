@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +173,7 @@ class _Operations:
         self._note("usage", name)
         return USAGE
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         self._note("room", overlay, str(agent), half, count)
         return Room(overlay=overlay, agent="192.0.2.1", half=half, count=count, room=True, free=7, why="7 free")
 
@@ -190,7 +189,7 @@ class _Operations:
         self._note("dcos cluster")
         return dcos.Cluster(agents=[DCOS_AGENT])
 
-    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+    def purge(self, agents: Sequence[Address]) -> dcos.Cluster:
         self._note("purge", *map(str, agents))
         return dcos.Cluster()
 
@@ -217,7 +216,7 @@ class _Operations:
         self._note("agents")
         return [OTHER_AGENT]
 
-    def forget_agent(self, agent_ip: IPv4Address) -> None:
+    def forget_agent(self, agent_ip: Address) -> None:
         self._note("forget", str(agent_ip))
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:

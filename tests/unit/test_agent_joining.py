@@ -16,7 +16,7 @@ from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Lease, Registry, open_registry
 from dni_driver.store import Store, local_subnets, networks, overlays, pools
@@ -55,9 +55,9 @@ def start(store: Store, registry: Registry) -> Start:
     """Answer how an agent starts, with the address it is found to have."""
 
     def start(
-        found: IPv4Address = AGENT,
+        found: Address = AGENT,
         default: Overlay = DCOS,
-        configured: IPv4Address | None = None,
+        configured: Address | None = None,
         clock: Callable[[], float] = FakeClock(),  # noqa: B008 - nobody lets it pass
     ) -> Joining:
         identity = Identity(store, lambda: found, configured)
@@ -76,7 +76,7 @@ def known(store: Store) -> list[Overlay]:
         return overlays.every(tx)
 
 
-def agent_ip(store: Store) -> IPv4Address | None:
+def agent_ip(store: Store) -> Address | None:
     with store.read() as tx:
         return overlays.agent_ip(tx)
 

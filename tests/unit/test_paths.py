@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, define
 from dni_driver.core.paths import Path, Situation, entries, path, problems, rules
 from dni_driver.core.peers import Peer, Vtep
 
@@ -25,7 +25,7 @@ def situation(*overlays: Overlay) -> Situation:
     return Situation(vtep=Vtep(IPv4Interface("44.128.0.1/20")), overlays=overlays, underlay=UNDERLAY)
 
 
-def peer(agent: IPv4Address, *subnets: tuple[str, str]) -> Peer:
+def peer(agent: Address, *subnets: tuple[str, str]) -> Peer:
     held = tuple(AgentSubnet(overlay=name, subnet=ip_network(subnet)) for name, subnet in subnets)
     return Peer(agent_ip=agent, vtep=Vtep(IPv4Interface("44.128.0.2/20")), subnets=held)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
-from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.registry import Host, Lease, News, Registry, open_registry
 
@@ -258,7 +258,7 @@ def test_what_it_is_given_must_be_nobody_elses(registry: Registry) -> None:
         registry.widen(define("dev", [ip_network("10.0.0.0/8")]))
 
 
-def host(agent_ip: IPv4Address = ME, identity: str = "one", **more: Any) -> Host:
+def host(agent_ip: Address = ME, identity: str = "one", **more: Any) -> Host:
     return Host(agent_ip=agent_ip, identity=identity, **{"boot": f"boot of {identity}", **more})
 
 
@@ -433,7 +433,7 @@ def test_the_backend_of_an_overlay_can_change(again: OpenRegistry) -> None:
         registry.set_backend("dev", "direct")
 
 
-def peer(agent_ip: IPv4Address, vtep_ip: str, *subnets: AgentSubnet) -> Peer:
+def peer(agent_ip: Address, vtep_ip: str, *subnets: AgentSubnet) -> Peer:
     return Peer(agent_ip=agent_ip, vtep=vtep(vtep_ip), subnets=subnets)
 
 

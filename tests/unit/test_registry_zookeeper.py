@@ -18,7 +18,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from dni_driver.core.errors import DniError, Refused, SettingsError, StoreError, Unavailable
-from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry, journal
@@ -110,7 +110,7 @@ def eventually(what: Callable[[], bool], seconds: float = 20) -> None:
 def audit(registry: ZooKeeperRegistry) -> None:
     """Find every holder's node to agree with its record, and the other way round."""
     link = registry.link
-    records: dict[IPv4Address, Record] = registry.ground.records()
+    records: dict[Address, Record] = registry.ground.records()
     definitions, _ = registry.ground.definitions()
     held = {
         (number, name): str(holder.data, "ascii")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, ip_network
 
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.store import Store, identity, peers
 from dni_driver.store.records import read_all
@@ -13,7 +13,7 @@ from dni_driver.store.records import read_all
 ONE, TWO = IPv4Address("192.0.2.21"), IPv4Address("192.0.2.22")
 
 
-def peer(agent_ip: IPv4Address, *subnets: str) -> Peer:
+def peer(agent_ip: Address, *subnets: str) -> Peer:
     held = tuple(AgentSubnet(overlay="dcos", subnet=ip_network(subnet)) for subnet in subnets)
     return Peer(agent_ip=agent_ip, vtep=Vtep(IPv4Interface((f"44.128.0.{int(agent_ip) & 15}", 20))), subnets=held)
 
