@@ -53,9 +53,9 @@ class Identity:
 
     def _best(self, found: Address) -> Address:
         known = self.recorded()
-        if known is not None and (found.is_loopback or found.version != known.version):
-            return known
-        return found
+        if known is None or known.is_loopback:
+            return found
+        return known if found.is_loopback or found.version != known.version else found
 
     def recorded(self) -> Address | None:
         """Answer the agent IP that the store has: another one than now after it changed."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
 
 import msgspec
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from dni_driver.core import agent_ip
 from dni_driver.core.dcos import Agent, Cluster, Purge, write
 from dni_driver.core.errors import MalformedRequest
 from dni_driver.core.overlays import Address
@@ -71,6 +71,6 @@ def _callback() -> str | None:
 
 def _ip(text: str) -> Address:
     try:
-        return ip_address(text)
+        return agent_ip.read(text)
     except ValueError:
         raise MalformedRequest(f"{text[:40]!r} is no agent IP: write it like 10.0.0.1") from None

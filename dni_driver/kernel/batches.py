@@ -76,7 +76,7 @@ def _lines(
     for (kind, of), value in entries.items():
         if kind in order:
             rendered.setdefault((kind, _program(kind, of)), []).append(render[kind](of, value))
-    in_order = sorted(rendered, key=lambda found: order.index(found[0]))
+    in_order = sorted(rendered, key=lambda found: (order.index(found[0]), found[1]))
     return list(_joined([(program, rendered[kind, program]) for kind, program in in_order]))
 
 

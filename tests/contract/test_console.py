@@ -401,9 +401,10 @@ def test_the_backend_of_an_overlay_is_changed(console: Console, operations: _Ope
 def test_agents_are_listed_and_forgotten(console: Console, operations: _Operations) -> None:
     assert msgspec.convert(console.get("/v1/agents"), list[AgentReport]) == [OTHER_AGENT]
     assert console.delete("/v1/agents/192.0.2.2") == {}
+    assert console.delete("/v1/agents/FD00%3A%3A0%3A12") == {}
     with pytest.raises(Refused, match="'web' is no agent IP: `dni agent ls` lists them"):
         console.delete("/v1/agents/web")
-    assert operations.asked == [("agents",), ("forget", "192.0.2.2")]
+    assert operations.asked == [("agents",), ("forget", "192.0.2.2"), ("forget", "fd00::12")]
 
 
 def test_an_overlay_is_removed_by_name(console: Console, operations: _Operations) -> None:

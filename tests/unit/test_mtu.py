@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 from typing import Literal
 
 import msgspec
@@ -110,3 +110,12 @@ def test_a_network_whose_overlay_is_not_known_is_left_alone() -> None:
     lost = msgspec.structs.replace(network(), overlay="gone")
     assert outdated(records(lost), eth0(1400)) == {}
     assert list(misfits(records(lost), eth0(1400))) == []
+
+
+def test_over_ipv6_vxlan_takes_twenty_bytes_more() -> None:
+    six = msgspec.structs.replace(eth0(1500), local=IPv6Address("fd00::1"))
+    assert first_mtu(network(), DUAL, six) == 1430
+    assert first_mtu(network(), DIRECT, six) == 1500
+    assert outdated(records(network()), six) == {"n1": 1430}
+    ((_, told),) = misfits(records(network(1450)), six)
+    assert told == "mtu=1450 does not fit: eth0 has 1500, VXLAN takes 70: at most 1430"

@@ -170,6 +170,10 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
             'agent.ip = "10.0.0.0/8": must be an address of this host, such as 10.0.0.1 or fd00::11',
         ),
         (
+            '[agent]\nip = "fe80::11%eth0"',
+            'agent.ip = "fe80::11%eth0": must be an address of this host, such as 10.0.0.1 or fd00::11',
+        ),
+        (
             "[agent]\nip = 167772161",
             "agent.ip = 167772161: must be an address of this host, such as 10.0.0.1 or fd00::11",
         ),
