@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from ipaddress import IPv4Address
 from time import monotonic
 
 import msgspec
@@ -171,7 +170,7 @@ class Agent:
         """Answer all agents of the cluster."""
         return self._cluster.agents()
 
-    def forget_agent(self, agent_ip: IPv4Address) -> None:
+    def forget_agent(self, agent_ip: Address) -> None:
         """Forget an agent that is gone."""
         self._cluster.forget(agent_ip)
 
@@ -185,7 +184,7 @@ class Agent:
         """Answer how full an overlay is, agent by agent."""
         return self._fullness.usage(name)
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         """Answer whether some more containers find addresses on an agent."""
         return self._fullness.room(overlay, agent, half, count)
 
@@ -211,7 +210,7 @@ class Agent:
         """Answer what DC/OS asks of the leading master."""
         return self._dcos.cluster()
 
-    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+    def purge(self, agents: Sequence[Address]) -> dcos.Cluster:
         """Forget agents that are gone, and answer what is left."""
         self._dcos.purge(agents)
         return self._dcos.cluster()

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address
 
 import msgspec
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from dni_driver.core import agent_ip
 from dni_driver.core.dcos import Agent, Cluster, Purge, write
 from dni_driver.core.errors import MalformedRequest
+from dni_driver.core.overlays import Address
 
 _JSON = "application/json"
 _SCRIPT = "text/javascript"
@@ -41,7 +42,7 @@ def answer(operation: Callable[[], Agent | Cluster]) -> Response:
     return Response(b"%s(%s);" % (callback.encode(), body), content_type=_SCRIPT)
 
 
-def read_purge() -> list[IPv4Address]:
+def read_purge() -> list[Address]:
     """Answer which agents the body names; raise MalformedRequest."""
     try:
         purge = msgspec.json.decode(request.get_data(cache=False), type=Purge)
@@ -68,8 +69,8 @@ def _callback() -> str | None:
     return callback
 
 
-def _ip(text: str) -> IPv4Address:
+def _ip(text: str) -> Address:
     try:
-        return IPv4Address(text)
+        return agent_ip.read(text)
     except ValueError:
         raise MalformedRequest(f"{text[:40]!r} is no agent IP: write it like 10.0.0.1") from None

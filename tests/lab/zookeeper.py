@@ -60,11 +60,14 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as connection:
 class ZooKeeper:
     """One server, alone or of an ensemble; what it has written is in `directory`, and outlasts `stop` and `kill`."""
 
-    def __init__(self, directory: Path, node: Node | None = None) -> None:
-        """Start nothing yet: on a port of loopback that is free, or on the usual one of a node of the lab."""
-        self.host = node.address if node else "127.0.0.1"
+    def __init__(self, directory: Path, node: Node | None = None, host: str | None = None) -> None:
+        """Start nothing yet: on a port of loopback that is free, or on the usual one of a node of the lab.
+
+        There it is at `host`, else at the node's IPv4 address.
+        """
+        self.host = host or (node.address if node else "127.0.0.1")
         self.port = _PORT if node else free_port()
-        self.address = f"{self.host}:{self.port}"
+        self.address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         self._directory = directory
         self._node = node
         self._process: subprocess.Popen[bytes] | None = None

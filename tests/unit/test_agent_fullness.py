@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from dni_driver.agent.fullness import Fullness
 from dni_driver.core.errors import NotFound, Unavailable
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.records import AddressState
 from dni_driver.registry import Host as NewAgent
 from dni_driver.registry import Lease, Registry, open_registry
@@ -140,7 +140,7 @@ def test_usage_of_an_overlay_nobody_knows_is_refused(host: Host) -> None:
 def test_a_registry_that_is_away_takes_other_agents_away_and_nothing_else(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(agent_ip: IPv4Address | None = None) -> list[Lease]:
+    def away(agent_ip: Address | None = None) -> list[Lease]:
         assert agent_ip is None
         raise Unavailable("ZooKeeper does not answer")
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Interface, IPv4Network, ip_network
+from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_network
 
 import pytest
 
+from dni_driver.core.entries import Entries, Key
 from dni_driver.core.names import LONGEST
 from dni_driver.core.overlays import define
 from dni_driver.core.peers import Vtep
@@ -166,15 +167,25 @@ def test_a_local_subnet_of_an_internal_network_goes_nowhere() -> None:
     assert "masquerade" not in rendered(policy("six", "fd06::/64", internal=True, local=LOCAL))
 
 
-def in_a_cluster(*policies: Policy) -> str:
+GUESTS: dict[Key, str] = {("guest subnet", "9.0.2.0"): "", ("guest agent", "10.0.0.2"): ""}
+GUESTS6: dict[Key, str] = {
+    ("guest subnet", "9.0.2.0"): "",
+    ("guest subnet", "fd01:b:0:0:2::"): "",
+    ("guest agent", "fd00::2"): "",
+    ("guest agent", "44.128.0.2"): "",
+}
+
+
+def in_a_cluster(*policies: Policy, agent: str = "10.0.0.1", guests: Entries = GUESTS) -> str:
     overlays = (define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")]),)
     wanted = Wanted(
         policies=policies,
         overlay_subnets=tuple(overlays[0].subnets()),
         overlays=overlays,
         vtep=Vtep(IPv4Interface("44.128.0.1/20")),
+        agent=ip_address(agent),
     )
-    return nft.ruleset(wanted, "eth0", {("guest subnet", "9.0.2.0"): "", ("guest agent", "10.0.0.2"): ""})
+    return nft.ruleset(wanted, "eth0", guests)
 
 
 def chain(ruleset: str, name: str) -> list[str]:
@@ -199,6 +210,23 @@ def test_in_a_cluster_the_overlay_and_the_agents_come_in_by_either_path() -> Non
     ]
     assert "set peer-subnets { type ipv4_addr; elements = { 9.0.2.0 }; }" in ruleset
     assert "set peer-agents { type ipv4_addr; elements = { 10.0.0.2 }; }" in ruleset
+
+
+def test_among_agents_of_ipv6_addresses_both_families_come_in_directly() -> None:
+    ruleset = in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64"), agent="fd00::1", guests=GUESTS6)
+    assert [line for line in chain(ruleset, "to-dcos") if line.startswith('iifname "eth0"')] == [
+        'iifname "eth0" ip saddr { 9.0.0.0/8 } ip saddr & 255.255.255.0 @peer-subnets accept',
+        'iifname "eth0" ip6 saddr { fd01:b::/64 } ip6 saddr & ffff:ffff:ffff:ffff:ffff:: @peer-subnets6 accept',
+        'iifname "eth0" ip saddr @peer-agents accept',
+        'iifname "eth0" ip6 saddr @peer-agents6 accept',
+    ]
+    for name, kind, member in (
+        ("peer-subnets", "ipv4_addr", "9.0.2.0"),
+        ("peer-agents", "ipv4_addr", "44.128.0.2"),
+        ("peer-subnets6", "ipv6_addr", "fd01:b:0:0:2::"),
+        ("peer-agents6", "ipv6_addr", "fd00::2"),
+    ):
+        assert f"set {name} {{ type {kind}; elements = {{ {member} }}; }}" in ruleset
 
 
 def test_what_is_no_overlays_is_not_sent_on_to_another_agents_containers() -> None:
