@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab import procfs
 from tests.lab.errors import LabError
 from tests.lab.node import Node
 
@@ -135,11 +136,11 @@ class ZooKeeper:
 
     def freeze(self) -> None:
         """Have the server stand still, with its connections open."""
-        self._send(signal.SIGSTOP)
+        procfs.stop(self._running().pid)
 
     def thaw(self) -> None:
         """Have it go on."""
-        self._send(signal.SIGCONT)
+        self._running().send_signal(signal.SIGCONT)
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         if self._node is not None:
@@ -147,10 +148,10 @@ class ZooKeeper:
         with self._log.open("ab") as output:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
-    def _send(self, number: signal.Signals) -> None:
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise LabError("ZooKeeper does not run")
-        self._process.send_signal(number)
+        return self._process
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
