@@ -17,11 +17,11 @@ import structlog
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant, used_overlays
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import Displaced, DniError, Exhausted, InUse, NotFound, Refused
+from dni_driver.core.errors import Disowned, DniError, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, includes
-from dni_driver.store import Store, disputes, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, fence, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +69,6 @@ class Joining:
                 with problems.of("the default overlay"):
                     self._registry.define(self._default)
             disputed = self._agree(problems)
-            self._record(disputed)
             self.is_settled = not problems.texts
             self._identity.record()
             for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
@@ -150,9 +149,10 @@ class Joining:
         self.is_registered = self.is_settled = False
         try:
             vtep = self._registry.register(self._identity.host())
-        except Displaced as error:
-            self._dispute_everything(str(error))
+        except Disowned as error:
+            self._judge(str(error))
             raise
+        self._judge(None)
         with self._store.read() as tx:
             known = peers.vtep(tx)
         if known != vtep:
@@ -232,7 +232,7 @@ class Joining:
         with self._store.write() as tx:
             check_vacant(tx, name, self._clock())
             overlays.remove(tx, name)
-            disputes.drop(tx, name)
+            fence.settle(tx, name)
 
     def _refill(self) -> None:
         """Put everything back into a registry that has nothing: it is new, or was lost."""
@@ -242,25 +242,23 @@ class Joining:
             log.warning("put back into an empty registry", overlay=overlay.name)
             self._registry.define(overlay)
 
-    def _dispute_everything(self, reason: str) -> None:
+    def _judge(self, why: str | None, overlay: str = "") -> None:
+        """Have no address handed out of an overlay, or of any, that another host may hand out too; None: of none."""
         with self._store.read() as tx:
-            known = overlays.every(tx)
-        self._record({overlay.name: reason for overlay in known})
+            if fence.disputed(tx, overlay) == why:
+                return
+        with self._store.write() as tx:
+            if why is None:
+                fence.settle(tx, overlay)
+            else:
+                fence.dispute(tx, why, overlay)
 
-    def _record(self, disputed: dict[str, str]) -> None:
-        """Have the store know what is disputed: an address of it would have two owners."""
-        with self._store.read() as tx:
-            known = disputes.every(tx)
-        if known != disputed:
-            with self._store.write() as tx:
-                disputes.settle(tx, disputed)
-
-    def _agree(self, problems: _Collected) -> dict[str, str]:
+    def _agree(self, problems: _Collected) -> set[str]:
         """Have registry and store tell the same of what this host took part in before; answer where they do not.
 
         There nothing more is taken part in: containers with addresses of old would go on beside those with new ones.
         """
-        disputed: dict[str, str] = {}
+        disputed = set()
         with self._store.read() as tx:
             known, held = overlays.every(tx), overlays.agent_subnets(tx)
         registered = {overlay.name: overlay for overlay in self._registry.overlays()}
@@ -272,8 +270,9 @@ class Joining:
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
+            self._judge(f"{error[0]}; {_WAY_OUT}" if error else None, overlay.name)
             if error:
-                disputed[overlay.name] = f"{error[0]}; {_WAY_OUT}"
+                disputed.add(overlay.name)
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:

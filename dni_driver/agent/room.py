@@ -20,7 +20,7 @@ from dni_driver.core.overlays import AgentSubnet, Family
 from dni_driver.core.room import Idle, Leaving, described, idle
 from dni_driver.mesos.host_local import occupied
 from dni_driver.registry import Registry
-from dni_driver.store import Store, Transaction, disputes, overlays, room
+from dni_driver.store import Store, Transaction, fence, overlays, room
 from dni_driver.store.records import read
 
 log = structlog.get_logger(__name__)
@@ -71,8 +71,7 @@ class Leasing:
     def _grow(self, now: float) -> list[str]:
         """Lease what is scarce; answer in words what cannot be had."""
         with self._store.read() as tx:
-            disputed, before = disputes.every(tx), room.reasons(tx)
-            scarce = [one for one in room.scarce(tx) if one[0] not in disputed]
+            scarce, before = [one for one in room.scarce(tx) if not _is_disputed(tx, one[0])], room.reasons(tx)
         due = [one for one in scarce if now >= self._asks_again.get(one, now)]
         answers = {one: self._lease(*one) for one in due}
         waiting = {one: before[one] for one in scarce if one in before and one not in due}
@@ -117,8 +116,7 @@ class Leasing:
     def _let_go(self) -> list[str]:
         """Finish giving back what is on its way out; answer in words what hinders that."""
         with self._store.read() as tx:
-            disputed = disputes.every(tx)
-            leaving = [one for one in room.leaving(tx) if one.held.overlay not in disputed]
+            leaving = [one for one in room.leaving(tx) if not _is_disputed(tx, one.held.overlay)]
         if not leaving:
             return []
         try:
@@ -179,3 +177,8 @@ class Leasing:
                 return
             room.begin_leaving(tx, leaving)
         self._looks_again = 0.0
+
+
+def _is_disputed(tx: Transaction, overlay: str) -> bool:
+    """Tell whether what this host has of an overlay may be another's: it neither takes nor gives any then."""
+    return fence.disputed(tx) is not None or fence.disputed(tx, overlay) is not None
