@@ -78,8 +78,8 @@ def entries(peer: Peer, situation: Situation) -> dict[Key, str]:
     """Answer all that the kernel has to know of a peer.
 
     Its VTEP is always known, and an agent on the link is always a guest: what a host that heard of another backend
-    later, or sooner, sends by the other path arrives. One that was known before this host's agent IP came to be of the
-    other family cannot be reached until the registry has told of it anew.
+    later, or sooner, sends by the other path arrives. One known from before this host's agent IP became one of
+    the other family cannot be reached: until the registry tells of it anew, its containers are unreachable.
     """
     if family_of(peer.agent_ip) != situation.underlay.family:
         return {("route", str(subnet.subnet)): "unreachable" for subnet, _ in _routed(peer, situation)}
