@@ -16,7 +16,7 @@ import msgspec
 from dni_driver.core.entries import Key
 from dni_driver.core.mtu import Underlay, overlay_mtu
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay
+from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, family_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import Interface
 
@@ -78,18 +78,27 @@ def entries(peer: Peer, situation: Situation) -> dict[Key, str]:
     """Answer all that the kernel has to know of a peer.
 
     Its VTEP is always known, and an agent on the link is always a guest: what a host that heard of another backend
-    later, or sooner, sends by the other path arrives.
+    later, or sooner, sends by the other path arrives. One known from before this host's agent IP became one of
+    the other family cannot be reached: until the registry tells of it anew, its containers are unreachable.
     """
-    near = situation.underlay.reaches(peer.agent_ip)
+    if family_of(peer.agent_ip) != situation.underlay.family:
+        return {("route", str(subnet.subnet)): "unreachable" for subnet, _ in _routed(peer, situation)}
+    near, over = situation.underlay.reaches(peer.agent_ip), situation.underlay.family
     found: dict[Key, str] = dict(_vtep_entries(peer, situation))
+    for subnet, backend in _routed(peer, situation):
+        way = path(backend, subnet.family, near=near, over=over)
+        found["route", str(subnet.subnet)] = _way(peer, subnet, way, situation)
+        if near and _has_next_hop(subnet.family, over):
+            found["guest subnet", str(subnet.subnet.network_address)] = ""
+    return found
+
+
+def _routed(peer: Peer, situation: Situation) -> Iterator[tuple[AgentSubnet, Backend]]:
+    """Answer a peer's agent subnets of overlays that are known and families that this host speaks."""
     backends = {overlay.name: overlay.backend for overlay in situation.overlays}
     for subnet in peer.subnets:
         if subnet.overlay in backends and (subnet.family == 4 or situation.ipv6):  # noqa: PLR2004
-            way = path(backends[subnet.overlay], subnet.family, near=near, over=situation.underlay.family)
-            found["route", str(subnet.subnet)] = _way(peer, subnet, way, situation)
-            if near and _has_next_hop(subnet.family, situation.underlay.family):
-                found["guest subnet", str(subnet.subnet.network_address)] = ""
-    return found
+            yield subnet, backends[subnet.overlay]
 
 
 def _vtep_entries(peer: Peer, situation: Situation) -> Iterator[tuple[Key, str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from dni_driver.core.overlays import Backend
 from tests.root import docker
-from tests.root.cluster import Cluster, Member, place
+from tests.root.cluster import FOUR, SIX, Cluster, Member, peer, place
 from tests.root.ground import Namespace, wire
 from tests.root.packets import Server, call, is_cut_off
 from tests.root.town import Container
@@ -231,6 +231,42 @@ def test_a_backend_is_changed_under_traffic(cluster6: Cluster) -> None:
         found = re.search(r"300 packets transmitted, (\d+) received", told)
         assert found, told
         assert int(found[1]) >= 298
+
+
+def test_strict_reverse_path_filters_let_containers_through(cluster6: Cluster) -> None:
+    for member in cluster6.members:
+        member.sysctl("ipv4/conf/all/rp_filter", 1)
+        member.sysctl("ipv4/conf/default/rp_filter", 1)
+    for backend in BACKENDS:
+        cluster6.meet(dcos=backend)
+        number = BACKENDS.index(backend)
+        one, other = (on(member, number=number) for member in cluster6.near[:2])
+        assert sees(one, other)
+        assert sees(other, one)
+
+
+def test_agents_that_come_to_have_addresses_of_the_other_family_reach_each_other_as_before(cluster: Cluster) -> None:
+    cluster.meet(dcos="auto")
+    one, other = (on(member) for member in cluster.near[:2])
+    assert sees(one, other)
+    before = listed(cluster.near[0])
+    for family, mtu in ((SIX, 1430), (FOUR, 1450)):
+        for member in cluster.near:
+            member.agent = family.near.format(member.number)
+            member.as_peer = peer(member.number, member.agent)
+            if family is SIX:
+                member.sh(SIX.put_on("eth0", member.agent))
+        for member in cluster.near:
+            member.know([near.as_peer for near in cluster.near if near is not member], {"dcos": "vxlan"})
+            member.reconcile()
+        first = cluster.near[0]
+        assert f"mtu {mtu}" in first.sh("ip link show vtep1024")
+        assert sees(one, other)
+        theirs = [line for line in listed(first) if "proto 64" in line or "dst " in line]
+        assert [line for line in theirs if ("10.0.0." if family is SIX else "fd00::") in line] == []
+    cluster.meet(dcos="auto")
+    cluster.near[0].sh("ip -6 addr del fd00::1/64 dev eth0")
+    assert listed(cluster.near[0]) == before
 
 
 FOREIGN = (

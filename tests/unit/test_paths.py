@@ -206,3 +206,9 @@ def test_over_ipv6_direct_reaches_nobody_behind_a_router_with_either_family() ->
     ((about, problem),) = problems([only6], [peer(FAR6, ("dcos6", "fd01:b:0:0:2::/80"))], UNDERLAY6)
     assert (about, problem.partition(":")[0]) == ("overlay dcos6", "backend direct does not reach agent fd00")
     assert list(problems([only6], [peer(NEAR6, ("dcos6", "fd01:b:0:0:2::/80"))], UNDERLAY6)) == []
+
+
+def test_to_an_agent_of_the_other_family_nothing_leads_and_nothing_leaves_by_the_default_route() -> None:
+    unreachable = {("route", "9.0.2.0/24"): "unreachable", ("route", "fd01:b:0:0:2::/80"): "unreachable"}
+    assert entries(peer(FAR6, *DUAL), situation(dual("auto"))) == unreachable
+    assert entries(peer(NEAR, *DUAL), six(dual("auto"))) == unreachable
