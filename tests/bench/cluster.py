@@ -163,9 +163,7 @@ def bench(rounds: int) -> None:
     try:
         with Lab(hosts=4) as lab:
             where = describe(lab.hosts[0])
-            across, (here, out) = ways_across(lab), ways_here(lab)
-            click.echo(f"… {rounds} rounds: across hosts, within a host, to the outside", err=True)
-            taken = {title: in_turn(ways, rounds) for title, ways in _titled(across, here, out)}
+            taken = {title: _taken(title, ways, rounds) for title, ways in _titled(lab)}
     except LabError as error:
         sys.exit(f"bench-cluster: {error}")
     found = [
@@ -179,10 +177,16 @@ def bench(rounds: int) -> None:
     click.echo(f"\n{where['engine']}, {where['kernel']}, {where['cpus']} CPUs\n\n{show(found)}\n\nAll in {RESULT}.")
 
 
-def _titled(
-    across: dict[str, Way], here: dict[str, Way], out: dict[str, Way]
-) -> tuple[tuple[str, dict[str, Way]], ...]:
-    return (("across hosts", across), ("within a host", here), ("to the outside", out))
+def _titled(lab: Lab) -> Iterator[tuple[str, dict[str, Way]]]:
+    yield "across hosts", ways_across(lab)
+    here, out = ways_here(lab)
+    yield "within a host", here
+    yield "to the outside", out
+
+
+def _taken(title: str, ways: dict[str, Way], rounds: int) -> Samples:
+    click.echo(f"… {title}: {rounds} times each way, in turn", err=True)
+    return in_turn(ways, rounds)
 
 
 if __name__ == "__main__":

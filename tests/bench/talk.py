@@ -85,7 +85,7 @@ def _answer(way: Way) -> float:
 
 @contextmanager
 def _serving(spot: Spot) -> Iterator[None]:
-    serving = spot.node.spawn(*spot.inside(*iperf.SERVER))
+    serving = spot.node.spawn(*spot.inside(*iperf.SERVER, "--bind", spot.address))
     try:
         deadline = time.monotonic() + _READY_SECONDS
         while ":5201" not in spot.node.run(*spot.inside("ss", "-ltn")):
