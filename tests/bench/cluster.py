@@ -93,10 +93,10 @@ def figures(title: str, taken: Samples, compared: tuple[Compared, ...]) -> Itera
     yield from _of_a_kind(f"TCP {title}", "Gbit/s", taken, lambda one: one.tcp / 1e9)
     for one in compared:
         yield _ratio(f"TCP {title}", taken, one, lambda sample: sample.tcp)
-    yield from _of_a_kind(f"TCP {title}", "ms of processor for a Gbit", taken, lambda one: one.processor * 1000)
     yield from _of_a_kind(f"UDP {title}", "Gbit/s", taken, lambda one: one.udp / 1e9)
     for one in compared:
         yield _ratio(f"UDP {title}", taken, msgspec.structs.replace(one, bar=None), lambda sample: sample.udp)
+    yield from _of_a_kind(f"a packet {title}", "µs of processor", taken, lambda one: one.packet * 1e6)
     yield from _of_a_kind(f"an answer {title}", "µs", taken, lambda one: one.answer * 1e6)
 
 

@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 import re
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
 from tests import iperf
+from tests.bench import packets
 from tests.lab.errors import LabError
 from tests.lab.node import Node
 
@@ -21,8 +22,8 @@ _SECONDS = 2
 _DATAGRAMS = ("--udp", "--length", "1400", "--bitrate", "0")
 """As many as there can be, of a payload that fills a packet of an overlay."""
 _READY_SECONDS = 10.0
-_BUSY_OF_A_SECOND = 100
-"""What /proc/stat counts."""
+_IPERF_PORT = 5201
+_END = (sys.executable, "-m", "tests.bench.packets")
 _PING = ("ping", "-n", "-c", "300", "-i", "0.002")
 
 
@@ -53,29 +54,32 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """One measurement of a way: bits a second, seconds of processor for a gigabit of TCP, seconds to an answer."""
+    """One measurement of a way: bits a second, seconds of processor for a packet, seconds to an answer."""
 
     tcp: float
     udp: float
-    processor: float
+    packet: float
     answer: float
 
 
 def measure(way: Way) -> Taken:
     """Measure a way once."""
-    before = _busy_seconds()
-    tcp = _received(way)
-    processor = (_busy_seconds() - before) / (tcp * _SECONDS / 1e9)
-    return Taken(tcp=tcp, udp=_received(way, *_DATAGRAMS), processor=processor, answer=_answer(way))
+    return Taken(tcp=_received(way), udp=_received(way, *_DATAGRAMS), packet=_packet(way), answer=_answer(way))
 
 
 def _received(way: Way, *options: str) -> float:
-    with _serving(way.server):
+    with _running(way.server, *iperf.SERVER, "--bind", way.server.address, port=_IPERF_PORT):
         argv = ("iperf3", "--client", way.server.address, "--time", str(_SECONDS), "--json", *options)
         report = way.client.node.run(*way.client.inside(*argv))
         if complaint := json.loads(report).get("error"):
             raise LabError(f"iperf3 from {way.client.address} to {way.server.address}: {complaint}")
         return iperf.received(report)
+
+
+def _packet(way: Way) -> float:
+    with _running(way.server, *_END, "receive", way.server.address, port=packets.PORT):
+        written = way.client.node.run(*way.client.inside(*_END, "send", way.server.address))
+    return packets.steady(json.loads(written))
 
 
 def _answer(way: Way) -> float:
@@ -84,22 +88,15 @@ def _answer(way: Way) -> float:
 
 
 @contextmanager
-def _serving(spot: Spot) -> Iterator[None]:
-    serving = spot.node.spawn(*spot.inside(*iperf.SERVER, "--bind", spot.address))
+def _running(spot: Spot, *argv: str, port: int) -> Iterator[None]:
+    """Have a server run, from when it has its port."""
+    server = spot.node.spawn(*spot.inside(*argv))
     try:
         deadline = time.monotonic() + _READY_SECONDS
-        while ":5201" not in spot.node.run(*spot.inside("ss", "-ltn")):
-            if serving.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"iperf3 does not serve at {spot.address}")
+        while f":{port}" not in spot.node.run(*spot.inside("ss", "-lnut")):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"{argv[0]} does not serve at {spot.address}")
         yield
     finally:
-        serving.kill()
-        serving.wait()
-
-
-def _busy_seconds() -> float:
-    """Answer for how long the processors of this machine have worked, whoever for."""
-    user, nice, system, _, _, irq, softirq, *_ = map(
-        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    )
-    return (user + nice + system + irq + softirq) / _BUSY_OF_A_SECOND
+        server.kill()
+        server.wait()
