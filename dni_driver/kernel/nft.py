@@ -154,12 +154,14 @@ def _chain(name: str, *lines: str) -> str:
 
 
 def _forward(wanted: Wanted, uplink: Uplink | None) -> str:
-    policies = wanted.policies
-    departures = _departures(wanted, uplink) if uplink else ()
-    exits = _map("iifname", "from", [policy for policy in policies if policy.internal])
-    entrances = _map("oifname", "to", [policy for policy in policies if _is_guarded(policy)])
+    """Render who gets through; what belongs to a connection does so at once, but for internal networks."""
+    internal = [policy for policy in wanted.policies if policy.internal]
+    isolated = [policy for policy in wanted.policies if policy.isolated and not policy.internal]
     head = "type filter hook forward priority filter - 1; policy accept;"
-    return _chain("forward", head, *departures, *exits, *entrances)
+    shut = (*_map("iifname", "from", internal), *_map("oifname", "to", internal))
+    departures = _departures(wanted, uplink) if uplink else ()
+    entrances = _map("oifname", "to", isolated)
+    return _chain("forward", head, *shut, "ct state established,related accept", *departures, *entrances)
 
 
 def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
@@ -225,11 +227,11 @@ def _entrances(wanted: Wanted, uplink: Uplink | None) -> list[str]:
 
 
 def _guests(policy: Policy, wanted: Wanted, uplink: Uplink | None) -> list[str]:
-    """Render that replies, published ports and, for health checks, the other agents come in."""
+    """Render that published ports and, for health checks, the other agents come in; replies have come in before."""
     if policy.internal:
         return []
     by_vtep = _by_vtep() if uplink or wanted.hosted else ()
-    return ["ct state established,related accept", "ct status dnat accept", *by_vtep, *_agents(uplink)]
+    return ["ct status dnat accept", *by_vtep, *_agents(uplink)]
 
 
 def _agents(uplink: Uplink | None) -> Iterator[str]:

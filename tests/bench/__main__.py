@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ import msgspec
 
 from tests.bench import across, callers, containers, known, peers, programs
 from tests.bench.figures import Figure, show
-from tests.lab import Host, Lab, LabError
+from tests.bench.machine import describe
+from tests.lab import Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
 
 RESULT = Path("bench-result.json")
@@ -63,9 +61,9 @@ class Bench:
         self.keep("peers from nothing", known, peers.figures_of_all(known))
         more = peers.one_more(PEERS_MORE)
         self.keep("one more peer", more, peers.figures_of_one(more))
-        _say(f"TCP across hosts: {ROUNDS_OF_TCP} times each way, in turn")
-        rates = across.in_turn(ROUNDS_OF_TCP)
-        self.keep("TCP across hosts", rates, across.figures(rates))
+        _say(f"across hosts: TCP {ROUNDS_OF_TCP} times each way, and single packets, in turn")
+        taken = across.in_turn(ROUNDS_OF_TCP)
+        self.keep("across hosts", msgspec.to_builtins(taken), across.figures(taken))
 
     def _programs(self) -> None:
         _say("dni up: starts and memory")
@@ -131,23 +129,13 @@ def bench(rounds: int) -> None:
         with Lab(hosts=2) as lab:
             run = Bench(lab)
             run.measure(rounds)
-            where = _machine(run.host)
+            where = describe(run.host)
     except LabError as error:
         sys.exit(f"bench: {error}")
     RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(run.figures), "samples": run.samples}))
     click.echo(
         f"\n{where['engine']}, {where['kernel']}, {where['cpus']} CPUs\n\n{show(run.figures)}\n\nAll in {RESULT}."
     )
-
-
-def _machine(host: Host) -> dict[str, object]:
-    return {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "engine": f"Docker Engine {host.docker('version', '--format', '{{.Server.Version}}')}",
-        "kernel": f"Linux {platform.release()}",
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-    }
 
 
 def _say(text: str) -> None:
