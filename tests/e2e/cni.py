@@ -52,8 +52,9 @@ class Runtime:
         return str(found).partition("/")[0]
 
     def prepare(self, name: str, configuration: dict[str, Any]) -> None:
-        """Make a container that is on no network yet."""
+        """Make a container that is on no network yet; its loopback is the runtime's to see to."""
         self.host.run("ip", "netns", "add", name)
+        self.host.run("ip", "-n", name, "link", "set", "lo", "up")
         self._containers[name] = configuration
 
     def call(self, command: str, name: str) -> tuple[int, Any]:
