@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import across, callers, containers, peers, programs
+from tests.bench import across, callers, cni, containers, peers, programs
 from tests.bench.figures import Figure, show
 from tests.lab import Host, Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
@@ -23,6 +23,7 @@ RESULT = Path("bench-result.json")
 MANY = 16
 ROUNDS_OF_CROWDS = 5
 STARTS = 5
+CALLS_OF_CNI = 40
 CALLS = 1600
 ROUNDS_OF_PEERS = 3
 PEERS_MORE = 20
@@ -51,7 +52,17 @@ class Bench:
         self._programs()
         self._containers(rounds)
         self._addresses()
+        self.measure_cni()
         self.measure_paths()
+
+    def measure_cni(self) -> None:
+        """Measure what a container of CNI waits for, on the other host."""
+        _say(f"dni-cni: {CALLS_OF_CNI} times VERSION, then ADD and DEL in turn")
+        started = cni.starts(CALLS_OF_CNI)
+        self.other.start_dni(cni_ipam="dni")
+        taken = cni.attachments(self.other, CALLS_OF_CNI)
+        self.other.stop_dni()
+        self.keep("dni-cni", {"VERSION": started, **taken}, cni.figures(started, taken))
 
     def measure_paths(self) -> None:
         """Measure what leads to other hosts, in namespaces beside the lab."""
