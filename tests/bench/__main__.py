@@ -58,11 +58,12 @@ class Bench:
     def measure_cni(self) -> None:
         """Measure what a container of CNI waits for, on the other host."""
         _say(f"dni-cni: {CALLS_OF_CNI} times VERSION, then ADD and DEL in turn")
-        started = cni.starts(CALLS_OF_CNI)
+        program = cni.install(self.other.directory / "installed")
+        taken = {"VERSION": cni.starts(program, CALLS_OF_CNI)}
         self.other.start_dni(cni_ipam="dni")
-        taken = cni.attachments(self.other, CALLS_OF_CNI)
+        taken |= cni.attachments(self.other, program, CALLS_OF_CNI)
         self.other.stop_dni()
-        self.keep("dni-cni", {"VERSION": started, **taken}, cni.figures(started, taken))
+        self.keep("dni-cni", msgspec.to_builtins(taken), cni.figures(taken))
 
     def measure_paths(self) -> None:
         """Measure what leads to other hosts, in namespaces beside the lab."""
