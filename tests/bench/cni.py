@@ -16,10 +16,12 @@ import msgspec
 
 import dni_driver
 from tests.bench.figures import Figure, median_ms
+from tests.e2e.host_state import eventually, overlays
 from tests.lab import Host
 
 _CONFIGURATION = json.dumps({"cniVersion": "1.0.0", "name": "dcos", "type": "dni-cni"})
 _BAR = 100.0
+_JOIN_SECONDS = 20
 _NAME = "bench"
 
 
@@ -48,6 +50,7 @@ def starts(program: Path, rounds: int) -> list[Call]:
 
 def attachments(host: Host, program: Path, rounds: int) -> dict[str, list[Call]]:
     """Have a container come and go on a host whose Mesos half dni hands out; entering the host is counted too."""
+    eventually(lambda: overlays(host) or None, _JOIN_SECONDS, "the agent does not join")
     host.run("ip", "netns", "add", _NAME)
     taken: dict[str, list[Call]] = {"ADD": [], "DEL": []}
     for _ in range(rounds):

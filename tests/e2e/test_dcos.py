@@ -76,17 +76,21 @@ def test_what_mesos_has_no_words_for_reaches_a_task_through_parameters(fresh_hos
     asked = {
         "mesos-ip": ("--net", "dcos", "--name", "mesos-ip", "--ip=9.0.0.200", "--net-alias=web"),
         "mesos-rate": ("--net", "name=dcos,driver-opt=dni.egress=10mbit", "--name", "mesos-rate"),
+        "mesos-label": ("--net", "dcos", "--name", "mesos-label", "--label=dni.egress=20mbit"),
         "mesos-address": ("--net", "name=dev,driver-opt=dni.address=10.64.0.200", "--name", "mesos-address"),
     }
     for words in asked.values():
         host.docker("run", "-d", *words, NAME, "sleep", "100000")
     found = {name: _as_mesos_finds_it(host, name) for name in asked}
-    assert found == {"mesos-ip": "9.0.0.200", "mesos-rate": "9.0.0.130", "mesos-address": "10.64.0.200"}
-    assert {row["address"]: row["egress"] for row in host_state.held(host)} == {
-        "9.0.0.130": 10_000_000,
-        "9.0.0.200": None,
-        "10.64.0.200": None,
+    assert found == {
+        "mesos-ip": "9.0.0.200",
+        "mesos-rate": "9.0.0.130",
+        "mesos-label": "9.0.0.131",
+        "mesos-address": "10.64.0.200",
     }
+    rates = {"9.0.0.200": None, "9.0.0.130": 10_000_000, "9.0.0.131": 20_000_000, "10.64.0.200": None}
+    told = lambda: {row["address"]: row["egress"] for row in host_state.held(host)} == rates  # noqa: E731
+    host_state.eventually(told, 20, "the limits are not those of options and labels")
     assert inside(host, "mesos-rate", "ping", "-c", "1", "-W", "2", "web")
 
 
