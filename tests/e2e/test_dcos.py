@@ -150,19 +150,38 @@ def _mesos(host: Host) -> Iterator[str]:
         process.wait(10)
 
 
+def _make_network_as_mesos_does(host: Host) -> None:
+    """Leave in Docker what the overlay module of a Mesos agent makes there, with `docker_bridge` on."""
+    options = {
+        "com.docker.network.bridge.name": "d-dcos",
+        "com.docker.network.bridge.enable_ip_masquerade": "false",
+        "com.docker.network.driver.mtu": "1420",
+    }
+    words = [f"--opt={key}={value}" for key, value in options.items()]
+    host.docker("network", "create", "--driver=bridge", *words, "--subnet=9.0.2.128/25", "dcos")
+    host.run("iptables", "-w", "-I", "DOCKER-ISOLATION-STAGE-2", "1", "-j", "RETURN")
+
+
 def test_on_a_host_of_dcos_containers_get_addresses_of_the_half_that_mesos_has_given(fresh_host: Host) -> None:
+    """The steps are those of docs/moving-from-dcos.md, on a host whose network is still the one that Mesos made."""
     host = fresh_host
     host.stop_dni()
     host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
+    _make_network_as_mesos_does(host)
     try:
         with _mesos(host) as url:
             host.start_dni(**host_state.SETTINGS, registry_url=url)
+            host_state.eventually(
+                lambda: any("has driver 'bridge'" in problem for problem in host_state.problems(host)), 30, "no word"
+            )
+            host.docker("network", "rm", "dcos")
+            host.run("iptables", "-D", "DOCKER-ISOLATION-STAGE-2", "-j", "RETURN")
             (overlay,) = host_state.eventually(
                 lambda: host_state.overlays(host) or None, 20, "nothing was taken over"
             )
             assert (overlay["agent_subnets"], overlay["docker_halves"]) == (["9.0.2.0/24"], ["9.0.2.128/25"])
             made = ("network", "inspect", "-f", "{{.Driver}}", "dcos")
-            host_state.eventually(lambda: host.try_docker(*made).stdout.strip() == "dni", 20, "no network was made")
+            host_state.eventually(lambda: host.try_docker(*made).stdout.strip() == "dni", 40, "no network was made")
             assert start(host, "c1") == "9.0.2.130"
             assert start(host, "c2") == "9.0.2.131"
             assert inside(host, "c1", "ping", "-c", "1", "-W", "2", "9.0.2.131")

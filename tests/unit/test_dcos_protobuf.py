@@ -130,3 +130,20 @@ def test_states_have_their_published_numbers(status: dcos.Status, number: int) -
     )
     found = read(write(dcos.Agent(ip="10.0.0.2", overlays=[overlay])), {2: [{6: [{}]}]})
     assert found[2][0][6] == [{1: [number]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("AgentInfo", dcos.Agent),
+        ("AgentOverlayInfo", dcos.AgentOverlay),
+        ("BackendInfo", dcos.Backend),
+        ("BridgeInfo", dcos.Bridge),
+        ("OverlayInfo", dcos.OverlayInfo),
+        ("State", dcos.State),
+        ("VxLANInfo", dcos.Vxlan),
+    ],
+)
+def test_no_field_is_in_json_alone(name: str, kind: type[msgspec.Struct]) -> None:
+    message = message_class().DESCRIPTOR.file.message_types_by_name[name]
+    assert set(message.fields_by_name) == set(kind.__struct_fields__)
