@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from tests.e2e import cni, host_state
-from tests.e2e.containers import create, reaches, start
+from tests.e2e.containers import create, fetch, serve, start
 from tests.lab import Host, Lab, engines, image
-from tests.lab.errors import CommandError
 
 _LIST = f"{cni.DIRECTORY}/dcos.conflist"
 _SETTINGS = f"""\
@@ -34,7 +33,8 @@ class Podman:
     def __init__(self, host: Host) -> None:
         """Have the lab's image there."""
         self._host = host
-        self._argv = ("podman", "--root", f"{host.directory}/podman", "--runroot", "/run/podman")
+        places = ("--root", f"{host.directory}/podman", "--runroot", "/run/podman")
+        self._argv = ("podman", *places, "--storage-driver", "vfs")
         host.run("mkdir", "-p", "/etc/containers")
         for name, content in {"containers.conf": _SETTINGS, "policy.json": _POLICY}.items():
             host.run("sh", "-c", f"cat > /etc/containers/{name}", stdin=content)
@@ -42,7 +42,7 @@ class Podman:
 
     def __call__(self, *words: str, stdin: bytes | None = None) -> str:
         """Run a podman command; answer its output."""
-        return self._host.run(*self._argv, "--storage-driver", "vfs", *words, stdin=stdin)
+        return self._host.run(*self._argv, *words, stdin=stdin)
 
     def start(self, name: str, *words: str) -> str:
         """Start a container that serves its own name on port 9000; answer its address."""
@@ -51,13 +51,12 @@ class Podman:
         networks: dict[str, Any] = json.loads(self("inspect", "--format", "{{json .NetworkSettings.Networks}}", name))
         return str(networks["dcos"]["IPAddress"])
 
-    def reaches(self, name: str, target: str) -> bool:
-        """Tell whether a container gets an answer to ping."""
-        try:
-            self("exec", name, "ping", "-c", "1", "-W", "2", target)
-        except CommandError:
-            return False
-        return True
+    def fetch(self, name: str, address: str) -> str | None:
+        """Answer what a container gets from port 9000 of an address, None where nothing comes."""
+        done = self._host.try_run(
+            *self._argv, "exec", name, "timeout", "4", "wget", "-q", "-O", "-", f"http://{address}:9000/"
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
 
 
 @pytest.fixture(params=["host-local", "dni"])
@@ -86,15 +85,17 @@ def test_podmans_containers_and_dockers_are_on_one_overlay(
     """By address, by published port, and apart from another overlay."""
     host = fresh_host
     docker, strange = start(host, "web"), start(host, "strange", net="dev")
+    for name in ("web", "strange"):
+        serve(host, name)
     first = podman.start("first", "-p", "8071:9000")
     asked = podman.start("asked", *(("--ip", "9.0.0.77") if ipam == "dni" else ()))
     assert (first, asked, docker) == ("9.0.0.2", "9.0.0.77" if ipam == "dni" else "9.0.0.3", "9.0.0.130")
-    for address in (first, asked):
-        assert reaches(host, "web", address)
-        assert podman.reaches("first", address)
-        assert not reaches(host, "strange", address)
-    assert podman.reaches("first", docker)
-    assert not podman.reaches("first", strange)
+    for name, address in (("first", first), ("asked", asked)):
+        assert fetch(host, "web", f"http://{address}:9000/") == name
+        assert fetch(host, "strange", f"http://{address}:9000/") is None
+        assert podman.fetch("first", address) == name
+        assert podman.fetch(name, docker) == "web"
+        assert podman.fetch(name, strange) is None
     assert lab.outside.run("curl", "-sS", "-m", "5", f"http://{host.address}:8071/") == "first"
     assert host_state.findings(host) == []
     held = {row["address"] for row in host_state.held(host)}
