@@ -11,7 +11,7 @@ BUILD ?= build/plugin
 export DESTDIR PREFIX SYSCONFDIR PURGE FORCE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint typecheck check test test-unit test-engines demo lab bench bench-cluster plugin install uninstall clean
+.PHONY: help setup format lint typecheck check test test-unit test-engines demo demo-mesos lab bench bench-cluster plugin install uninstall clean
 
 help:  ## Show these lines
 	@echo "make TARGET, where TARGET is one of:"
@@ -55,6 +55,9 @@ test-engines: setup  ## Run what needs an engine on Docker Engine 20.10, 26.1 an
 
 demo: setup  ## See it work: a lab host, a network, three containers; leaves nothing behind (root)
 	@$(BIN)/python -m tests.demo
+
+demo-mesos: setup  ## See Docker and Mesos (CNI) tasks on one overlay of two lab hosts; leaves nothing behind (root)
+	@$(BIN)/python -m tests.demo.mesos
 
 lab: setup  ## Bring up two lab hosts to look around in, until Enter (root)
 	@$(BIN)/python -m tests.lab up --dni

@@ -21,6 +21,7 @@ from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Joining
+from dni_driver.agent.labelling import Labelling
 from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.networking import Networking
@@ -96,6 +97,7 @@ class Agent:
         self._cluster = Cluster(store, registry)
         self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
+        self._labelling = Labelling(store, self._reconciler)
         self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, self._joining.in_turn, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
@@ -307,7 +309,7 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return [*self._lost(docker), *strays(read_all(self._store))]
+        return [*self._lost(docker), *strays(read_all(self._store)), *self._labelling.look(docker)]
 
     def _complaints(self) -> list[str]:
         """Answer what is wrong in words, but for what is said of dockerd anyway."""

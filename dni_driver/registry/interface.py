@@ -130,6 +130,9 @@ class Registry(Protocol):
     def members(self) -> list[Member]:
         """Answer all agents, by their IP."""
 
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive; cheaper than all that `members` tells of them."""
+
     def news(self, seconds: float) -> News:
         """Answer what has changed since the last call, as soon as something has; the first call answers all.
 

@@ -158,6 +158,10 @@ class LocalRegistry:
         with self._transaction() as tx:
             return local_agents.members(tx, self._lives, _leases(tx))
 
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive (Registry.alive)."""
+        return frozenset(member.agent_ip for member in self.members() if member.alive)
+
     def news(self, seconds: float) -> News:
         """Answer what has changed since the last call (Registry.news)."""
         ends = time.monotonic() + seconds

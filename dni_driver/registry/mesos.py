@@ -126,6 +126,10 @@ class MesosRegistry:
         part = self.part()
         return [Member(agent_ip=part.agent_ip, vtep=part.vtep, subnets=part.held, alive=True, since=0.0)]
 
+    def alive(self) -> frozenset[Address]:
+        """Answer this host, as long as Mesos tells of it."""
+        return frozenset([self.part().agent_ip])
+
     def news(self, seconds: float) -> News:
         """Answer once that there are no peers to reach, as dcos-net reaches them; then nothing, slowly."""
         if not self._told:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import across, callers, containers, known, peers, programs
+from tests.bench import across, callers, cni, containers, known, peers, programs
 from tests.bench.figures import Figure, show
 from tests.bench.machine import describe
 from tests.lab import Lab, LabError
@@ -21,6 +21,7 @@ RESULT = Path("bench-result.json")
 MANY = 16
 ROUNDS_OF_CROWDS = 5
 STARTS = 5
+CALLS_OF_CNI = 40
 CALLS = 1600
 ROUNDS_OF_PEERS = 3
 PEERS_MORE = 20
@@ -51,8 +52,19 @@ class Bench:
         self._programs()
         self._containers(rounds)
         self._addresses()
+        self.measure_cni()
         self._known()
         self.measure_paths()
+
+    def measure_cni(self) -> None:
+        """Measure what a container of CNI waits for, on the other host."""
+        _say(f"dni-cni: {CALLS_OF_CNI} times VERSION, then ADD and DEL in turn")
+        program = cni.install(self.other.directory / "installed")
+        taken = {"VERSION": cni.starts(program, CALLS_OF_CNI)}
+        self.other.start_dni(cni_ipam="dni")
+        taken |= cni.attachments(self.other, program, CALLS_OF_CNI)
+        self.other.stop_dni()
+        self.keep("dni-cni", msgspec.to_builtins(taken), cni.figures(taken))
 
     def measure_paths(self) -> None:
         """Measure what leads to other hosts, in namespaces beside the lab."""

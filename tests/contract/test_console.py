@@ -108,7 +108,11 @@ DCOS_AGENT = dcos.Agent(
     overlays=[
         dcos.AgentOverlay(
             info=dcos.OverlayInfo(name="dcos", subnet="9.0.0.0/8", prefix=24, enabled=True),
-            backend=dcos.Backend(),
+            backend=dcos.Backend(
+                vxlan=dcos.Vxlan(
+                    vni=1024, vtep_ip="44.128.0.1/20", vtep_mac="70:b3:d5:80:00:01", vtep_name="vtep1024"
+                )
+            ),
             subnet="9.0.0.0/24",
             state=dcos.State(status="STATUS_OK"),
         )

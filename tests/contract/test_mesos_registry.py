@@ -92,6 +92,7 @@ def test_overlays_subnets_and_vtep_are_those_that_mesos_has_given(registry: Meso
     (member,) = registry.members()
     assert (member.agent_ip, member.vtep, member.alive) == (AGENT, vtep, True)
     assert member.subnets == tuple(lease.held for lease in leases)
+    assert registry.alive() == {AGENT}
     registry.close()
 
 

@@ -267,7 +267,10 @@ def vtep(text: str) -> Vtep:
 
 
 def alive(registry: Registry) -> dict[str, bool]:
-    return {str(member.agent_ip): member.alive for member in registry.members()}
+    """Answer who lives, by all that is told of them; by names alone it is the same."""
+    found = {str(member.agent_ip): member.alive for member in registry.members()}
+    assert set(map(str, registry.alive())) == {agent for agent, lives in found.items() if lives}
+    return found
 
 
 def test_agents_have_vteps_lowest_first_and_keep_them(again: OpenRegistry) -> None:

@@ -76,6 +76,11 @@ class Agents:
             for agent, record in records.items()
         ]
 
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive, by names alone (Registry.alive)."""
+        self._ground.prepare()
+        return self._alive()
+
     def seen(self, agent_ip: Address) -> None:
         """Have ZooKeeper note the time (Registry.seen)."""
         self._ground.settled(lambda: self._see(agent_ip))

@@ -80,6 +80,10 @@ class ZooKeeperRegistry:
         """Answer all agents."""
         return self._agents.members()
 
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive."""
+        return self._agents.alive()
+
     def news(self, seconds: float) -> News:
         """Answer what has changed since the last call."""
         return self._follower.news(seconds)
