@@ -159,9 +159,9 @@ def _forward(wanted: Wanted, uplink: Uplink | None) -> str:
     isolated = [policy for policy in wanted.policies if policy.isolated and not policy.internal]
     head = "type filter hook forward priority filter - 1; policy accept;"
     shut = (*_map("iifname", "from", internal), *_map("oifname", "to", internal))
-    departures = _departures(wanted, uplink) if uplink else ()
-    entrances = _map("oifname", "to", isolated)
-    return _chain("forward", head, *shut, "ct state established,related accept", *departures, *entrances)
+    closed = [*(_departures(wanted, uplink) if uplink else ()), *_map("oifname", "to", isolated)]
+    replies = ["ct state established,related accept"] if closed else []
+    return _chain("forward", head, *shut, *replies, *closed)
 
 
 def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
