@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
 
 import structlog
 
 from dni_driver.agent.identity import Identity
 from dni_driver.core.errors import KernelError
+from dni_driver.core.overlays import Address
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ class Whereabouts:
     def __init__(
         self,
         identity: Identity,
-        underlay: Callable[[IPv4Address], object],
+        underlay: Callable[[Address], object],
         moved: Callable[[], None],
         monotonic: Callable[[], float],
     ) -> None:
@@ -48,7 +48,7 @@ class Whereabouts:
             self._moved()
         return ()
 
-    def _is_carried(self, address: IPv4Address) -> bool:
+    def _is_carried(self, address: Address) -> bool:
         try:
             self._underlay(address)
         except KernelError:

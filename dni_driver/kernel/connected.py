@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl import rt_proto, rt_scope
 
 from dni_driver.core.overlays import Network

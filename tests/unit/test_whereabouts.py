@@ -10,6 +10,7 @@ import pytest
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.whereabouts import PATIENCE, Whereabouts
 from dni_driver.core.errors import KernelError
+from dni_driver.core.overlays import Address
 from dni_driver.store import Store
 from tests.fakes import AGENT, FakeClock
 
@@ -29,13 +30,13 @@ class Scene:
         self.identity.record()
         self.whereabouts = Whereabouts(self.identity, self._underlay, self._moved, self.clock)
 
-    def look(self, seconds: float = 0.0) -> IPv4Address:
+    def look(self, seconds: float = 0.0) -> Address:
         """Look, some time later, and answer the agent IP."""
         self.clock.pass_by(seconds)
         self.whereabouts.look()
         return self.identity.agent_ip()
 
-    def _underlay(self, address: IPv4Address) -> None:
+    def _underlay(self, address: Address) -> None:
         if address not in self.carried:
             raise KernelError(f"no link of this host carries the agent IP {address}")
 
