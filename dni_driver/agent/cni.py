@@ -14,7 +14,7 @@ from dni_driver.agent.cni_collector import CniCollector
 from dni_driver.agent.occupancy import check_host_local
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.core import cni_conf
-from dni_driver.core.cni_conf import CniForm, Ipam
+from dni_driver.core.cni_conf import CniForm, Ipam, Shape
 from dni_driver.core.cni_records import CniNetworkRecord
 from dni_driver.core.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.errors import KernelError, Refused
@@ -71,7 +71,7 @@ class Cni:
         """Answer it where it is as it was made."""
         return self._endpoints.verify(key)
 
-    def configuration(self, overlay: str, ipam: Ipam | None, *, plain: bool) -> dict[str, Any]:
+    def configuration(self, overlay: str, ipam: Ipam | None, shape: Shape) -> dict[str, Any]:
         """Answer the configuration of an overlay, by who hands out its addresses: as set, unless it is said.
 
         Raises NotFound for an unknown overlay, Refused where there can be none.
@@ -80,7 +80,7 @@ class Cni:
         known = next((one for one in records.overlays if one.name == overlay), None)
         if known is None:
             raise unknown_overlay(overlay)
-        form = CniForm(ipam=ipam or self._options.ipam, plain=plain, socket=self._options.socket)
+        form = CniForm(ipam=ipam or self._options.ipam, shape=shape, socket=self._options.socket)
         return cni_conf.configuration(self._with_network(records, known), overlay, form)
 
     def check_vacant(self, overlay: str) -> None:

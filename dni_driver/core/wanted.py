@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
@@ -105,7 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[Link, ...] = ()
     policies: tuple[Policy, ...] = ()
     overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
-    agent: IPv4Address | None = None
+    agent: Address | None = None
     guarded: bool = False
     ports: tuple[Published, ...] = ()
     vtep: Vtep | None = None

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-
 import msgspec
 
 from dni_driver.core.errors import Disowned, InUse
+from dni_driver.core.overlays import Address
 from dni_driver.registry.interface import Host
 
 
@@ -57,6 +56,6 @@ def check_move(host: Host, life: Life | None, recorded: str | None) -> None:
         )
 
 
-def moves(host: Host) -> IPv4Address | None:
+def moves(host: Host) -> Address | None:
     """Answer the former agent IP of a host that has another one now."""
     return host.formerly if host.formerly != host.agent_ip else None

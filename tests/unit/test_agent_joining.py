@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Host, Lease, Registry, open_registry
 from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, pools
@@ -28,6 +28,7 @@ from tests.unit.agents import NETWORK, claim, create_network
 
 OTHER = IPv4Address("192.0.2.20")
 LOOPBACK = IPv4Address("127.0.0.1")
+SIX = IPv6Address("fd00::11")
 DEV = define("dev", [ip_network("10.64.0.0/16")])
 
 
@@ -57,9 +58,9 @@ def start(store: Store, registry: Registry) -> Start:
     """Answer how an agent starts, with the address it is found to have."""
 
     def start(
-        found: IPv4Address = AGENT,
+        found: Address = AGENT,
         default: Overlay = DCOS,
-        configured: IPv4Address | None = None,
+        configured: Address | None = None,
         clock: Callable[[], float] = FakeClock(),  # noqa: B008 - nobody lets it pass
     ) -> Joining:
         identity = Identity(store, lambda: found, configured)
@@ -78,7 +79,7 @@ def known(store: Store) -> list[Overlay]:
         return overlays.every(tx)
 
 
-def agent_ip(store: Store) -> IPv4Address | None:
+def agent_ip(store: Store) -> Address | None:
     with store.read() as tx:
         return overlays.agent_ip(tx)
 
@@ -210,6 +211,32 @@ def test_a_host_that_had_only_its_loopback_takes_a_better_address_while_it_runs(
     joining.join()
     assert agent_ip(store) == AGENT
     assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
+
+
+def test_a_host_keeps_the_family_it_was_known_by_until_it_is_told_another(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Networks come up one family after the other: IPv6 alone may be there when dni starts."""
+    start().join()
+    start(found=SIX).join()
+    assert agent_ip(store) == AGENT
+    start(configured=SIX).join()
+    assert agent_ip(store) == SIX
+    assert leases(registry) == [(str(SIX), "9.0.0.0/24")]
+    start(found=AGENT).join()
+    assert agent_ip(store) == SIX
+
+
+def test_a_host_refused_for_its_family_is_looked_at_again(store: Store, registry: Registry) -> None:
+    registry.register(Host(agent_ip=OTHER, identity="other", boot="boot"))
+    found: list[Address] = [SIX]
+    joining = Joining(store, registry, Identity(store, lambda: found[-1], None), DCOS, FakeClock())
+    with pytest.raises(Refused, match="named by IPv4 addresses"):
+        joining.join()
+    assert agent_ip(store) is None
+    found.append(AGENT)
+    assert joining.join() == []
+    assert agent_ip(store) == AGENT
 
 
 def test_what_containers_use_is_put_back_into_a_registry_that_lost_it(

@@ -34,8 +34,8 @@ class Programs:
 
     def attempt(self, argv: Sequence[str], text: str = "") -> Outcome:
         """Run a program."""
-        assert argv[1:] == ["-force", "-batch", "-"]
-        self.fed.append((argv[0], text.splitlines()))
+        assert argv[-3:] == ["-force", "-batch", "-"]
+        self.fed.append((" ".join(argv[:-3]), text.splitlines()))
         return Outcome(bool(self.complaint) if self.status is None else self.status, "", self.complaint)
 
 
@@ -130,4 +130,25 @@ def test_complaints_are_told_apart_by_their_lines() -> None:
     assert batches.complaints(text) == [
         (1, "RTNETLINK answers: No such process"),
         (6, "Error: odd."),
+    ]
+
+
+def test_of_ipv6_rules_ip_is_told_and_the_agents_have_whole_addresses(programs: Programs) -> None:
+    entries: dict[Key, str] = {
+        ("rule", "fd01:b::/64"): "lookup 42",
+        ("agent route", "fd00::2"): "via fd01:a::2 dev vtep1024",
+        ("route", "9.0.2.0/24"): "via inet6 fd00::2 dev eth0 src 44.128.0.1",
+        ("rule", "9.0.0.0/8"): "lookup 42",
+    }
+    batches.put(entries)
+    assert programs.fed == [
+        (
+            "ip",
+            [
+                "route replace 9.0.2.0/24 via inet6 fd00::2 dev eth0 src 44.128.0.1 proto 64",
+                "route replace fd00::2/128 via fd01:a::2 dev vtep1024 table 42 proto 64",
+                "rule add from 9.0.0.0/8 lookup 42 protocol 64",
+            ],
+        ),
+        ("ip -6", ["rule add from fd01:b::/64 lookup 42 protocol 64"]),
     ]
