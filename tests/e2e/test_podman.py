@@ -88,8 +88,8 @@ def test_podmans_containers_and_dockers_are_on_one_overlay(
     for name in ("web", "strange"):
         serve(host, name)
     first = podman.start("first", "-p", "8071:9000")
-    asked = podman.start("asked", *(("--ip", "9.0.0.77") if ipam == "dni" else ()))
-    assert (first, asked, docker) == ("9.0.0.2", "9.0.0.77" if ipam == "dni" else "9.0.0.3", "9.0.0.130")
+    asked = podman.start("asked", "--ip", "9.0.0.77")
+    assert (first, asked, docker) == ("9.0.0.2", "9.0.0.77", "9.0.0.130")
     for name, address in (("first", first), ("asked", asked)):
         assert fetch(host, "web", f"http://{address}:9000/") == name
         assert fetch(host, "strange", f"http://{address}:9000/") is None
@@ -101,4 +101,5 @@ def test_podmans_containers_and_dockers_are_on_one_overlay(
     held = {row["address"] for row in host_state.held(host)}
     assert held == {docker, strange, *((first, asked) if ipam == "dni" else ())}
     podman("rm", "-f", "-t", "0", "first")
-    assert podman.start("next") == ("9.0.0.3" if ipam == "dni" else "9.0.0.4")
+    later = podman.start("next")
+    assert later == "9.0.0.3" if ipam == "dni" else later not in (first, asked)
