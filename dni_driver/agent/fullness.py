@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import structlog
@@ -13,6 +12,7 @@ from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Cluster, cluster_of
 from dni_driver.core.filling import LEVELS, Alarms, Load, loads
 from dni_driver.core.fullness import Half, Holding, Local, Occupied, OverlayUsage, Room, overlay_usage, room
+from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.reports import unknown_overlay
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
@@ -47,7 +47,7 @@ class Fullness:
             raise unknown_overlay(overlay)
         return overlay_usage(overlay, local, _others(local.records), self._silence())
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         """Answer whether `count` more containers find addresses on an agent; None: on this one."""
         return room(self.usage(overlay), str(agent) if agent else None, half, count)
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address
 
 import msgspec
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from dni_driver.core import agent_ip
 from dni_driver.core.dcos import Agent, Cluster, Purge, write
 from dni_driver.core.errors import MalformedRequest
+from dni_driver.core.overlays import Address
 
 _JSON = "application/json"
 _SCRIPT = "text/javascript"
@@ -54,7 +55,7 @@ def answer_in_form(operation: Callable[[], Agent]) -> Response:
     return Response(dcos_protobuf.write(operation()), content_type=PROTOBUF)
 
 
-def read_purge() -> list[IPv4Address]:
+def read_purge() -> list[Address]:
     """Answer which agents the body names; raise MalformedRequest."""
     try:
         purge = msgspec.json.decode(request.get_data(cache=False), type=Purge)
@@ -81,8 +82,8 @@ def _callback() -> str | None:
     return callback
 
 
-def _ip(text: str) -> IPv4Address:
+def _ip(text: str) -> Address:
     try:
-        return IPv4Address(text)
+        return agent_ip.read(text)
     except ValueError:
         raise MalformedRequest(f"{text[:40]!r} is no agent IP: write it like 10.0.0.1") from None

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IP
 import msgspec
 
 from dni_driver.core.errors import Exhausted
-from dni_driver.core.overlays import VTEP_SUBNET, AgentSubnet
+from dni_driver.core.overlays import VTEP_SUBNET, Address, AgentSubnet
 
 VTEP_SUBNET6 = IPv6Network("fd01:a::/64")
 """Where the VTEPs of IPv6 overlays have their addresses: the host part is the IPv4 one's place in its subnet."""
@@ -39,7 +39,7 @@ class Vtep(msgspec.Struct, frozen=True):
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Another agent: where it is, its VTEP, and the agent subnets it holds of all overlays."""
 
-    agent_ip: IPv4Address
+    agent_ip: Address
     vtep: Vtep
     subnets: tuple[AgentSubnet, ...] = ()
 

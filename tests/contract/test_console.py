@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +177,7 @@ class _Operations:
         self._note("usage", name)
         return USAGE
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         self._note("room", overlay, str(agent), half, count)
         return Room(overlay=overlay, agent="192.0.2.1", half=half, count=count, room=True, free=7, why="7 free")
 
@@ -194,7 +193,7 @@ class _Operations:
         self._note("dcos cluster")
         return dcos.Cluster(agents=[DCOS_AGENT])
 
-    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+    def purge(self, agents: Sequence[Address]) -> dcos.Cluster:
         self._note("purge", *map(str, agents))
         return dcos.Cluster()
 
@@ -221,7 +220,7 @@ class _Operations:
         self._note("agents")
         return [OTHER_AGENT]
 
-    def forget_agent(self, agent_ip: IPv4Address) -> None:
+    def forget_agent(self, agent_ip: Address) -> None:
         self._note("forget", str(agent_ip))
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
@@ -406,9 +405,10 @@ def test_the_backend_of_an_overlay_is_changed(console: Console, operations: _Ope
 def test_agents_are_listed_and_forgotten(console: Console, operations: _Operations) -> None:
     assert msgspec.convert(console.get("/v1/agents"), list[AgentReport]) == [OTHER_AGENT]
     assert console.delete("/v1/agents/192.0.2.2") == {}
+    assert console.delete("/v1/agents/FD00%3A%3A0%3A12") == {}
     with pytest.raises(Refused, match="'web' is no agent IP: `dni agent ls` lists them"):
         console.delete("/v1/agents/web")
-    assert operations.asked == [("agents",), ("forget", "192.0.2.2")]
+    assert operations.asked == [("agents",), ("forget", "192.0.2.2"), ("forget", "fd00::12")]
 
 
 def test_an_overlay_is_removed_by_name(console: Console, operations: _Operations) -> None:

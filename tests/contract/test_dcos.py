@@ -147,7 +147,7 @@ def test_deleting_in_another_way_than_by_post_is_405(path: Path, operations: _Op
         (b'{"agents": "10.0.0.1"}', "Expected `array`"),
         (b'{"agents": [1]}', "Expected `str`"),
         (b'{"agents": ["web"]}', "'web' is no agent IP: write it like 10.0.0.1"),
-        (b'{"agents": ["10.0.0.1", "fd00::1"]}', "'fd00::1' is no agent IP"),
+        (b'{"agents": ["10.0.0.1", "fe80::1%eth0"]}', "'fe80::1%eth0' is no agent IP"),
         (b'{"agents": ["10.0.0.1/32"]}', "is no agent IP"),
         (b'{"agents": ["\xff"]}', "is not understood"),
     ],

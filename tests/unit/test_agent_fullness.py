@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from dni_driver.agent.fullness import Fullness
 from dni_driver.core.errors import NotFound, Unavailable
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.peers import Peer, lowest_free_vtep
 from dni_driver.core.records import AddressState
 from dni_driver.registry import Host as NewAgent
@@ -157,7 +157,7 @@ def test_nothing_that_grows_with_what_agents_hold_is_read_from_the_registry(
 def test_while_the_registry_is_away_other_agents_are_as_they_were_last_and_that_is_told(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away() -> frozenset[IPv4Address]:
+    def away() -> frozenset[Address]:
         raise Unavailable("ZooKeeper does not answer")
 
     monkeypatch.setattr(host.registry, "alive", away)

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-
 import msgspec
 
 from dni_driver.core.errors import Refused
-from dni_driver.core.overlays import AgentSubnet, Family, Network, lowest_free
+from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, lowest_free
 from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
+    ALIVE,
     OVERLAYS,
     SUBNETS,
     Definition,
@@ -35,19 +34,19 @@ class Leases:
         self._ground = ground
         self._link = ground.link
 
-    def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give the lowest free agent subnet (Registry.lease)."""
         return self._ground.settled(lambda: self._lease(overlay, family, agent_ip))
 
-    def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None) -> None:
+    def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None) -> None:
         """Record a lease that a store knows of (Registry.confirm)."""
         self._ground.settled(lambda: self._confirm(held, agent_ip, formerly))
 
-    def give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         """End a lease (Registry.give_back)."""
         self._ground.settled(lambda: self._give_back(held, agent_ip))
 
-    def every(self, agent_ip: IPv4Address | None) -> list[Lease]:
+    def every(self, agent_ip: Address | None) -> list[Lease]:
         """Answer who holds what (Registry.leases)."""
         self._ground.prepare()
         records = self._ground.records() if agent_ip is None else {agent_ip: self._ground.known(agent_ip).record}
@@ -58,25 +57,25 @@ class Leases:
             for held in subnets_of(record, names)
         ]
 
-    def _lease(self, name: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def _lease(self, name: str, family: Family, agent_ip: Address) -> AgentSubnet:
         definition, version = self._find(name)
         subnet = lowest_free(definition.overlay(), family, self._taken(definition, family))
         held = AgentSubnet(overlay=name, subnet=subnet)
         self._add(definition, version, held, agent_ip)
         return held
 
-    def _confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None) -> None:
+    def _confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None) -> None:
         definition, version = self._find(held.overlay)
         check_shape(held, definition.overlay())
         node = self._link.get(_path(definition, held))
         if node is None:
             self._add(definition, version, held, agent_ip)
-        elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip):
+        elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip) and self._is_gone(formerly):
             self._move(definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
             raise held_by(held, node.data.decode())
 
-    def _add(self, definition: Definition, version: int, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def _add(self, definition: Definition, version: int, held: AgentSubnet, agent_ip: Address) -> None:
         path = _path(definition, held)
         mine = self._ground.known(agent_ip)
         changes = self._link.transaction()
@@ -85,20 +84,25 @@ class Leases:
         self._put(changes, agent_ip, mine, (*mine.record.subnets, _slice(definition, held)))
         self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
 
-    def _move(
-        self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[IPv4Address, IPv4Address]
-    ) -> None:
-        """Have the second agent hold what the first one held."""
+    def _move(self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[Address, Address]) -> None:
+        """Have the second agent hold what the first one held, who is not alive."""
         formerly, agent_ip = agents
+        alive = of_agent(ALIVE, formerly)
         theirs, mine = self._ground.known(formerly), self._ground.known(agent_ip)
         slice_ = _slice(definition, held)
         changes = self._link.transaction()
+        # As in forgetting an agent: to make the node and to take it away says that it is not there.
+        changes.create(alive)
+        changes.delete(alive)
         changes.put(_path(definition, held), _holder(agent_ip), node.version)
         self._put(changes, formerly, theirs, _less(theirs.record, slice_))
         self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_))
-        self._ground.commit(changes, of_agent(AGENTS, agent_ip))
+        self._ground.commit(changes, alive, of_agent(AGENTS, agent_ip))
 
-    def _give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def _is_gone(self, agent_ip: Address) -> bool:
+        return self._link.exists(of_agent(ALIVE, agent_ip)) is None
+
+    def _give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         definition = self._ground.definitions()[0].named(held.overlay)
         node = self._link.get(_path(definition, held)) if definition and _fits(definition, held) else None
         if definition is None or node is None or node.data != _holder(agent_ip):
@@ -109,7 +113,7 @@ class Leases:
         self._put(changes, agent_ip, mine, _less(mine.record, _slice(definition, held)))
         self._ground.commit(changes)
 
-    def _put(self, changes: Changes, agent_ip: IPv4Address, known: Known, subnets: tuple[Slice, ...]) -> None:
+    def _put(self, changes: Changes, agent_ip: Address, known: Known, subnets: tuple[Slice, ...]) -> None:
         """Change what an agent holds; what it held of overlays that are gone goes on the way."""
         numbers = self._ground.definitions()[0].names()
         left = tuple(one for one in subnets if one.overlay in numbers)
@@ -149,5 +153,5 @@ def _less(record: Record, slice_: Slice) -> tuple[Slice, ...]:
     return tuple(one for one in record.subnets if one != slice_)
 
 
-def _holder(agent_ip: IPv4Address) -> bytes:
+def _holder(agent_ip: Address) -> bytes:
     return str(agent_ip).encode()
