@@ -24,6 +24,8 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
 """
+_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+"""Podman's own defaults may be more than a machine allows."""
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
@@ -47,7 +49,7 @@ class Podman:
     def start(self, name: str, *words: str) -> str:
         """Start a container that serves its own name on port 9000; answer its address."""
         script = f"mkdir /www; echo {name} > /www/index.html; exec httpd -f -p 9000 -h /www"
-        self("run", "-d", "--name", name, "--network", "dcos", *words, image.NAME, "sh", "-c", script)
+        self("run", "-d", "--name", name, *_LIMITS, "--network", "dcos", *words, image.NAME, "sh", "-c", script)
         networks: dict[str, Any] = json.loads(self("inspect", "--format", "{{json .NetworkSettings.Networks}}", name))
         return str(networks["dcos"]["IPAddress"])
 
