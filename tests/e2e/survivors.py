@@ -51,6 +51,11 @@ class Survivors:
         self.addresses[host.name] = start(host, "web")
         self.traffic.join(host, "web", self.addresses[host.name])
 
+    def vacate(self, host: Host) -> None:
+        """Take a host's container away."""
+        self.traffic.leave(self.addresses.pop(host.name))
+        host.docker("rm", "-f", "web")
+
     def define(self, host: Host) -> None:
         """Define overlay `dev` on a host."""
         done = lambda: host.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16").returncode == 0 or None  # noqa: E731
@@ -139,3 +144,8 @@ class Watch:
     def elapsed(self) -> float:
         """Answer how long it is that it began."""
         return time.monotonic() - self.began
+
+
+def says(host: Host, problem: str) -> None:
+    """Wait until `dni status` of a host tells of a problem."""
+    eventually(lambda: problem in " ".join(host_state.problems(host)) or None, 40, f"nobody says: {problem}")
