@@ -187,7 +187,7 @@ def test_two_hosts_are_never_one_agent_whatever_is_copied_or_mistyped(cluster: S
         cluster.start_dni(three, agent_ip=two.address)
         says(three, f"another living host is agent {two.address}")
         three.stop_dni()
-        three.run("sh", "-c", "mv /var/lib/dni /var/lib/dni.own && mkdir /var/lib/dni")
+        three.run("sh", "-c", "mkdir /var/lib/own && mv /var/lib/dni/* /var/lib/own")
         for file in two.path("/var/lib/dni").iterdir():
             three.path(f"/var/lib/dni/{file.name}").write_bytes(file.read_bytes())
         three.run("sh", "-c", f"echo another > {three.directory}/boot; mount --bind {three.directory}/boot {BOOT}")
@@ -199,7 +199,7 @@ def test_two_hosts_are_never_one_agent_whatever_is_copied_or_mistyped(cluster: S
         three.run(
             "sh",
             "-c",
-            f"umount {BOOT}; rm -rf /var/lib/dni/* && rmdir /var/lib/dni && mv /var/lib/dni.own /var/lib/dni",
+            f"umount {BOOT}; rm -rf /var/lib/dni/*; mv /var/lib/own/* /var/lib/dni; rmdir /var/lib/own",
         )
         cluster.start_dni(three)
         cluster.settle_in(three)
