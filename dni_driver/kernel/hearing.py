@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl import (
     RTM_DELRULE,
     RTM_NEWLINK,
     RTM_NEWROUTE,
+    RTM_NEWRULE,
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
     RTMGRP_IPV6_ROUTE,
@@ -92,4 +93,4 @@ def _harms(kind: int, body: bytes, links: Collection[int]) -> bool:
     if kind == RTM_DELNEIGH:
         family, link, state = _NEIGHBOUR.unpack_from(body)
         return link in links and (family != socket.AF_BRIDGE or bool(state & _PERMANENT))
-    return bool(kind == RTM_DELRULE)
+    return kind in (RTM_NEWRULE, RTM_DELRULE)

@@ -19,8 +19,9 @@ _PORT = 7777
 
 
 def _run(own: str, folder: Path) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours, (folder / own).open("a", buffering=1) as notes:
-        ours.bind((own, _PORT))
+    ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    ours.bind((own, _PORT))
+    with ours, (folder / own).open("a", buffering=1) as notes:
         ours.settimeout(0)
         number, due = 0, time.monotonic()
         while True:

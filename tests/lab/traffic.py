@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.lab.errors import LabError
 from tests.lab.host import Host
 from tests.lab.node import SCRIPTS, Node
 
@@ -57,7 +58,13 @@ class Traffic:
 
     def _begin(self, node: Node, address: str, *enter: str) -> None:
         pulse = (sys.executable, "-I", "-S", str(SCRIPTS / "pulse.py"), address, str(self._folder))
-        self._pulses[address] = node.spawn(*enter, *pulse, log=self._folder / "complaints")
+        notes, complaints = self._folder / address, self._folder / "complaints"
+        notes.unlink(missing_ok=True)
+        self._pulses[address] = process = node.spawn(*enter, *pulse, log=complaints)
+        while not notes.exists():
+            if process.poll() is not None:
+                raise LabError(f"no traffic from {address}: {complaints.read_text()}")
+            time.sleep(0.02)
         self._tell()
 
     def leave(self, address: str) -> None:

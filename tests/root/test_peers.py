@@ -126,6 +126,7 @@ DAMAGE = [
     "ip neigh del 44.128.0.2 dev vtep1024",
     "bridge fdb del 70:b3:d5:80:00:02 dev vtep1024 dst 10.0.0.2 self",
     "ip rule del from 9.0.0.0/8 lookup 42",
+    "ip rule add from 10.99.0.0/16 lookup 42 protocol 64",
     "nft flush set inet dni peer-subnets",
     "nft add element inet dni peer-agents '{ 10.0.0.77 }'",
     "nft add element inet dni overlays4 '{ 203.0.113.0/24 }'",
