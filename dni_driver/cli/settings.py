@@ -99,7 +99,7 @@ class RegistrySettings(Section, frozen=True):
     user: Annotated[
         Annotated[str, Meta(pattern=r"\A[^:\s]+\Z")] | None, Meta(description="a name without spaces and colons")
     ] = None
-    password: Annotated[str | None, Meta(description="a text")] = None
+    password: Annotated[str | None, Meta(description="a text in quotes", extra={"secret": True})] = None
     tls: Annotated[bool, Meta(description="true or false")] = False
     ca: Annotated[Path | None, Meta(description="an absolute path")] = None
     certificate: Annotated[Path | None, Meta(description="an absolute path")] = None
@@ -263,7 +263,7 @@ def _from_file(file: Path | None) -> Iterator[_Given]:
     path = file or DEFAULT_FILE
     for section, table in _parse(path, optional=file is None).items():
         if section not in _kinds():
-            raise SettingsError(f"{path}: [{section}] is no section: {_suggest(section, _kinds(), 'use')}")
+            raise SettingsError(f"{path}: {_stray(section, table)}")
         if not isinstance(table, dict):
             raise SettingsError(f"{path}: {section} = {_shown(table)}: must be a table, written [{section}]")
         for key, value in table.items():
@@ -271,6 +271,14 @@ def _from_file(file: Path | None) -> Iterator[_Given]:
             if key not in _keys(section):
                 raise SettingsError(f"{place} is no setting: {_suggest(key, _keys(section), 'allowed are')}")
             yield _Given(section=section, key=key, value=value, place=place, text=False)
+
+
+def _stray(name: str, value: Any) -> str:
+    """Say what is wrong with what no section is called; its value may be a secret."""
+    homes = [f"[{section}]" for section in _kinds() if name in _keys(section)]
+    if isinstance(value, dict) or not homes:
+        return f"[{name}] is no section: {_suggest(name, _kinds(), 'use')}"
+    return f"{name} stands in no section: write it below {' or '.join(homes)}"
 
 
 def _parse(path: Path, *, optional: bool) -> dict[str, Any]:
@@ -317,7 +325,8 @@ def _convert(given: _Given) -> Any:
     try:
         value = _read(raw, extra["reader"]) if "reader" in extra else _converted(raw, kind, given)
     except (msgspec.ValidationError, ValueError, TypeError):
-        raise given.refused(f"must be {meta.description}") from None
+        refused = given.refused_unseen if "secret" in extra else given.refused
+        raise refused(f"must be {meta.description}") from None
     if "longest" in extra and len(os.fsencode(value)) > extra["longest"]:
         raise given.refused(f"must be {meta.description}")
     return value
