@@ -227,7 +227,10 @@ class Joining:
         if default is None or default.name != name:
             return
         if any(overlay.name == name and agree(overlay, default) for overlay in self._registry.overlays()):
-            raise Refused(f"overlay {name!r} is the default overlay: it is there as long as the settings name it")
+            raise Refused(
+                f"overlay {name!r} is the default overlay, there as long as the settings say so: set overlay.name to "
+                f"another, start dni again, and remove it then"
+            )
 
     def _forget(self, name: str) -> None:
         """Take an overlay out of the store, if nothing uses it; raise InUse."""
