@@ -28,7 +28,10 @@ log = structlog.get_logger(__name__)
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
 
-_WAY_OUT = "stop its containers here and `docker network rm` its network, then this host gets another part of it"
+_WAY_OUT = (
+    "stop its containers here and `docker network rm` its network, then this host gets another part of it "
+    "within a minute"
+)
 
 
 class Joining:
@@ -275,9 +278,10 @@ class Joining:
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
-            self._judge(f"{error[0]}; {_WAY_OUT}" if error else None, overlay.name)
             if error:
+                problems.texts[-1] += f"; {_WAY_OUT}"
                 disputed.add(overlay.name)
+            self._judge(f"{error[0]}; {_WAY_OUT}" if error else None, overlay.name)
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:

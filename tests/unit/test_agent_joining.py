@@ -316,8 +316,9 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     (mine,) = registry.leases()
     registry.give_back(mine.held, AGENT)
     registry.lease("dcos", 4, OTHER)
-    problems = joining.join()
-    assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20" in problems
+    (problem,) = joining.join()
+    assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20; stop" in problem
+    assert "`docker network rm` its network" in problem
     assert held(store)[0] == "dcos 9.0.0.0/24"
 
 
