@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import structlog
@@ -31,15 +31,18 @@ class Identity:
         find: Callable[[], IPv4Address],
         configured: IPv4Address | None,
         reclaim_after: float | None = None,
+        vtep_subnet: IPv4Network | None = None,
     ) -> None:
         """Take how to find the address; `configured` is used as it stands.
 
-        `reclaim_after`: so many seconds unseen, this host may lose what it holds; None for never.
+        `reclaim_after`: so many seconds unseen, this host may lose what it holds; None for never. `vtep_subnet`:
+        where all VTEPs are to come from; None for where they do.
         """
         self._store = store
         self._find = find
         self._configured = configured
         self._reclaim_after = reclaim_after
+        self._vtep_subnet = vtep_subnet
         self._found: IPv4Address | None = None
 
     def agent_ip(self) -> IPv4Address:
@@ -75,4 +78,5 @@ class Identity:
             formerly=self.recorded(),
             vtep=vtep,
             reclaim_after=self._reclaim_after,
+            vtep_subnet=self._vtep_subnet,
         )

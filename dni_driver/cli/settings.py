@@ -23,8 +23,9 @@ from dni_driver.core.errors import Refused, SettingsError
 from dni_driver.core.host_port import HostPort
 from dni_driver.core.mesos_address import MesosAddress
 from dni_driver.core.names import check_overlay_name
-from dni_driver.core.overlays import LONGEST_PREFIX, Network, Overlay, define
+from dni_driver.core.overlays import LONGEST_PREFIX, VTEP_SUBNET, Network, Overlay, define
 from dni_driver.core.registry_address import ALLOWED, LOCAL, ZooKeeperAddress, read_address
+from dni_driver.core.vteps import LONGEST, WIDEST, check_subnet
 
 DEFAULT_FILE = Path("/etc/dni/dni.toml")
 VARIABLE_PREFIX = "DNI_"
@@ -59,7 +60,10 @@ class AgentSettings(Section, frozen=True):
 
 
 class OverlaySettings(Section, frozen=True):
-    """`[overlay]`: the default overlay. A prefix of None is 24 (IPv6: 80), or the subnet's own where longer."""
+    """`[overlay]`: the default overlay. A prefix of None is 24 (IPv6: 80), or the subnet's own where longer.
+
+    `vtep_subnet` is where the agents of the cluster have their VTEPs from; None: where the registry says.
+    """
 
     name: Annotated[str, Meta(description="1 to 13 characters of a-z, 0-9, '-' and '_'")] = "dcos"
     subnet: Annotated[IPv4Network | None, Meta(description="an IPv4 subnet such as 9.0.0.0/8")] = IPv4Network(
@@ -68,6 +72,11 @@ class OverlaySettings(Section, frozen=True):
     prefix: Annotated[int | None, Meta(description=f"a number of bits up to {LONGEST_PREFIX[4]}")] = None
     subnet6: Annotated[IPv6Network | None, Meta(description="an IPv6 subnet such as fd01:b::/64")] = None
     prefix6: Annotated[int | None, Meta(description=f"a number of bits up to {LONGEST_PREFIX[6]}")] = None
+
+    vtep_subnet: Annotated[
+        IPv4Network | None,
+        Meta(description=f"an IPv4 subnet of /{WIDEST} to /{LONGEST}, such as {VTEP_SUBNET}"),
+    ] = None
 
     def overlay(self) -> Overlay:
         """Answer the default overlay; raise Refused where the keys do not fit together."""
@@ -331,6 +340,8 @@ def _check_overlay(overlay: OverlaySettings, values: Values) -> None:
         _check_space(overlay.name, overlay.subnet6, overlay.prefix6)
     with _blaming(values, "overlay", "subnet"):
         overlay.overlay()
+    with _blaming(values, "overlay", "vtep_subnet"):
+        check_subnet(overlay.vtep_subnet, overlay.overlay())
 
 
 def _check_space(name: str, subnet: Network | None, prefix: int | None) -> None:

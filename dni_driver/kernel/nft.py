@@ -15,7 +15,7 @@ import msgspec
 
 from dni_driver.core.entries import Entries, Kind
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Family, Network
+from dni_driver.core.overlays import FAMILIES, Family, Network
 from dni_driver.core.peers import VTEP_SUBNET6
 from dni_driver.core.wanted import Policy, Wanted
 from dni_driver.kernel.nfnetlink import Table
@@ -176,13 +176,13 @@ def _guests(policy: Policy, wanted: Wanted, uplink: Uplink | None) -> list[str]:
     """Render that replies, published ports and, for health checks, the other agents come in."""
     if policy.internal:
         return []
-    by_vtep = _by_vtep() if uplink or wanted.hosted else ()
+    by_vtep = _by_vtep(wanted.vtep_subnet) if uplink or wanted.hosted else ()
     directly = [f'iifname "{uplink.link}" ip saddr @{GUEST_SETS["guest agent"]} accept'] if uplink else []
     return ["ct state established,related accept", "ct status dnat accept", *by_vtep, *directly]
 
 
-def _by_vtep() -> Iterator[str]:
-    for subnet in (VTEP_SUBNET, VTEP_SUBNET6):
+def _by_vtep(vteps: IPv4Network) -> Iterator[str]:
+    for subnet in (vteps, VTEP_SUBNET6):
         yield f'iifname "{VTEP_LINK}" {_SADDR[subnet.version]} {subnet} accept'
 
 

@@ -7,9 +7,10 @@ import gc
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from itertools import count
 from pathlib import Path
 
@@ -17,13 +18,14 @@ import msgspec
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.core.errors import DniError, Refused, SettingsError, StoreError, Unavailable
+from dni_driver.core.errors import DniError, Exhausted, Refused, SettingsError, StoreError, Unavailable
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry, journal
 from dni_driver.registry.zookeeper.layout import VTEPS, Record
 from dni_driver.registry.zookeeper.link import Link
+from dni_driver.registry.zookeeper.turn import Turn
 from tests.lab.zookeeper import ZooKeeper, ensemble, running
 from tests.scratch import fast_directory
 
@@ -80,8 +82,8 @@ def raw(zookeeper: ZooKeeper) -> Iterator[KazooClient]:
     client.close()
 
 
-def host(number: int = 0) -> Host:
-    return Host(agent_ip=FIRST + number, identity=f"host {number}", boot="boot")
+def host(number: int = 0, vtep_subnet: IPv4Network | None = None) -> Host:
+    return Host(agent_ip=FIRST + number, identity=f"host {number}", boot="boot", vtep_subnet=vtep_subnet)
 
 
 def expire(registry: ZooKeeperRegistry) -> None:
@@ -230,6 +232,106 @@ def test_ten_agents_that_join_at_once_never_get_the_same(connect: Open) -> None:
     audit(connect())
 
 
+def test_forty_agents_that_join_at_once_take_turns_and_none_looks_often(connect: Open) -> None:
+    connect().define(DCOS)
+    many = 40
+    asked: list[str] = []
+    begin = Link._begin  # noqa: SLF001 - every question goes through it
+
+    def counted(link: Link, call: str, path: str, *more: object) -> object:
+        asked.append(path)
+        return begin(link, call, path, *more)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(many) as pool, pytest.MonkeyPatch.context() as patch:
+        registries = list(pool.map(lambda _: connect(), range(many)))
+        assert all(pool.map(lambda registry: registry.overlays(), registries))
+        patch.setattr(Link, "_begin", counted)
+        vteps = list(pool.map(lambda n: registries[n].register(host(n)), range(many)))
+        subnets = list(pool.map(lambda n: registries[n].lease("dcos", 4, FIRST + n), range(many)))
+    assert sorted(vtep.ip.ip for vtep in vteps) == [IPv4Address("44.128.0.0") + n for n in range(1, many + 1)]
+    assert sorted(str(one.subnet) for one in subnets) == sorted(f"9.0.{n}.0/24" for n in range(many))
+    assert len(asked) < 35 * many
+    assert registries[0].link.children("line") == []
+    audit(registries[0])
+
+
+def test_who_waits_behind_one_that_hangs_goes_ahead(connect: Open) -> None:
+    stuck, other = connect(), connect()
+    stuck.define(DCOS)
+    other.overlays()
+    Turn(stuck.link).queue()
+    began = time.monotonic()
+    assert str(other.register(host(1)).ip.ip) == "44.128.0.1"
+    assert time.monotonic() - began < 10
+    assert len(other.link.children("line")) == 1, "its own place is left, that of the other stays"
+
+
+def test_the_lowest_that_is_free_is_found_without_reading_what_is_full(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    held = [AgentSubnet(overlay="dcos", subnet=ip_network(f"9.{n // 256}.{n % 256}.0/24")) for n in range(600)]
+    for n, one in enumerate(held):
+        registry.confirm(one, FIRST + n)
+    asked: list[str] = []
+    every_child = Link.every_child
+
+    def noted(link: Link, paths: Sequence[str]) -> list[list[str]]:
+        asked.extend(paths)
+        return every_child(link, paths)
+
+    monkeypatch.setattr(Link, "every_child", noted)
+    assert str(registry.lease("dcos", 4, FIRST).subnet) == "9.2.88.0/24"
+    assert asked == ["subnets/1", "subnets/1/v4-2"]
+    registry.give_back(held[300], FIRST + 300)
+    asked.clear()
+    assert registry.lease("dcos", 4, FIRST) == held[300]
+    assert asked == ["subnets/1", "subnets/1/v4-1"]
+
+
+def test_a_full_subnet_of_vteps_is_widened_and_more_agents_join(connect: Open) -> None:
+    small = ip_network("44.128.0.0/29")
+    registries = [connect() for _ in range(8)]
+    for number in range(6):
+        registries[number].register(host(number, vtep_subnet=small))
+    with pytest.raises(Exhausted, match=r'overlay\.vtep_subnet = "44\.128\.0\.0/25" makes room'):
+        registries[6].register(host(6))
+    registries[0].widen_vteps(ip_network("44.128.0.0/16"))
+    assert [str(registries[number].register(host(number)).ip) for number in (6, 7)] == [
+        "44.128.0.7/16",
+        "44.128.0.8/16",
+    ]
+    assert str(registries[0].register(host(0)).ip) == "44.128.0.1/16"
+    audit(registries[0])
+
+
+def test_vteps_of_another_subnet_are_for_those_who_know_of_it(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    place = f"/{zookeeper_url.rpartition('/')[2]}"
+    first = connect()
+    first.register(host())
+    assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/20", b"1")
+    first.widen_vteps(ip_network("44.128.0.0/12"))
+    assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/12", b"2")
+
+
+def test_a_registry_from_before_there_was_a_choice_goes_on(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    place = f"/{zookeeper_url.rpartition('/')[2]}"
+    connect().register(host())
+    raw.set(f"{place}/vteps", b"")
+    raw.delete(f"{place}/line")
+    later = connect()
+    assert str(later.register(host(1, vtep_subnet=ip_network("10.96.0.0/12"))).ip) == "44.128.0.2/20"
+    with pytest.raises(Refused, match="come from"):
+        later.widen_vteps(ip_network("10.96.0.0/12"))
+    later.widen_vteps(ip_network("44.128.0.0/16"))
+    assert str(connect().register(host(2)).ip) == "44.128.0.3/16"
+
+
 def life(registry: ZooKeeperRegistry) -> None:
     """Everything that writes, as one agent does it. What is refused the second time was done the first."""
     nine, ten = (AgentSubnet(overlay="dcos", subnet=ip_network(f"9.0.{number}.0/24")) for number in (9, 10))
@@ -298,9 +400,9 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
 
 def test_a_registry_of_a_newer_version_is_refused(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
     connect().overlays()
-    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"2")
+    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"3")
     for attempt in (lambda: connect().overlays(), lambda: connect().register(host()), lambda: connect().news(0)):
-        with pytest.raises(StoreError, match=r"written by a newer dni \(version 2\): install that one"):
+        with pytest.raises(StoreError, match=r"written by a newer dni \(version 3\): install that one"):
             attempt()
 
 

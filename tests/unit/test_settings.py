@@ -109,6 +109,7 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_REGISTRY_RECLAIM_AFTER": "86400.0",
         "DNI_STORE_DIRECTORY": "/s",
         "DNI_RUN_DIRECTORY": "/r",
+        "DNI_OVERLAY_VTEP_SUBNET": "44.128.0.0/9",
         "DNI_PLUGIN_SOCKET": "/p.sock",
         "DNI_PLUGIN_THREADS": "3",
         "DNI_PLUGIN_DRIVER": "example.org/dni:1.2",

@@ -18,6 +18,8 @@ from dni_driver.registry.zookeeper.layout import (
     AGENTS,
     FOLDERS,
     FORMAT,
+    FOUNDED,
+    LINE,
     OVERLAYS,
     SUBNETS,
     USES,
@@ -30,9 +32,12 @@ from dni_driver.registry.zookeeper.layout import (
     of_agent,
 )
 from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
+from dni_driver.registry.zookeeper.turn import Turn
 
 _PATIENCE = 15.0
 """Seconds in which a change that others get in the way of is tried again."""
+_PATIENCE_IN_LINE = 60.0
+"""Seconds; it moves on while one waits."""
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 1.0
 
@@ -59,13 +64,26 @@ class Ground:
         """Do something that looks first and changes then, again while others change the same; raise Unavailable."""
         with deadline(_PATIENCE):
             self.prepare()
-            pause = _FIRST_PAUSE
+            longest = _FIRST_PAUSE
             while True:
                 try:
                     return attempt()
                 except Conflict:
-                    time.sleep(min(within(_LONGEST_PAUSE), random.uniform(0, pause)))  # noqa: S311 - no secret
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    _pause(longest)
+                    longest = min(longest * 2, _LONGEST_PAUSE)
+
+    def settled_in_turn(self, attempt: Callable[[Turn], R]) -> R:
+        """Do something that takes the lowest that is free: where others do so too, after those who came before."""
+        with deadline(_PATIENCE_IN_LINE):
+            self.prepare()
+            self._make_room([f"{LINE}/"])
+            with Turn(self.link) as turn:
+                while True:
+                    try:
+                        return attempt(turn)
+                    except Conflict:
+                        turn.queue()
+                        _pause(_FIRST_PAUSE)
 
     def prepare(self) -> None:
         """Make sure that the registry is there and of this version; raise StoreError where it is newer."""
@@ -138,7 +156,7 @@ class Ground:
         """Make an empty registry; who is first makes all of it."""
         self.link.make_folders([""])
         changes = self.link.transaction()
-        changes.create(FORMAT, str(VERSION).encode())
+        changes.create(FORMAT, str(FOUNDED).encode())
         changes.create(OVERLAYS, encode(Definitions()))
         for folder in FOLDERS:
             changes.create(folder)
@@ -149,3 +167,7 @@ class Ground:
                 raise StoreError(
                     f"{self.link.address} is no registry of dni: use another place in ZooKeeper"
                 ) from None
+
+
+def _pause(longest: float) -> None:
+    time.sleep(min(within(longest), random.uniform(0, longest)))  # noqa: S311 - no secret

@@ -6,10 +6,12 @@
     agents/SHARD/IP             an agent: identity, VTEP, agent subnets
     alive/SHARD/IP              ephemeral: who says so
     seen/SHARD/IP               written again and again, for the time that ZooKeeper notes
+    vteps                       the subnet that VTEPs come from; nothing: 44.128.0.0/20
     vteps/SHARD/ADDRESS         who has a VTEP
     subnets/NUMBER/SHARD/SUBNET who holds an agent subnet of the overlay of that number
     uses/NUMBER/SHARD/IP        who uses that overlay
     journal/e-SEQUENCE          what changed, in order
+    line/q-SEQUENCE             ephemeral: who waits to take the lowest VTEP or agent subnet that is free
     reclaimer                   ephemeral: who looks for agents to reclaim
 
 Nothing has more than some hundreds of children, and nobody lists them all when something changes.
@@ -27,7 +29,9 @@ from dni_driver.core.errors import StoreError
 from dni_driver.core.overlays import AgentSubnet, Backend, Network, Overlay
 from dni_driver.core.peers import Peer, Vtep
 
-VERSION = 1
+VERSION = 2
+"""The newest that is understood; 2: VTEPs come from another subnet than DC/OS's, and need not fit into that."""
+FOUNDED = 1
 
 FORMAT = "format"
 OVERLAYS = "overlays"
@@ -39,13 +43,14 @@ SUBNETS = "subnets"
 USES = "uses"
 JOURNAL = "journal"
 RECLAIMER = "reclaimer"
+LINE = "line"
 
-FOLDERS = (AGENTS, ALIVE, SEEN, VTEPS, SUBNETS, USES, JOURNAL)
+FOLDERS = (AGENTS, ALIVE, SEEN, VTEPS, SUBNETS, USES, JOURNAL, LINE)
 
 SHARDS = 64
 """Of agents: with ten thousand of them some hundred and fifty in each."""
 
-_SHARD_BITS = 8
+SHARD_BITS = 8
 """Of subnets and VTEPs, which are numbered: those whose numbers differ in these bits alone are in one."""
 
 K = TypeVar("K")
@@ -180,12 +185,16 @@ def read_subnet(name: str) -> Network:
 
 
 def _shard(address: IPv4Address, space: IPv4Network) -> str:
-    return f"{(int(address) - int(space.network_address)) >> _SHARD_BITS:x}"
+    return f"{(int(address) - int(space.network_address)) >> SHARD_BITS:x}"
+
+
+def number_of_subnet(subnet: Network, space: Network) -> int:
+    """Answer which agent subnet it is of all that an overlay has, counted from 0."""
+    return (int(subnet.network_address) - int(space.network_address)) >> (subnet.max_prefixlen - subnet.prefixlen)
 
 
 def _shard_of_subnet(subnet: Network, space: Network) -> str:
-    number = (int(subnet.network_address) - int(space.network_address)) >> (subnet.max_prefixlen - subnet.prefixlen)
-    return f"v{subnet.version}-{number >> _SHARD_BITS:x}"
+    return f"v{subnet.version}-{number_of_subnet(subnet, space) >> SHARD_BITS:x}"
 
 
 def subnets_of(record: Record, names: dict[int, str]) -> tuple[AgentSubnet, ...]:

@@ -7,8 +7,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from dni_driver.core.errors import Refused
-from dni_driver.core.overlays import AgentSubnet, Family, Network, lowest_free
+from dni_driver.core.overlays import AgentSubnet, Family, agent_subnet, full, space_of
 from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
@@ -18,6 +17,7 @@ from dni_driver.registry.zookeeper.layout import (
     Definition,
     Record,
     Slice,
+    number_of_subnet,
     of_agent,
     of_overlay,
     of_subnet,
@@ -25,6 +25,8 @@ from dni_driver.registry.zookeeper.layout import (
     subnets_of,
 )
 from dni_driver.registry.zookeeper.link import Changes, Found
+from dni_driver.registry.zookeeper.numbers import Numbered, Search
+from dni_driver.registry.zookeeper.turn import Turn
 
 
 class Leases:
@@ -37,7 +39,7 @@ class Leases:
 
     def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
         """Give the lowest free agent subnet (Registry.lease)."""
-        return self._ground.settled(lambda: self._lease(overlay, family, agent_ip))
+        return self._ground.settled_in_turn(lambda turn: self._lease(overlay, family, agent_ip, turn))
 
     def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None) -> None:
         """Record a lease that a store knows of (Registry.confirm)."""
@@ -58,11 +60,16 @@ class Leases:
             for held in subnets_of(record, names)
         ]
 
-    def _lease(self, name: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def _lease(self, name: str, family: Family, agent_ip: IPv4Address, turn: Turn) -> AgentSubnet:
         definition, version = self._find(name)
-        subnet = lowest_free(definition.overlay(), family, self._taken(definition, family))
-        held = AgentSubnet(overlay=name, subnet=subnet)
-        self._add(definition, version, held, agent_ip)
+        search = Search(self._link, _numbered(definition, family))
+        search.prepare()
+        turn.wait()
+        number = search.lowest()
+        if number is None:
+            raise full(definition.overlay(), family)
+        held = AgentSubnet(overlay=name, subnet=agent_subnet(definition.overlay(), family, number))
+        self._add(definition, version, held, agent_ip, turn)
         return held
 
     def _confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None) -> None:
@@ -70,20 +77,24 @@ class Leases:
         check_shape(held, definition.overlay())
         node = self._link.get(_path(definition, held))
         if node is None:
-            self._add(definition, version, held, agent_ip)
+            self._add(definition, version, held, agent_ip, Turn(self._link))
         elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip):
             self._move(definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
             raise held_by(held, node.data.decode())
 
-    def _add(self, definition: Definition, version: int, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def _add(
+        self, definition: Definition, version: int, held: AgentSubnet, agent_ip: IPv4Address, turn: Turn
+    ) -> None:
         path = _path(definition, held)
         mine = self._ground.known(agent_ip)
         changes = self._link.transaction()
         changes.check(OVERLAYS, version)
         changes.create(path, _holder(agent_ip))
         self._put(changes, agent_ip, mine, (*mine.record.subnets, _slice(definition, held)))
+        turn.leave(changes)
         self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
+        turn.left()
 
     def _move(
         self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[IPv4Address, IPv4Address]
@@ -123,18 +134,20 @@ class Leases:
             raise unknown(name)
         return definition, version
 
-    def _taken(self, definition: Definition, family: Family) -> list[Network]:
-        folder = of_overlay(SUBNETS, definition.number)
-        shards = [shard for shard in self._link.children(folder) if shard.startswith(f"v{family}-")]
-        names = self._link.every_child([f"{folder}/{shard}" for shard in shards])
-        return [read_subnet(name) for some in names for name in some]
+
+def _numbered(definition: Definition, family: Family) -> Numbered:
+    space = space_of(definition.overlay(), family)
+    return Numbered(
+        folder=of_overlay(SUBNETS, definition.number),
+        prefix=f"v{family}-",
+        first=0,
+        last=(1 << (space[1] - space[0].prefixlen)) - 1,
+        number_of=lambda name: number_of_subnet(read_subnet(name), space[0]),
+    )
 
 
 def _path(definition: Definition, held: AgentSubnet) -> str:
-    space = definition.overlay().space(held.family)
-    if space is None:
-        raise Refused(f"overlay {definition.name!r} has no IPv{held.family} subnet")
-    return of_subnet(definition.number, held.subnet, space[0])
+    return of_subnet(definition.number, held.subnet, space_of(definition.overlay(), held.family)[0])
 
 
 def _fits(definition: Definition, held: AgentSubnet) -> bool:

@@ -248,6 +248,10 @@ class Changes:
         """Make a node that goes with the session."""
         self.transaction.create(self._at(path), data, ephemeral=True)
 
+    def stand_in_line(self, path: str) -> None:
+        """Make a node that goes with the session, whose name is continued by the next number."""
+        self.transaction.create(self._at(path), b"", ephemeral=True, sequence=True)
+
     def append(self, path: str, data: bytes) -> None:
         """Make a node whose name is continued by the next number."""
         self.transaction.create(self._at(path), data, sequence=True)
