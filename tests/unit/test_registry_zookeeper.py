@@ -7,7 +7,7 @@ import gc
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network, ip_network
@@ -22,7 +22,8 @@ from dni_driver.core.errors import DniError, Exhausted, Refused, SettingsError, 
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
-from dni_driver.registry.zookeeper import ZooKeeperRegistry, journal
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal
+from dni_driver.registry.zookeeper.digest import Digest
 from dni_driver.registry.zookeeper.layout import VTEPS, Record
 from dni_driver.registry.zookeeper.link import Link
 from dni_driver.registry.zookeeper.turn import Turn
@@ -428,26 +429,130 @@ def test_a_registry_with_a_password_is_for_those_who_have_it(connect: Open) -> N
             connect(other).overlays()
 
 
-def test_a_new_agent_costs_each_other_two_questions_however_many_there_are(
-    connect: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def noting(registry: ZooKeeperRegistry) -> Iterator[list[str]]:
+    """Note what a registry asks ZooKeeper."""
+    asked: list[str] = []
+    begin = Link._begin  # noqa: SLF001 - every question goes through it
+
+    def noted(link: Link, call: str, path: str, *more: object) -> object:
+        if link is registry.link:
+            asked.append(f"{call} {path}")
+        return begin(link, call, path, *more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "_begin", noted)
+        yield asked
+
+
+def test_a_new_agent_costs_each_other_two_questions_however_many_there_are(connect: Open) -> None:
     one, two = connect(), connect()
     one.define(DCOS)
     for number in range(200):
         one.confirm(AgentSubnet(overlay="dcos", subnet=ip_network(f"9.1.{number}.0/24")), FIRST + number)
     two.news(5)
-    one.register(host(250))
-    asked: list[str] = []
-    begin = Link._begin  # noqa: SLF001 - every question goes through it
+    two.news(0)
+    with noting(two) as asked, ThreadPoolExecutor(1) as thread:
+        heard = thread.submit(two.news, 20)
+        one.register(host(250))
+        assert [peer.agent_ip for peer in heard.result().peers] == [FIRST + 250]
+    assert [call.split()[0] for call in asked][-2:] == ["get", "exists"]
+    assert len(asked) <= 3, "the third is whether there was anything yet"
 
-    def counted(link: Link, call: str, path: str, *more: object) -> object:
-        if link is two.link:
-            asked.append(f"{call} {path}")
-        return begin(link, call, path, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Link, "_begin", counted)
-    assert [peer.agent_ip for peer in two.news(5).peers] == [FIRST + 250]
-    assert [call.split()[0] for call in asked] == ["exists", "get", "exists"]
+def test_many_changes_at_once_are_read_together(connect: Open) -> None:
+    one, two = connect(), connect()
+    one.define(DCOS)
+    two.news(5)
+    two.news(0)
+    for number in range(100):
+        one.confirm(AgentSubnet(overlay="dcos", subnet=ip_network(f"9.1.{number}.0/24")), FIRST + number)
+    with noting(two) as asked:
+        two.news(5)
+    assert asked.count("get journal/e-0000000050") == 1
+    assert len(asked) < 170
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a digest written at once, for few agents too."""
+    monkeypatch.setattr(follower, "_DIGEST_WITHIN", 0.0)
+    monkeypatch.setattr(digest, "WORTHWHILE", 1)
+
+
+def populate(registry: ZooKeeperRegistry, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        registry.register(host(number))
+        registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network(f"9.1.{number}.0/24")), FIRST + number)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_newcomer_reads_the_digest_and_what_came_after_and_no_single_record(connect: Open) -> None:
+    one = connect()
+    one.define(DCOS)
+    populate(one, range(30))
+    one.news(5)
+    populate(one, range(30, 40))
+    one.give_back(AgentSubnet(overlay="dcos", subnet=ip_network("9.1.7.0/24")), FIRST + 7)
+    gone = connect()
+    gone.register(host(77))
+    gone.close()
+    one.forget(FIRST + 77)
+    two = connect()
+    with noting(two) as asked:
+        found = two.news(5)
+    assert found.whole
+    assert not [call for call in asked if "agents" in call]
+    held = {int(peer.agent_ip) - int(FIRST): [str(s.subnet) for s in peer.subnets] for peer in found.peers}
+    assert held == {number: [] if number == 7 else [f"9.1.{number}.0/24"] for number in range(40)}
+    one.register(host(50))
+    assert [peer.agent_ip for peer in two.news(5).peers] == [FIRST + 50]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("damage", ["older than the journal", "unreadable", "not whole"])
+def test_a_digest_that_is_of_no_use_is_passed_over(
+    damage: str, connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "KEPT", 10)
+    monkeypatch.setattr(journal, "_TRIMMED_EVERY", 8)
+    one = connect()
+    one.define(DCOS)
+    populate(one, range(5))
+    one.news(5)
+    assert len(one.link.children("digests")) == 64
+    if damage == "older than the journal":
+        populate(one, range(5, 30))
+    elif damage == "unreadable":
+        one.link.put_each({"digests/07": b"{"})
+    else:
+        one.link.remove_tree("digests/07")
+    two = connect()
+    with noting(two) as asked:
+        found = two.news(5)
+    assert {peer.agent_ip for peer in found.peers} == set(one.ground.records())
+    assert [call for call in asked if "get agents/" in call]
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_all_who_follow_one_writes_the_digest(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "EVERY", 20)
+    monkeypatch.setattr(follower, "EVERY", 20)
+    registries = [connect() for _ in range(5)]
+    registries[0].define(DCOS)
+    written: list[int] = []
+    write = Digest._write  # noqa: SLF001 - to count
+
+    def noted(one: Digest, place: int, *more: object) -> None:
+        written.append(place)
+        write(one, place, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Digest, "_write", noted)
+    for round_ in range(3):
+        populate(registries[0], range(10 * round_, 10 * round_ + 10))
+        for registry in registries:
+            registry.news(5)
+    assert written == [21, 41, 61]
 
 
 def test_no_node_has_many_children_and_none_is_large(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:

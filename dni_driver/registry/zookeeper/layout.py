@@ -11,6 +11,7 @@
     subnets/NUMBER/SHARD/SUBNET who holds an agent subnet of the overlay of that number
     uses/NUMBER/SHARD/IP        who uses that overlay
     journal/e-SEQUENCE          what changed, in order
+    digests/SHARD               all records of a shard at once, as of a place in the journal
     line/q-SEQUENCE             ephemeral: who waits to take the lowest VTEP or agent subnet that is free
     reclaimer                   ephemeral: who looks for agents to reclaim
 
@@ -44,6 +45,7 @@ USES = "uses"
 JOURNAL = "journal"
 RECLAIMER = "reclaimer"
 LINE = "line"
+DIGESTS = "digests"
 
 FOLDERS = (AGENTS, ALIVE, SEEN, VTEPS, SUBNETS, USES, JOURNAL, LINE)
 
@@ -160,7 +162,12 @@ def decode(data: bytes, kind: type[K], where: str) -> K:
 
 def of_agent(folder: str, agent_ip: IPv4Address) -> str:
     """Answer where something of an agent lies, below `folder`."""
-    return f"{folder}/{crc32(agent_ip.packed) % SHARDS:02d}/{agent_ip}"
+    return f"{folder}/{shard_of_agent(agent_ip):02d}/{agent_ip}"
+
+
+def shard_of_agent(agent_ip: IPv4Address) -> int:
+    """Answer in which shard an agent is."""
+    return crc32(agent_ip.packed) % SHARDS
 
 
 def of_vtep(vtep: IPv4Interface) -> str:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,17 @@ class Link:
                     raise result
         self._crash_point("after a transaction")
         return list(results)
+
+    def put_each(self, nodes: Mapping[str, bytes]) -> None:
+        """Write many nodes, each by itself, and make those that are not there; raise Unavailable."""
+        self.wait(ANSWER_SECONDS)
+        self._crash_point("before many writes")
+        begun = {path: self.client.set_async(self._at(path), data) for path, data in nodes.items()}
+        missing = [path for path, one in begun.items() if self._ended(one) is None]
+        made = [self.client.create_async(self._at(path), nodes[path]) for path in missing]
+        for one in made:
+            with self._explained(), suppress(said.NodeExistsError):
+                one.get(timeout=within(ANSWER_SECONDS))
 
     def remove_tree(self, path: str) -> None:
         """Remove a node and everything below it."""
