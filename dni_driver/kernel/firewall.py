@@ -106,7 +106,10 @@ def _sight(wanted: Wanted, dockers: Sequence[str], underlay: str | None) -> tupl
     generation = nfnetlink.generation()
     if generation is None or not variants.all_counted():
         return None
-    return (generation, wanted.policies, wanted.overlay_subnets, tuple(dockers), wanted.overlays, underlay)
+    return (
+        generation, wanted.policies, wanted.overlay_subnets, tuple(dockers), wanted.overlays,
+        wanted.vtep_subnet, underlay,
+    )  # fmt: skip
 
 
 def _listed() -> str | None:

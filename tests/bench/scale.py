@@ -18,22 +18,24 @@ from pathlib import Path
 
 import click
 import msgspec
+from kazoo.client import KazooClient
 
-from tests.bench.crowd import Orders, Outcome, Phase
+from dni_driver.registry import open_registry
+from tests.bench.crowd import FIRST, Orders, Outcome, Phase, join
 from tests.lab.zookeeper import ZooKeeper, running
 from tests.root.ground import Namespace
 
 RESULT = Path("bench-scale-result.json")
 _PLACE = "/dni"
 _PROCESSES = 4
+_QUIET_SECONDS = 20.0
+_DIGEST_SECONDS = 60.0
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What ZooKeeper did until some moment, or between two: requests, bytes over the wire, CPU seconds.
+    """What ZooKeeper did: requests, bytes in both directions, CPU seconds; and what there was at the end."""
 
-    `watches` and `nodes` are what there was at the end.
-    """
-
+    seconds: float
     requests: int
     bytes: int
     cpu: float
@@ -45,6 +47,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         """Answer what was added."""
         return msgspec.structs.replace(
             self,
+            seconds=self.seconds - before.seconds,
             requests=self.requests - before.requests,
             bytes=self.bytes - before.bytes,
             cpu=self.cpu - before.cpu,
@@ -52,49 +55,63 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """So many agents that joined at once, in seconds, and some of them that learned of all."""
+    """So many agents that joined at once, `followers` of whom learned of all others, and then of one more.
+
+    Times in seconds: until the last lease, until all followers knew all, and until all knew of one more.
+    """
 
     agents: int
     followers: int
     last_lease: float
     failures: int
     joining: Load
+    first_knows: float
+    first: Load
+    all_know: float
     following: Load
+    more_known: float
     one_more: Load
-    everybody_known: float
+    quiet: Load
     crowd_cpu: float
 
 
 class Crowds:
-    """Processes full of agents."""
+    """Processes full of agents; the first of them has one agent that is there before the others."""
 
     def __init__(self, stack: ExitStack, url: str, agents: int, followers: int) -> None:
         """Start them; they wait."""
-        share = -(-agents // _PROCESSES)
-        parts = [(first, min(share, agents - first)) for first in range(0, agents, share)]
+        share = -(-(agents - 1) // _PROCESSES)
+        parts = [(0, 1), *((first, min(share, agents - first)) for first in range(1, agents, share))]
+        each = -(-followers // (len(parts) - 1))
         self._processes = [
-            stack.enter_context(_process(Orders(url=url, first=first, count=count, of=agents, followers=followers)))
+            stack.enter_context(_process(Orders(url=url, first=first, count=count, followers=min(count, each))))
             for first, count in parts
         ]
-        self.answers()
+        self.cpu = 0.0
+        self.followers = sum(min(count, each) for _, count in parts[1:])
 
-    def begin(self) -> None:
-        """Have all begin the next phase."""
-        for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+    def tell(self, word: str, number: int, *, only_the_first: bool = False) -> list[Phase]:
+        """Have all do something, and wait until all have."""
+        told = self._processes[:1] if only_the_first else self._processes
+        for process in told:
+            _stdin(process).write(f"{word} {number}\n")
+            _stdin(process).flush()
+        phases = [_answer(process) for process in told]
+        self.cpu = max(self.cpu, sum(phase.cpu for phase in phases))
+        return phases
 
-    def answers(self) -> list[Phase]:
-        """Wait until all have ended the phase."""
-        return [msgspec.json.decode(self._line(process), type=Phase) for process in self._processes]
 
-    def _line(self, process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            sys.exit("scale: a process of agents has ended")
-        return line
+def _stdin(process: subprocess.Popen[str]) -> subprocess.IO[str]:  # type: ignore[name-defined]
+    assert process.stdin is not None
+    return process.stdin
+
+
+def _answer(process: subprocess.Popen[str]) -> Phase:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        sys.exit("scale: a process of agents has ended")
+    return msgspec.json.decode(line, type=Phase)
 
 
 @contextmanager
@@ -108,36 +125,66 @@ def _process(orders: Orders) -> Iterator[subprocess.Popen[str]]:
 
 
 def measure(agents: int, followers: int) -> Run:
-    """Have so many agents join a registry that is empty."""
+    """Have so many agents join a registry that is empty, then some follow, then one more join."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(running(folder / "zookeeper"))
-        crowds = Crowds(stack, f"zookeeper://{server.address}{_PLACE}", agents, followers)
-        before, began = load(server), time.time()
-        crowds.begin()
-        phases = crowds.answers()
-        joined = load(server)
-        outcomes = [outcome for phase in phases for outcome in phase.outcomes]
+        url = f"zookeeper://{server.address}{_PLACE}"
+        crowds = Crowds(stack, url, agents, followers)
+        marks = [load(server)]
+        began = time.time()
+        outcomes = [outcome for phase in crowds.tell("join", 0) for outcome in phase.outcomes]
         check(outcomes, agents)
-        followed_from = time.time()
-        crowds.begin()
-        crowds_ended = crowds.answers()
-        known = load(server)
+        marks.append(load(server))
+        first = _ended(crowds.tell("follow", agents, only_the_first=True))
+        marks.append(load(server))
+        _await_digest(server)
+        marks.append(load(server))
+        everybody = _ended(crowds.tell("follow", agents))
+        marks.append(load(server))
+        time.sleep(_QUIET_SECONDS)
+        marks.append(load(server))
+        registry = open_registry(url, Path())
+        stack.callback(registry.close)
+        join(registry, FIRST + agents)
+        more_from = time.time()
+        more = _ended(crowds.tell("know", agents + 1))
+        marks.append(load(server))
+        start, joined, one_knows, digested, known, quiet, told = marks
         return Run(
             agents=agents,
-            followers=followers,
+            followers=crowds.followers,
             last_lease=max(outcome.joined for outcome in outcomes) - began,
             failures=sum(outcome.failures for outcome in outcomes),
-            joining=joined.since(before),
-            following=known.since(joined),
-            one_more=known.since(known),
-            everybody_known=max(phase.ended for phase in crowds_ended) - followed_from if followers else 0.0,
-            crowd_cpu=sum(phase.cpu for phase in crowds_ended),
+            joining=joined.since(start),
+            first_knows=first - joined.seconds,
+            first=one_knows.since(joined),
+            all_know=everybody - digested.seconds,
+            following=known.since(digested),
+            quiet=quiet.since(known),
+            more_known=more - more_from,
+            one_more=told.since(quiet),
+            crowd_cpu=crowds.cpu,
         )
 
 
+def _ended(phases: Sequence[Phase]) -> float:
+    return max(phase.ended for phase in phases)
+
+
+def _await_digest(server: ZooKeeper) -> None:
+    """Wait until the first follower has written all records into the digest, where there are enough of them."""
+    client = KazooClient(server.address)
+    client.start()
+    ends = time.monotonic() + _DIGEST_SECONDS
+    while time.monotonic() < ends and not client.exists(f"{_PLACE}/digests/63"):
+        time.sleep(0.5)
+    client.stop()
+    client.close()
+
+
 def check(outcomes: Sequence[Outcome], agents: int) -> None:
-    """End with words unless every agent has what no other has."""
+    """End with words unless every agent has what no other has, and the lowest that there were."""
     for what in ("vtep", "subnet"):
         different = {getattr(outcome, what) for outcome in outcomes}
         if len(different) != agents:
@@ -148,6 +195,7 @@ def load(server: ZooKeeper) -> Load:
     """Answer what ZooKeeper has done so far."""
     said = dict(line.split("\t", 1) for line in server.ask("mntr").splitlines() if "\t" in line)
     return Load(
+        seconds=time.time(),
         requests=int(said["zk_packets_received"]),
         bytes=_loopback_bytes(),
         cpu=_cpu_seconds(server.pid),
@@ -168,19 +216,43 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def show(runs: Sequence[Run]) -> str:
-    """Lay the runs out as a table."""
-    lines = [
-        "agents  last lease  failed    requests  each   bytes each  ZK cpu  | followers     s   requests each  bytes each"
+    """Lay the runs out as a table, a column for each."""
+    rows: list[tuple[str, list[str]]] = [
+        ("agents that join at once", [f"{run.agents}" for run in runs]),
+        ("seconds until the last lease", [f"{run.last_lease:.1f}" for run in runs]),
+        ("attempts that failed and were repeated", [f"{run.failures}" for run in runs]),
+        ("requests for each agent that joins", [f"{run.joining.requests / run.agents:.0f}" for run in runs]),
+        ("bytes for each, both ways", [f"{run.joining.bytes / run.agents:.0f}" for run in runs]),
+        ("ZooKeeper's CPU ms for each", [f"{1000 * run.joining.cpu / run.agents:.1f}" for run in runs]),
+        ("nodes for each", [f"{run.quiet.nodes / run.agents:.1f}" for run in runs]),
+        ("bytes kept for each", [f"{run.quiet.data / run.agents:.0f}" for run in runs]),
+        ("learn of all without a digest: requests", [f"{run.first.requests}" for run in runs]),
+        ("  bytes", [f"{run.first.bytes}" for run in runs]),
+        ("  seconds", [f"{run.first_knows:.1f}" for run in runs]),
+        ("learn of all by the digest, so many at once", [f"{run.followers}" for run in runs]),
+        ("  requests for each", [f"{run.following.requests / run.followers:.0f}" for run in runs]),
+        ("  bytes for each", [f"{run.following.bytes / run.followers:.0f}" for run in runs]),
+        ("  seconds until the last knows all", [f"{run.all_know:.1f}" for run in runs]),
+        ("one more agent: requests for each follower", [f"{_for_each(run):.1f}" for run in runs]),
+        ("  bytes for each", [f"{run.one_more.bytes / (run.followers + 1):.0f}" for run in runs]),
+        ("  seconds until the last knows of it", [f"{run.more_known:.2f}" for run in runs]),
+        ("quiet: requests a second of each agent", [f"{_quiet(run):.2f}" for run in runs]),
+        ("  watches for each follower", [f"{run.quiet.watches / (run.followers + 1):.2f}" for run in runs]),
     ]
-    for run in runs:
-        j, f = run.joining, run.following
-        n, m = run.agents, max(1, run.followers)
-        lines.append(
-            f"{n:6}  {run.last_lease:8.1f} s  {run.failures:6}  {j.requests:10}  {j.requests / n:4.0f}  {j.bytes / n:10.0f}"
-            f"  {j.cpu:5.1f} s | {run.followers:6}  {run.everybody_known:6.1f}  {f.requests / m:10.0f}  {f.bytes / m:12.0f}"
-            f"  watches {f.watches} nodes {f.nodes} data {f.data} cpu {run.crowd_cpu:.1f}"
-        )
-    return "\n".join(lines)
+    widths = [max(len(name) for name, _ in rows), 12]
+    return "\n".join(
+        f"{name:<{widths[0]}}{''.join(f'{cell:>{widths[1]}}' for cell in cells)}" for name, cells in rows
+    )
+
+
+def _quiet(run: Run) -> float:
+    return run.quiet.requests / run.quiet.seconds / run.agents
+
+
+def _for_each(run: Run) -> float:
+    """Answer what one more agent costs each follower, less what is asked anyway meanwhile."""
+    anyway = _quiet(run) * run.agents * run.one_more.seconds
+    return (run.one_more.requests - anyway) / (run.followers + 1)
 
 
 @click.command()
@@ -190,11 +262,11 @@ def scale(agents: tuple[int, ...], followers: int) -> None:
     """Have so many agents join one ZooKeeper at once, for each of the numbers."""
     runs = []
     for number in agents:
+        click.echo(f"… {number} agents", err=True)
         with Namespace() as alone:
-            runs.append(alone.run(measure, number, min(followers, number)))
-        click.echo(show(runs[-1:]), err=True)
-    RESULT.write_text(json.dumps(msgspec.to_builtins(runs)))
-    click.echo(show(runs))
+            runs.append(alone.run(measure, number, min(followers, number - 1)))
+        RESULT.write_text(json.dumps(msgspec.to_builtins(runs)))
+    click.echo(f"\n{show(runs)}\n\nAll in {RESULT}.")
 
 
 if __name__ == "__main__":

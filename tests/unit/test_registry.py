@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -285,7 +285,7 @@ def test_a_vtep_that_the_registry_lost_is_given_again_unless_it_is_anothers(agai
 
 
 def test_the_first_agent_settles_where_all_vteps_come_from(again: OpenRegistry) -> None:
-    wanted, other = ip_network("10.96.0.0/12"), ip_network("10.0.0.0/16")
+    wanted, other = IPv4Network("10.96.0.0/12"), IPv4Network("10.0.0.0/16")
     assert again().register(host(vtep_subnet=wanted)) == Vtep(IPv4Interface("10.96.0.1/12"))
     assert again().register(host(OTHER, "two", vtep_subnet=other)) == Vtep(IPv4Interface("10.96.0.2/12"))
     with pytest.raises(Refused, match=r"come from 10\.96\.0\.0/12, and the settings of this host say 10\.0\.0\.0/16"):
@@ -296,11 +296,11 @@ def test_the_first_agent_settles_where_all_vteps_come_from(again: OpenRegistry) 
 def test_vteps_come_from_a_wider_subnet_later_and_all_keep_theirs(again: OpenRegistry) -> None:
     one, two = again(), again()
     one.register(host())
-    two.widen_vteps(ip_network("44.128.0.0/16"))
+    two.widen_vteps(IPv4Network("44.128.0.0/16"))
     assert one.register(host()) == Vtep(IPv4Interface("44.128.0.1/16"))
     assert two.register(host(OTHER, "two")) == Vtep(IPv4Interface("44.128.0.2/16"))
     with pytest.raises(Refused, match="leave that out"):
-        one.widen_vteps(ip_network("44.128.0.0/20"))
+        one.widen_vteps(IPv4Network("44.128.0.0/20"))
 
 
 def test_no_overlay_has_addresses_of_the_vteps(again: OpenRegistry) -> None:
@@ -310,14 +310,14 @@ def test_no_overlay_has_addresses_of_the_vteps(again: OpenRegistry) -> None:
     registry.define(overlay("dev", "44.128.64.0/20"))
     registry.register(host())
     with pytest.raises(InUse, match=r"overlay 'dev' cannot have 44\.128\.64\.0/20 while"):
-        registry.widen_vteps(ip_network("44.128.0.0/16"))
+        registry.widen_vteps(IPv4Network("44.128.0.0/16"))
     assert again().register(host(OTHER, "two")) == vtep("44.128.0.2")
 
 
 def test_an_overlay_in_the_way_keeps_the_first_agent_out_in_words(registry: Registry) -> None:
     registry.define(overlay())
     with pytest.raises(InUse, match=r"overlay 'dcos' cannot have 9\.0\.0\.0/8 while the agents' VTEPs come from 9\."):
-        registry.register(host(vtep_subnet=ip_network("9.7.0.0/16")))
+        registry.register(host(vtep_subnet=IPv4Network("9.7.0.0/16")))
     assert registry.register(host()) == vtep("44.128.0.1")
 
 

@@ -292,13 +292,13 @@ def test_the_lowest_that_is_free_is_found_without_reading_what_is_full(
 
 
 def test_a_full_subnet_of_vteps_is_widened_and_more_agents_join(connect: Open) -> None:
-    small = ip_network("44.128.0.0/29")
+    small = IPv4Network("44.128.0.0/29")
     registries = [connect() for _ in range(8)]
     for number in range(6):
         registries[number].register(host(number, vtep_subnet=small))
     with pytest.raises(Exhausted, match=r'overlay\.vtep_subnet = "44\.128\.0\.0/25" makes room'):
         registries[6].register(host(6))
-    registries[0].widen_vteps(ip_network("44.128.0.0/16"))
+    registries[0].widen_vteps(IPv4Network("44.128.0.0/16"))
     assert [str(registries[number].register(host(number)).ip) for number in (6, 7)] == [
         "44.128.0.7/16",
         "44.128.0.8/16",
@@ -314,7 +314,7 @@ def test_vteps_of_another_subnet_are_for_those_who_know_of_it(
     first = connect()
     first.register(host())
     assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/20", b"1")
-    first.widen_vteps(ip_network("44.128.0.0/12"))
+    first.widen_vteps(IPv4Network("44.128.0.0/12"))
     assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/12", b"2")
 
 
@@ -326,10 +326,10 @@ def test_a_registry_from_before_there_was_a_choice_goes_on(
     raw.set(f"{place}/vteps", b"")
     raw.delete(f"{place}/line")
     later = connect()
-    assert str(later.register(host(1, vtep_subnet=ip_network("10.96.0.0/12"))).ip) == "44.128.0.2/20"
+    assert str(later.register(host(1, vtep_subnet=IPv4Network("10.96.0.0/12"))).ip) == "44.128.0.2/20"
     with pytest.raises(Refused, match="come from"):
-        later.widen_vteps(ip_network("10.96.0.0/12"))
-    later.widen_vteps(ip_network("44.128.0.0/16"))
+        later.widen_vteps(IPv4Network("10.96.0.0/12"))
+    later.widen_vteps(IPv4Network("44.128.0.0/16"))
     assert str(connect().register(host(2)).ip) == "44.128.0.3/16"
 
 
