@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import structlog
 
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.problems import Problems
+from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import define
 from dni_driver.registry import Host, Registry, open_registry
 
@@ -74,6 +76,7 @@ class Agent:
         self._loop = Loop(str(number), self._join, _JOINING, Problems())
         self._knows = threading.Condition()
         self._known: set[IPv4Address] = set()
+        self._following: threading.Thread | None = None
         self.outcome: Outcome | None = None
         self.joined = threading.Event()
 
@@ -91,15 +94,18 @@ class Agent:
         return ()
 
     def follow(self) -> None:
-        """Follow what the others do, in a thread of its own."""
-        threading.Thread(target=self._follow, daemon=True).start()
+        """Follow what the others do, in a thread of its own; once more does nothing."""
+        if self._following is None:
+            self._following = threading.Thread(target=self._follow, daemon=True)
+            self._following.start()
 
     def _follow(self) -> None:
         while True:
-            news = self._registry.news(10.0)
-            with self._knows:
-                self._known |= {peer.agent_ip for peer in news.peers if peer.subnets}
-                self._knows.notify_all()
+            with suppress(DniError):
+                news = self._registry.news(10.0)
+                with self._knows:
+                    self._known |= {peer.agent_ip for peer in news.peers if peer.subnets}
+                    self._knows.notify_all()
 
     def wait_until_known(self, number: int, seconds: float) -> None:
         """Return when it knows so many agents."""

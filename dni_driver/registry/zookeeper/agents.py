@@ -115,8 +115,10 @@ class Agents:
                 return vtep_in(self._move(host, formerly, theirs, mine).ip.ip, known.subnet)
         vtep = vtep_of(mine.record)
         if vtep is None:
+            self._ground.make_room(_paths(host.agent_ip))
+            was_seen = self._link.exists(of_agent(SEEN, host.agent_ip)) is not None
             vtep = self._vteps.free(host, known, turn)
-            self._enter(host, mine, sign, vtep, given=(known, turn))
+            self._enter(host, mine, sign, vtep, given=(known, turn, was_seen))
         elif self._admitted(host, mine.record, vtep) != mine.record or not sign.is_ours:
             self._enter(host, mine, sign, vtep)
         return vtep_in(vtep.ip.ip, known.subnet)
@@ -128,31 +130,37 @@ class Agents:
         )
 
     def _enter(
-        self, host: Host, mine: Known, sign: Sign, vtep: Vtep, *, given: tuple[Range, Turn] | None = None
+        self, host: Host, mine: Known, sign: Sign, vtep: Vtep, *, given: tuple[Range, Turn, bool] | None = None
     ) -> None:
-        """Record a host and that it lives; `given`: its VTEP is new, and out of that range, in that turn."""
+        """Record a host and that it lives; `given`: its VTEP is new, and out of that range, in that turn.
+
+        Nothing is asked in a turn that could be asked before: others wait meanwhile.
+        """
         changes = self._link.transaction()
-        paths = [of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN, AGENTS)]
+        paths = _paths(host.agent_ip)
+        was_seen = None
         if given is not None:
-            known, turn = given
+            known, turn, was_seen = given
             self._vteps.give(changes, vtep, known, host.agent_ip)
             turn.leave(changes)
             paths.append(of_vtep(vtep.ip))
         record = self._admitted(host, mine.record, vtep)
         if record != mine.record:
             self._ground.put_record(changes, host.agent_ip, record, mine.version)
-        self._come_alive(changes, host, sign)
+        self._come_alive(changes, host, sign, was_seen)
         self._ground.commit(changes, *paths)
         if given is not None:
             given[1].left()
 
-    def _come_alive(self, changes: Changes, host: Host, sign: Sign) -> None:
+    def _come_alive(self, changes: Changes, host: Host, sign: Sign, was_seen: bool | None = None) -> None:  # noqa: FBT001 - as it was found
         alive, seen = (of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN))
         if not sign.is_ours:
             if sign.life is not None:
                 changes.delete(alive)
             changes.create_fleeting(alive, encode(Life(identity=host.identity, boot=host.boot)))
-        changes.put(seen, b"", -1 if self._link.exists(seen) else None)
+        if was_seen is None:
+            was_seen = self._link.exists(seen) is not None
+        changes.put(seen, b"", -1 if was_seen else None)
 
     def _move(self, host: Host, formerly: IPv4Address, theirs: Known, mine: Known) -> Vtep:
         """Have an agent be known by its new IP, with all that it held under the former one."""
@@ -169,7 +177,7 @@ class Agents:
         self._leave(changes, formerly, theirs, self._sign(formerly))
         self._ground.put_record(changes, host.agent_ip, record, mine.version)
         self._come_alive(changes, host, self._sign(host.agent_ip))
-        self._ground.commit(changes, *(of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN, AGENTS)))
+        self._ground.commit(changes, *_paths(host.agent_ip))
         return _vtep(record)
 
     def _leave(self, changes: Changes, agent_ip: IPv4Address, known: Known, sign: Sign) -> None:
@@ -270,6 +278,10 @@ class Agents:
             self.forget(agent_ip)
             return True
         return False
+
+
+def _paths(agent_ip: IPv4Address) -> list[str]:
+    return [of_agent(folder, agent_ip) for folder in (ALIVE, SEEN, AGENTS)]
 
 
 def _vtep(record: Record) -> Vtep:

@@ -76,7 +76,7 @@ class Ground:
         """Do something that takes the lowest that is free: where others do so too, after those who came before."""
         with deadline(_PATIENCE_IN_LINE):
             self.prepare()
-            self._make_room([f"{LINE}/"])
+            self.make_room([f"{LINE}/"])
             with Turn(self.link) as turn:
                 while True:
                     try:
@@ -141,13 +141,16 @@ class Ground:
 
     def commit(self, changes: Changes, *paths: str) -> list[Any]:
         """Do a transaction that makes nodes at `paths`, if at all; now and then, shorten the journal."""
-        self._make_room(paths)
+        self.make_room(paths)
         results = self.link.commit(changes)
         journal.trim(self.link, results)
         return results
 
-    def _make_room(self, paths: Sequence[str]) -> None:
-        """Make the folders that nodes are about to be put into: those of agents and VTEPs never go again."""
+    def make_room(self, paths: Sequence[str]) -> None:
+        """Make the folders that nodes are about to be put into: those of agents and VTEPs never go again.
+
+        A transaction does it too; who is to take turns does it before.
+        """
         folders = {path.rpartition("/")[0] for path in paths} - self._folders
         self.link.make_folders(sorted(folders))
         self._folders |= {folder for folder in folders if not folder.startswith((SUBNETS, USES))}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from ipaddress import IPv4Address
 
 import msgspec
@@ -61,40 +62,45 @@ class Leases:
         ]
 
     def _lease(self, name: str, family: Family, agent_ip: IPv4Address, turn: Turn) -> AgentSubnet:
-        definition, version = self._find(name)
-        search = Search(self._link, _numbered(definition, family))
-        search.prepare()
+        """Take the lowest; nothing is asked in a turn that could be asked before, as others wait meanwhile."""
+        found = self._find(name)
+        overlay = found.definition.overlay()
+        search = Search(self._link, _numbered(found.definition, family))
+        self._ground.make_room([f"{search.prepare()}/", of_agent(AGENTS, agent_ip)])
+        mine = self._ground.known(agent_ip)
         turn.wait()
         number = search.lowest()
         if number is None:
-            raise full(definition.overlay(), family)
-        held = AgentSubnet(overlay=name, subnet=agent_subnet(definition.overlay(), family, number))
-        self._add(definition, version, held, agent_ip, turn)
+            raise full(overlay, family)
+        held = AgentSubnet(overlay=name, subnet=agent_subnet(overlay, family, number))
+        changes = self._link.transaction()
+        self._add(changes, found, held, agent_ip, mine)
+        turn.leave(changes)
+        # A folder that is not there yet, or not any more, is a conflict, and made in the next attempt.
+        self._ground.commit(changes)
+        turn.left()
         return held
 
     def _confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None) -> None:
-        definition, version = self._find(held.overlay)
-        check_shape(held, definition.overlay())
-        node = self._link.get(_path(definition, held))
+        found = self._find(held.overlay)
+        check_shape(held, found.definition.overlay())
+        path = _path(found.definition, held)
+        node = self._link.get(path)
         if node is None:
-            self._add(definition, version, held, agent_ip, Turn(self._link))
+            changes = self._link.transaction()
+            self._add(changes, found, held, agent_ip, self._ground.known(agent_ip))
+            self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
         elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip):
-            self._move(definition, node, held, (formerly, agent_ip))
+            self._move(found.definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
             raise held_by(held, node.data.decode())
 
-    def _add(
-        self, definition: Definition, version: int, held: AgentSubnet, agent_ip: IPv4Address, turn: Turn
-    ) -> None:
-        path = _path(definition, held)
-        mine = self._ground.known(agent_ip)
-        changes = self._link.transaction()
-        changes.check(OVERLAYS, version)
-        changes.create(path, _holder(agent_ip))
-        self._put(changes, agent_ip, mine, (*mine.record.subnets, _slice(definition, held)))
-        turn.leave(changes)
-        self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
-        turn.left()
+    def _add(self, changes: Changes, found: _Found, held: AgentSubnet, agent_ip: IPv4Address, mine: Known) -> None:
+        """Have a transaction give an agent what nobody has, while the overlays are what was found."""
+        changes.check(OVERLAYS, found.version)
+        changes.create(_path(found.definition, held), _holder(agent_ip))
+        more = (*mine.record.subnets, _slice(found.definition, held))
+        self._put(changes, agent_ip, mine, more, found.numbers)
 
     def _move(
         self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[IPv4Address, IPv4Address]
@@ -103,36 +109,52 @@ class Leases:
         formerly, agent_ip = agents
         theirs, mine = self._ground.known(formerly), self._ground.known(agent_ip)
         slice_ = _slice(definition, held)
+        numbers = self._ground.definitions()[0].names()
         changes = self._link.transaction()
         changes.put(_path(definition, held), _holder(agent_ip), node.version)
-        self._put(changes, formerly, theirs, _less(theirs.record, slice_))
-        self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_))
+        self._put(changes, formerly, theirs, _less(theirs.record, slice_), numbers)
+        self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_), numbers)
         self._ground.commit(changes, of_agent(AGENTS, agent_ip))
 
     def _give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
-        definition = self._ground.definitions()[0].named(held.overlay)
+        definitions = self._ground.definitions()[0]
+        definition = definitions.named(held.overlay)
         node = self._link.get(_path(definition, held)) if definition and _fits(definition, held) else None
         if definition is None or node is None or node.data != _holder(agent_ip):
             return
         mine = self._ground.known(agent_ip)
         changes = self._link.transaction()
         changes.delete(_path(definition, held), node.version)
-        self._put(changes, agent_ip, mine, _less(mine.record, _slice(definition, held)))
+        self._put(changes, agent_ip, mine, _less(mine.record, _slice(definition, held)), definitions.names())
         self._ground.commit(changes)
 
-    def _put(self, changes: Changes, agent_ip: IPv4Address, known: Known, subnets: tuple[Slice, ...]) -> None:
+    def _put(
+        self,
+        changes: Changes,
+        agent_ip: IPv4Address,
+        known: Known,
+        subnets: tuple[Slice, ...],
+        numbers: Container[int],
+    ) -> None:
         """Change what an agent holds; what it held of overlays that are gone goes on the way."""
-        numbers = self._ground.definitions()[0].names()
         left = tuple(one for one in subnets if one.overlay in numbers)
         record = msgspec.structs.replace(known.record, subnets=left)
         self._ground.put_record(changes, agent_ip, record, known.version)
 
-    def _find(self, name: str) -> tuple[Definition, int]:
+    def _find(self, name: str) -> _Found:
         definitions, version = self._ground.definitions()
         definition = definitions.named(name)
         if definition is None:
             raise unknown(name)
-        return definition, version
+        return _Found(definition, version, frozenset(definitions.names()))
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """An overlay, the version of all overlays' node when it was read, and the numbers of those there were."""
+
+    definition: Definition
+    version: int
+    numbers: frozenset[int]
 
 
 def _numbered(definition: Definition, family: Family) -> Numbered:

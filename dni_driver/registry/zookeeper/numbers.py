@@ -41,8 +41,8 @@ class Search:
         self._numbered = numbered
         self._place: int | None = None
 
-    def prepare(self) -> None:
-        """Find the lowest folder that is not full, by what ZooKeeper counts in each."""
+    def prepare(self) -> str:
+        """Find the lowest folder that is not full, by what ZooKeeper counts in each; answer it."""
         shards = {name for name in self._link.children(self._numbered.folder) if self._is_ours(name)}
         paths = [self._numbered.shard(place) for place in range(len(shards))]
         stats = self._link.every_stat(paths)
@@ -51,6 +51,7 @@ class Search:
             for place, stat in enumerate(stats)
         )
         self._place = next((place for place, is_full in enumerate(full) if not is_full), len(paths))
+        return self._numbered.shard(self._place)
 
     def lowest(self) -> int | None:
         """Answer the number, None where all are taken."""

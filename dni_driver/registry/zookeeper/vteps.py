@@ -54,7 +54,7 @@ class Vteps:
         if had is not None and self._link.exists(of_vtep(had.ip)) is None:
             return had
         search = Search(self._link, _numbered(known.subnet))
-        search.prepare()
+        self._ground.make_room([f"{search.prepare()}/"])
         turn.wait()
         number = search.lowest()
         if number is None:
