@@ -11,11 +11,11 @@ BUILD ?= build/plugin
 export DESTDIR PREFIX SYSCONFDIR PURGE FORCE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint typecheck check test test-unit test-engines demo lab bench plugin install uninstall clean
+.PHONY: help setup format lint typecheck check test test-unit test-engines demo demo-mesos lab bench bench-cluster plugin install uninstall clean
 
 help:  ## Show these lines
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 setup: $(BIN)/.complete  ## Install what the targets below need: Debian packages (as root), and .venv
 	@.ci/packages $$(cat tests/packages.txt tests/lab/packages.txt)
@@ -56,11 +56,17 @@ test-engines: setup  ## Run what needs an engine on Docker Engine 20.10, 26.1 an
 demo: setup  ## See it work: a lab host, a network, three containers; leaves nothing behind (root)
 	@$(BIN)/python -m tests.demo
 
+demo-mesos: setup  ## See Docker and Mesos (CNI) tasks on one overlay of two lab hosts; leaves nothing behind (root)
+	@$(BIN)/python -m tests.demo.mesos
+
 lab: setup  ## Bring up two lab hosts to look around in, until Enter (root)
 	@$(BIN)/python -m tests.lab up --dni
 
 bench: setup  ## Measure dni beside Docker's own networks: a table, and bench-result.json (root)
 	@$(BIN)/python -m tests.bench
+
+bench-cluster: setup  ## Measure what gets across hosts, by dni and by what else there is (root)
+	@$(BIN)/python -m tests.bench.cluster
 
 plugin:  ## Build dni as a managed plugin of the Docker Engine here, PLUGIN=dni:latest (root)
 	@.ci/packages debootstrap debian-archive-keyring

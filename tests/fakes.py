@@ -160,7 +160,7 @@ class FakeKernel:
         """Answer the links that are not there; a sandbox is there as long as its link is."""
         return [link for link in links if link.host not in self.links]
 
-    def underlay(self, agent: IPv4Address) -> Underlay:
+    def underlay(self, agent: Address) -> Underlay:
         """Answer the link that carries the agent IP."""
         assert agent == AGENT
         if self.lost_underlay is not None:
@@ -198,7 +198,7 @@ class FakeKernel:
         wrong = [f"port {one.at} is not as it should be" for one in self.ports ^ frozenset(wanted.ports)]
         return KernelView(bridges=tuple(bridges), links=tuple(links), underlay=underlay, firewall=tuple(wrong))
 
-    def agent_address(self) -> IPv4Address:
+    def agent_address(self) -> Address:
         """Answer the agent IP."""
         return AGENT
 

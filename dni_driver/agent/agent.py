@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from ipaddress import IPv4Address
 from time import monotonic
 
 import msgspec
@@ -22,6 +21,7 @@ from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.inspection import Inspection
 from dni_driver.agent.joining import Joining
+from dni_driver.agent.labelling import Labelling
 from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.networking import Networking
@@ -99,7 +99,8 @@ class Agent:
         self._cluster = Cluster(store, registry)
         self._reserving = Reserving(store, time.clock)
         self._reconciler = Reconciler(store, kernel)
-        self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, time)
+        self._labelling = Labelling(store, self._reconciler)
+        self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, self._joining.in_turn, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
         self._networking = Networking(store, docker, options.makes_network, options.driver, time)
@@ -173,7 +174,7 @@ class Agent:
         """Answer all agents of the cluster."""
         return self._cluster.agents()
 
-    def forget_agent(self, agent_ip: IPv4Address) -> None:
+    def forget_agent(self, agent_ip: Address) -> None:
         """Forget an agent that is gone."""
         self._cluster.forget(agent_ip)
 
@@ -187,7 +188,7 @@ class Agent:
         """Answer how full an overlay is, agent by agent."""
         return self._fullness.usage(name)
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         """Answer whether some more containers find addresses on an agent."""
         return self._fullness.room(overlay, agent, half, count)
 
@@ -213,7 +214,7 @@ class Agent:
         """Answer what DC/OS asks of the leading master."""
         return self._dcos.cluster()
 
-    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+    def purge(self, agents: Sequence[Address]) -> dcos.Cluster:
         """Forget agents that are gone, and answer what is left."""
         self._dcos.purge(agents)
         return self._dcos.cluster()
@@ -310,7 +311,7 @@ class Agent:
         note_names(self._store, records, docker)
         if self._collector.collect(records, docker):
             self._kernel_loop.wake()
-        return [*self._lost(docker), *strays(read_all(self._store))]
+        return [*self._lost(docker), *strays(read_all(self._store)), *self._labelling.look(docker)]
 
     def _complaints(self) -> list[str]:
         """Answer what is wrong in words, but for what is said of dockerd anyway."""

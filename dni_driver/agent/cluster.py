@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 
 import structlog
 
+from dni_driver.core.agent_ip import in_order
 from dni_driver.core.cluster import AgentReport, ClusterReport, HeldReport
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import InUse, StoreError, Unavailable
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.records import Records
 from dni_driver.registry import Registry
 from dni_driver.store import Store
@@ -54,7 +54,7 @@ class Cluster:
         except (Unavailable, StoreError) as error:
             return ClusterReport(agents=list(_known(read_all(self._store))), problem=str(error))
 
-    def forget(self, agent_ip: IPv4Address) -> None:
+    def forget(self, agent_ip: Address) -> None:
         """Forget an agent that is gone, and give up what it held; raise NotFound, or InUse where it lives."""
         if agent_ip == read_all(self._store).agent:
             raise InUse(f"agent {agent_ip} is this host, and it is alive: stop dni here, and forget it from another")
@@ -69,7 +69,7 @@ def _known(records: Records) -> Iterable[AgentReport]:
     if records.agent is not None:
         held[records.agent] = tuple(records.agent_subnets)
         vteps |= {records.agent: records.vtep} if records.vtep else {}
-    for agent in sorted(held):
+    for agent in in_order(held):
         here = agent == records.agent
         yield AgentReport(
             agent=str(agent),

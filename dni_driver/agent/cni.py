@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from dni_driver.agent.cni_collector import CniCollector
+from dni_driver.agent.occupancy import check_host_local
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.core import cni_conf
-from dni_driver.core.cni_conf import CniForm, Ipam
+from dni_driver.core.cni_conf import CniForm, Ipam, Shape
 from dni_driver.core.cni_records import CniNetworkRecord
 from dni_driver.core.cni_wish import CniKey, CniReport, CniWish
-from dni_driver.core.errors import InUse, KernelError, Refused
+from dni_driver.core.errors import KernelError, Refused
 from dni_driver.core.invariants import Finding
 from dni_driver.core.mtu import Underlay, cni_mtu
 from dni_driver.core.overlays import Overlay
@@ -24,7 +25,7 @@ from dni_driver.core.records import NetworkRecord, Records
 from dni_driver.core.reports import unknown_overlay
 from dni_driver.mesos import conf_files
 from dni_driver.mesos.endpoints import Endpoints
-from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
+from dni_driver.mesos.host_local import DATA_DIRECTORIES
 from dni_driver.store import Store, Transaction, cni, overlays
 from dni_driver.store.records import read_all
 
@@ -70,7 +71,7 @@ class Cni:
         """Answer it where it is as it was made."""
         return self._endpoints.verify(key)
 
-    def configuration(self, overlay: str, ipam: Ipam | None, *, plain: bool) -> dict[str, Any]:
+    def configuration(self, overlay: str, ipam: Ipam | None, shape: Shape) -> dict[str, Any]:
         """Answer the configuration of an overlay, by who hands out its addresses: as set, unless it is said.
 
         Raises NotFound for an unknown overlay, Refused where there can be none.
@@ -79,17 +80,12 @@ class Cni:
         known = next((one for one in records.overlays if one.name == overlay), None)
         if known is None:
             raise unknown_overlay(overlay)
-        form = CniForm(ipam=ipam or self._options.ipam, plain=plain, socket=self._options.socket)
+        form = CniForm(ipam=ipam or self._options.ipam, shape=shape, socket=self._options.socket)
         return cni_conf.configuration(self._with_network(records, known), overlay, form)
 
     def check_vacant(self, overlay: str) -> None:
         """Raise InUse where host-local has given addresses of an overlay to containers."""
-        held = sorted(occupied(overlay, self._options.held), key=str)
-        if held:
-            raise InUse(
-                f"{len(held)} addresses of overlay {overlay!r} are held by containers of CNI's host-local, {held[0]} "
-                f"for one: stop them first"
-            )
+        check_host_local(overlay, self._options.held)
 
     def round(self) -> Sequence[str]:
         """Have records, files and bridges as they should be, and collect; answer in words what is wrong."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Address
 
 import structlog
 
 from dni_driver.core import dcos
 from dni_driver.core.errors import NotFound
-from dni_driver.core.overlays import VTEP_SUBNET
+from dni_driver.core.overlays import VTEP_SUBNET, Address
 from dni_driver.mesos.dcos_json import agent_of, cluster_of
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import still_alive
@@ -42,7 +41,7 @@ class DcosView:
             self._registry.overlays(), self._registry.members(), vtep.ip.network if vtep else VTEP_SUBNET
         )
 
-    def purge(self, agents: Sequence[IPv4Address]) -> None:
+    def purge(self, agents: Sequence[Address]) -> None:
         """Forget agents that are gone; raise InUse where one is alive, before any is forgotten."""
         alive = {member.agent_ip for member in self._registry.members() if member.alive}
         for agent in alive.intersection(agents):

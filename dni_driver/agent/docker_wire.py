@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.labels import ours
 from dni_driver.core.overlays import Address
 from dni_driver.core.views import DockerEndpoint, DockerNetwork
 
@@ -92,6 +93,7 @@ class Container(msgspec.Struct, frozen=True):
 
     names: list[str] | None = msgspec.field(name="Names", default=None)
     settings: NetworkSettings | None = msgspec.field(name="NetworkSettings", default=None)
+    labels: dict[str, str] | None = msgspec.field(name="Labels", default=None)
 
     def name(self) -> str:
         """Answer its own name: legacy links add others, with a path."""
@@ -140,8 +142,12 @@ def _members(network: Network, containers: Iterable[Container]) -> Iterator[Dock
     for container in containers:
         for one in container.memberships():
             if one.network == network.id:
-                addresses = _addresses(one.address, one.address6)
-                yield DockerEndpoint(id=one.endpoint, container=container.name(), addresses=addresses)
+                yield DockerEndpoint(
+                    id=one.endpoint,
+                    container=container.name(),
+                    addresses=_addresses(one.address, one.address6),
+                    labels=ours(container.labels or {}),
+                )
 
 
 def _addresses(*texts: str | None) -> tuple[Address, ...]:

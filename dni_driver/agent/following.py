@@ -6,11 +6,12 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
 
 import structlog
 
 from dni_driver.agent.identity import Identity
+from dni_driver.core.agent_ip import in_order
+from dni_driver.core.overlays import Address
 from dni_driver.registry import News, Registry
 from dni_driver.store import Store, peers
 
@@ -76,8 +77,8 @@ class Following:
         elif news.overlays:
             self._overlays_changed_by_and_by()
 
-    def _tell(self, others: Sequence[object], gone: frozenset[IPv4Address]) -> None:
-        log.info("agents changed", known=len(others), gone=[str(agent) for agent in sorted(gone)])
+    def _tell(self, others: Sequence[object], gone: frozenset[Address]) -> None:
+        log.info("agents changed", known=len(others), gone=[str(agent) for agent in in_order(gone)])
 
     def _overlays_changed_by_and_by(self) -> None:
         """Call at once where there are few agents, and each at another moment where there are many."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import structlog
@@ -13,10 +12,12 @@ from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Cluster, cluster_of
 from dni_driver.core.filling import LEVELS, Alarms, Load, loads
 from dni_driver.core.fullness import Half, Holding, Local, Occupied, OverlayUsage, Room, overlay_usage, room
+from dni_driver.core.overlays import Address
+from dni_driver.core.records import Records
 from dni_driver.core.reports import unknown_overlay
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
 from dni_driver.registry import Registry
-from dni_driver.store import Store, held_since, overlays
+from dni_driver.store import Store, held_since
 from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)
@@ -44,10 +45,9 @@ class Fullness:
         local = self._local()
         if overlay not in {known.name for known in local.records.overlays}:
             raise unknown_overlay(overlay)
-        holdings, problem = self._holdings()
-        return overlay_usage(overlay, local, holdings, problem)
+        return overlay_usage(overlay, local, _others(local.records), self._silence())
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         """Answer whether `count` more containers find addresses on an agent; None: on this one."""
         return room(self.usage(overlay), str(agent) if agent else None, half, count)
 
@@ -56,15 +56,17 @@ class Fullness:
         return loads(self._local())
 
     def cluster(self) -> Cluster | None:
-        """Count who holds what; None where the registry cannot be had."""
-        with self._store.read() as tx:
-            me = overlays.agent_ip(tx)
+        """Count who holds what, as agents were followed, and who lives; None where the registry cannot be had.
+
+        Many hosts are asked for this every few seconds: nothing that grows with what agents hold is read for it.
+        """
+        records = read_all(self._store)
         try:
-            members = self._registry.members()
+            alive = self._registry.alive()
         except DniError:
             return None
-        holdings = [Holding(agent=one.agent_ip, held=held) for one in members for held in one.subnets]
-        return cluster_of(holdings, [one.alive for one in members], me)
+        known = {peer.agent_ip for peer in records.peers} | {one for one in [records.agent] if one}
+        return cluster_of([*_mine(records), *_others(records)], [one in alive for one in known], records.agent)
 
     def look(self) -> Sequence[str]:
         """Warn of halves that fill up; answer in words which are all but full, and what could not be counted."""
@@ -96,13 +98,22 @@ class Fullness:
         except Unavailable as error:
             return str(error)
 
-    def _holdings(self) -> tuple[list[Holding], str | None]:
-        """Answer who holds what; where the registry cannot be had, nothing, and why."""
+    def _silence(self) -> str | None:
+        """Answer in words why what is known of other agents may be old; None where the registry answers."""
         try:
-            leases = self._registry.leases()
+            self._registry.alive()
         except DniError as error:
-            return [], f"other agents are not listed: {error}"
-        return [Holding(agent=lease.agent_ip, held=lease.held) for lease in leases], None
+            return f"other agents are listed as they were last: {error}"
+        return None
+
+
+def _mine(records: Records) -> list[Holding]:
+    return [Holding(agent=records.agent, held=held) for held in records.agent_subnets] if records.agent else []
+
+
+def _others(records: Records) -> list[Holding]:
+    """Answer what other agents hold, as the registry told when it changed."""
+    return [Holding(agent=peer.agent_ip, held=held) for peer in records.peers for held in peer.subnets]
 
 
 def _warn(load: Load) -> None:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import structlog
 
+from dni_driver.core.overlays import Address
 from dni_driver.registry import Host
 from dni_driver.store import Store, identity, overlays, peers
 
@@ -22,14 +23,15 @@ class Identity:
     """Under which address this host is an agent: the configured one, or the one it is best known by.
 
     Found once: an address that changes under a running agent is taken up at its next start. A host that is found
-    to have none but its loopback keeps the one it was known by, and is looked at again.
+    to have none but its loopback, or none of the family of the one it was known by, keeps that: networks come up one
+    family after the other, and a cluster has one. Before it is known by any it is looked at each time it registers.
     """
 
     def __init__(
         self,
         store: Store,
-        find: Callable[[], IPv4Address],
-        configured: IPv4Address | None,
+        find: Callable[[], Address],
+        configured: Address | None,
         reclaim_after: float | None = None,
         vtep_subnet: IPv4Network | None = None,
     ) -> None:
@@ -43,18 +45,23 @@ class Identity:
         self._configured = configured
         self._reclaim_after = reclaim_after
         self._vtep_subnet = vtep_subnet
-        self._found: IPv4Address | None = None
+        self._found: Address | None = None
 
-    def agent_ip(self) -> IPv4Address:
+    def agent_ip(self) -> Address:
         """Answer the agent IP."""
         if self._configured is not None:
             return self._configured
         if self._found is None or self._found.is_loopback:
-            found = self._find()
-            self._found = (self.recorded() or found) if found.is_loopback else found
+            self._found = self._best(self._find())
         return self._found
 
-    def recorded(self) -> IPv4Address | None:
+    def _best(self, found: Address) -> Address:
+        known = self.recorded()
+        if known is None or known.is_loopback:
+            return found
+        return known if found.is_loopback or found.version != known.version else found
+
+    def recorded(self) -> Address | None:
         """Answer the agent IP that the store has: another one than now after it changed."""
         with self._store.read() as tx:
             return overlays.agent_ip(tx)
@@ -69,6 +76,8 @@ class Identity:
 
     def host(self) -> Host:
         """Answer this host as the registry is to know it."""
+        if self.recorded() is None:
+            self._found = None
         with self._store.read() as tx:
             vtep = peers.vtep(tx)
         return Host(

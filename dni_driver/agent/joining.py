@@ -17,16 +17,18 @@ import structlog
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant, used_overlays
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import DniError, Exhausted, InUse, NotFound, Refused
+from dni_driver.core.errors import Disowned, DniError, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe, includes
-from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, fence, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
+
+_WAY_OUT = "stop its containers here and `docker network rm` its network, then this host gets another part of it"
 
 
 class Joining:
@@ -59,7 +61,7 @@ class Joining:
         Raises StoreError or Unavailable where nothing works.
         """
         problems = _Collected()
-        with self._in_turn():
+        with self.in_turn():
             self._register()
             if not self._registry.overlays():
                 self._refill()
@@ -86,7 +88,7 @@ class Joining:
 
     def define(self, overlay: Overlay) -> None:
         """Define an overlay in the whole cluster, to stay, and take part in it."""
-        with self._in_turn():
+        with self.in_turn():
             with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
             self._define(overlay)
@@ -98,7 +100,7 @@ class Joining:
 
         One that is on trial already gets the family it lacks: dockerd asks for IPv4 first, then for IPv6.
         """
-        with self._in_turn():
+        with self.in_turn():
             with self._store.read() as tx:
                 pools.check_apart(tx, overlay)
                 widened = pools.on_trial(tx, overlay.name) and overlay not in overlays.every(tx)
@@ -112,12 +114,13 @@ class Joining:
 
     def remove(self, name: str) -> None:
         """Remove an overlay that nothing uses on any host; raise NotFound, or InUse naming what or who uses it."""
-        with self._in_turn():
+        with self.in_turn():
             self._check_not_default(name)
             self._discard(name)
         log.info("overlay removed", overlay=name)
 
-    def _in_turn(self) -> AbstractContextManager[None]:
+    def in_turn(self) -> AbstractContextManager[None]:
+        """Keep others from changing what this host holds: registry and store hold together in here."""
         return holding(self._turn, TURN_SECONDS, "another change of the overlays is under way: try again in a moment")
 
     def _is_known(self, name: str) -> bool:
@@ -139,14 +142,19 @@ class Joining:
 
     def set_backend(self, name: str, backend: Backend) -> None:
         """Have an overlay's packets travel in another way, in the whole cluster."""
-        with self._in_turn():
+        with self.in_turn():
             self._registry.set_backend(name, backend)
             self._take_part(next(overlay for overlay in self._registry.overlays() if overlay.name == name))
 
     def _register(self) -> None:
         """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""
         self.is_registered = self.is_settled = False
-        vtep = self._registry.register(self._identity.host())
+        try:
+            vtep = self._registry.register(self._identity.host())
+        except Disowned as error:
+            self._judge(str(error))
+            raise
+        self._judge(None)
         with self._store.read() as tx:
             known = peers.vtep(tx)
         if known != vtep:
@@ -186,15 +194,22 @@ class Joining:
             if not known:
                 raise
         for overlay in known:
-            self._put_back_if_used(overlay, held)
+            use = self._forgotten_or_put_back(overlay, held)
+            if use is not None:
+                raise use
 
-    def _put_back_if_used(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> None:
+    def _forgotten_or_put_back(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> InUse | None:
+        """Forget an overlay; where it is in use here, have it in the registry again, and answer what uses it.
+
+        Raises InUse where the registry has something else in its place.
+        """
         try:
             self._forget(overlay.name)
-        except InUse:
+        except InUse as use:
             self._registry.define(overlay)
             self._confirm(overlay, held)
-            raise
+            return use
+        return None
 
     def _end_trials(self) -> None:
         """Let overlays stay whose network was created; remove those whose network never came to be."""
@@ -221,13 +236,12 @@ class Joining:
         if any(overlay.name == name and agree(overlay, default) for overlay in self._registry.overlays()):
             raise Refused(f"overlay {name!r} is the default overlay: it is there as long as the settings name it")
 
-    def _forget(self, name: str) -> bool:
-        """Take an overlay out of the store, if nothing uses it; tell whether it was there."""
+    def _forget(self, name: str) -> None:
+        """Take an overlay out of the store, if nothing uses it; raise InUse."""
         with self._store.write() as tx:
             check_vacant(tx, name, self._clock())
-            known = name in {overlay.name for overlay in overlays.every(tx)}
             overlays.remove(tx, name)
-        return known
+            fence.settle(tx, name)
 
     def _refill(self) -> None:
         """Put everything back into a registry that has nothing: it is new, or was lost."""
@@ -236,6 +250,17 @@ class Joining:
         for overlay in known:
             log.warning("put back into an empty registry", overlay=overlay.name)
             self._registry.define(overlay)
+
+    def _judge(self, why: str | None, overlay: str = "") -> None:
+        """Have no address handed out of an overlay, or of any, that another host may hand out too; None: of none."""
+        with self._store.read() as tx:
+            if fence.disputed(tx, overlay) == why:
+                return
+        with self._store.write() as tx:
+            if why is None:
+                fence.settle(tx, overlay)
+            else:
+                fence.dispute(tx, why, overlay)
 
     def _agree(self, problems: _Collected) -> set[str]:
         """Have registry and store tell the same of what this host took part in before; answer where they do not.
@@ -249,23 +274,22 @@ class Joining:
         leased = {lease.held for lease in self._registry.leases(self._identity.agent_ip())}
         for overlay in known:
             mine = [one for one in held if one.overlay == overlay.name]
-            before = len(problems.texts)
-            with problems.of(f"overlay {overlay.name!r}"):
+            with problems.of(f"overlay {overlay.name!r}") as error:
                 if overlay.name not in registered or not includes(registered[overlay.name], overlay):
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
-            if len(problems.texts) > before:
+            self._judge(f"{error[0]}; {_WAY_OUT}" if error else None, overlay.name)
+            if error:
                 disputed.add(overlay.name)
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Forget an overlay that the registry lacks, or has otherwise; put it back there where it is in use here."""
-        with suppress(InUse):
-            self._put_back_if_used(overlay, mine)
+        if self._forgotten_or_put_back(overlay, mine) is None:
             log.warning("the registry does not have this overlay: forgotten here too", overlay=overlay.name)
-            return
-        log.warning("put back into the registry what is in use here", overlay=overlay.name)
+        else:
+            log.warning("put back into the registry what is in use here", overlay=overlay.name)
 
     def _confirm(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Have the registry know of leases that it lost, or that were under another agent IP."""
@@ -317,8 +341,11 @@ class _Collected:
         self.texts: list[str] = []
 
     @contextmanager
-    def of(self, subject: str) -> Iterator[None]:
+    def of(self, subject: str) -> Iterator[list[str]]:
+        """Collect what goes wrong inside; the list that is given has it behind that."""
+        said: list[str] = []
         try:
-            yield
+            yield said
         except (Refused, Exhausted) as error:
+            said.append(str(error))
             self.texts.append(f"{subject}: {error}")

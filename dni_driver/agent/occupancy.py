@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
-from dni_driver.core.errors import InUse
+from collections.abc import Iterable
+from pathlib import Path
+
+from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import FAMILIES
 from dni_driver.core.records import AddressState, mesos_pool_id, pool_id
+from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
 from dni_driver.store import Transaction, addresses, networked, networks, overlays, pools, reservations
 from dni_driver.store.addresses import describe
 
@@ -36,6 +40,20 @@ def check_unused(tx: Transaction, overlay: str) -> None:
         raise InUse(
             f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "
             f"{one})"
+        )
+    check_host_local(overlay, DATA_DIRECTORIES)
+
+
+def check_host_local(overlay: str, directories: Iterable[Path]) -> None:
+    """Raise InUse where host-local has given addresses of an overlay to containers, or where that cannot be told."""
+    try:
+        held = sorted(occupied(overlay, directories), key=str)
+    except Unavailable as error:
+        raise InUse(f"overlay {overlay!r} may be in use by containers of CNI's host-local: {error}") from None
+    if held:
+        raise InUse(
+            f"{len(held)} addresses of overlay {overlay!r} are held by containers of CNI's host-local, {held[0]} for "
+            f"one: stop them first"
         )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 import msgspec
 
@@ -11,7 +11,7 @@ from dni_driver.agent.cni import CniOptions
 from dni_driver.core.collection import Graces
 from dni_driver.core.docker_networks import Choice, is_wanted
 from dni_driver.core.driver_name import PLAIN
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import Address, Overlay
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     default_overlay: Overlay | None
     registry: str = "local"
-    agent_ip: IPv4Address | None = None
+    agent_ip: Address | None = None
     driver: str = PLAIN
     create_networks: Choice = "auto"
     claim_grace: float = Graces().claim

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 import msgspec
@@ -21,10 +20,10 @@ from dni_driver.core.wanted import Link, Wanted
 class Kernel(Protocol):
     """The kernel of this host; its methods raise KernelError."""
 
-    def agent_address(self) -> IPv4Address:
+    def agent_address(self) -> Address:
         """Answer the address this host is best known by; 127.0.0.1 where it has no other."""
 
-    def underlay(self, agent: IPv4Address) -> Underlay:
+    def underlay(self, agent: Address) -> Underlay:
         """Answer the link that carries the agent IP."""
 
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:

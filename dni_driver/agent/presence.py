@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
 
 import structlog
 
@@ -12,6 +11,7 @@ from dni_driver.agent.joining import Joining
 from dni_driver.agent.occupancy import used_overlays
 from dni_driver.agent.ports import Time
 from dni_driver.core.errors import DniError
+from dni_driver.core.overlays import Address
 from dni_driver.registry import Registry
 from dni_driver.store import Store, fence, overlays
 
@@ -53,7 +53,7 @@ class Presence:
     def _interval(self) -> float:
         return _LONGEST if self._reclaim_after is None else min(_LONGEST, self._reclaim_after / _SIGNS)
 
-    def _sign(self, agent_ip: IPv4Address) -> None:
+    def _sign(self, agent_ip: Address) -> None:
         """Show that this host lives, and go on handing out addresses for as long as nobody can reclaim them."""
         began, now = self._time.monotonic(), self._time.clock()
         self._registry.seen(agent_ip)
@@ -79,7 +79,7 @@ class Presence:
             until = fence.find(tx)
         return [str(fence.closed(until))] if until is not None and self._time.clock() > until else []
 
-    def _agent_ip(self) -> IPv4Address | None:
+    def _agent_ip(self) -> Address | None:
         with self._store.read() as tx:
             return overlays.agent_ip(tx)
 

@@ -8,6 +8,7 @@ registry and the store forget it, in this order. Whatever dies in between, the m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -19,7 +20,7 @@ from dni_driver.core.overlays import AgentSubnet, Family
 from dni_driver.core.room import Idle, Leaving, described, idle
 from dni_driver.mesos.host_local import occupied
 from dni_driver.registry import Registry
-from dni_driver.store import Store, Transaction, overlays, room
+from dni_driver.store import Store, Transaction, fence, overlays, room
 from dni_driver.store.records import read
 
 log = structlog.get_logger(__name__)
@@ -36,13 +37,20 @@ class Leasing:
     """Watches how full this agent's parts of the overlays are. Looks are made by one thread."""
 
     def __init__(
-        self, store: Store, registry: Registry, identity: Identity, mend: Callable[[], object], time: Time
+        self,
+        store: Store,
+        registry: Registry,
+        identity: Identity,
+        mend: Callable[[], object],
+        in_turn: Callable[[], AbstractContextManager[None]],
+        time: Time,
     ) -> None:
-        """`mend` makes the kernel agree with the store, and raises KernelError."""
+        """`mend` makes the kernel agree with the store, and raises KernelError; `in_turn` is that of Joining."""
         self._store = store
         self._registry = registry
         self._identity = identity
         self._mend = mend
+        self._in_turn = in_turn
         self._time = time
         self._seen: object = None
         self._looks_again = self._looks_for_idle = 0.0
@@ -63,7 +71,7 @@ class Leasing:
     def _grow(self, now: float) -> list[str]:
         """Lease what is scarce; answer in words what cannot be had."""
         with self._store.read() as tx:
-            scarce, before = list(room.scarce(tx)), room.reasons(tx)
+            scarce, before = [one for one in room.scarce(tx) if not _is_disputed(tx, one[0])], room.reasons(tx)
         due = [one for one in scarce if now >= self._asks_again.get(one, now)]
         answers = {one: self._lease(*one) for one in due}
         waiting = {one: before[one] for one in scarce if one in before and one not in due}
@@ -108,7 +116,7 @@ class Leasing:
     def _let_go(self) -> list[str]:
         """Finish giving back what is on its way out; answer in words what hinders that."""
         with self._store.read() as tx:
-            leaving = room.leaving(tx)
+            leaving = [one for one in room.leaving(tx) if not _is_disputed(tx, one.held.overlay)]
         if not leaving:
             return []
         try:
@@ -128,9 +136,11 @@ class Leasing:
             yield f"agent subnet {held.subnet} of overlay {held.overlay!r} stays: {'; '.join(hindrances)}"
             return
         try:
-            self._registry.give_back(held, leaving.agent_ip)
-            with self._store.write() as tx:
-                room.forget(tx, held)
+            # Whoever read this lease before would record it again, when another agent may have got it.
+            with self._in_turn():
+                self._registry.give_back(held, leaving.agent_ip)
+                with self._store.write() as tx:
+                    room.forget(tx, held)
         except DniError as error:
             yield f"agent subnet {held.subnet} of overlay {held.overlay!r} is not given back yet: {error}"
         else:
@@ -167,3 +177,8 @@ class Leasing:
                 return
             room.begin_leaving(tx, leaving)
         self._looks_again = 0.0
+
+
+def _is_disputed(tx: Transaction, overlay: str) -> bool:
+    """Tell whether what this host has of an overlay may be another's: it neither takes nor gives any then."""
+    return fence.disputed(tx) is not None or fence.disputed(tx, overlay) is not None

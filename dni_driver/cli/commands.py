@@ -208,19 +208,22 @@ def cni() -> None:
 
 @cni.command("show")
 @click.argument("overlay")
-@click.option("--plain", is_flag=True, help="Without Mesos' port mapper, for other runtimes.")
+@click.option("--plain", "shape", flag_value="plain", help="Without Mesos' port mapper, for other runtimes.")
+@click.option(
+    "--list", "shape", flag_value="list", help="As a list, a .conflist, with CNI's own port mapper: Podman reads it."
+)
 @click.option(
     "--ipam",
     type=click.Choice(["host-local", "dni"]),
     help="Who hands out the addresses, instead of who does by the settings: host-local, or dni by dni-cni.",
 )
 @click.pass_obj
-def cnishow(named: Named, overlay: str, *, plain: bool, ipam: str | None) -> None:
+def cnishow(named: Named, overlay: str, shape: str | None, ipam: str | None) -> None:
     """Write the CNI network configuration of an overlay.
 
     With cni.directory in the settings it is kept there as NAME.conf.
     """
-    query = {"plain": "1" if plain else "0", **({"ipam": ipam} if ipam else {})}
+    query = {"shape": shape or "mesos", **({"ipam": ipam} if ipam else {})}
     path = f"/v1/cni/configurations/{quote(overlay, safe='')}?{urlencode(query)}"
     click.echo(json.dumps(named.console().get(path), indent=2))
 

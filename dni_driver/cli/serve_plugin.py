@@ -38,6 +38,9 @@ log = structlog.get_logger(__name__)
 PORTS = Pace(every=10.0)
 """How often the ports that are held are held against those that are recorded."""
 
+_STOP_SECONDS = 2.0
+"""How long the store stays open for what looks after them."""
+
 
 def run(settings: Settings) -> None:
     """Answer dockerd until SIGTERM; raise Unavailable where a plugin runs already."""
@@ -80,6 +83,7 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
         network = NetworkDriver(store, kernel)
         keeper = Loop("published ports", network.keep_ports, PORTS, Problems())
         keeper.start()
+        resources.callback(keeper.join, _STOP_SECONDS)
         resources.callback(keeper.stop)
         yield create_app(network, ipam, settings.plugin.driver)
 

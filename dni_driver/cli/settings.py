@@ -6,24 +6,25 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from dni_driver.core import agent_ip
 from dni_driver.core.cni_conf import Ipam
 from dni_driver.core.driver_name import PLAIN
 from dni_driver.core.errors import Refused, SettingsError
 from dni_driver.core.host_port import HostPort
 from dni_driver.core.mesos_address import MesosAddress
 from dni_driver.core.names import check_overlay_name
-from dni_driver.core.overlays import LONGEST_PREFIX, VTEP_SUBNET, Network, Overlay, define
+from dni_driver.core.overlays import LONGEST_PREFIX, VTEP_SUBNET, Address, Network, Overlay, define
 from dni_driver.core.registry_address import ALLOWED, LOCAL, ZooKeeperAddress, read_address
 from dni_driver.core.vteps import LONGEST, WIDEST, check_subnet
 
@@ -54,9 +55,18 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class AgentSettings(Section, frozen=True):
-    """`[agent]`: `ip` names this host in the cluster; None: the address of the default route's interface."""
+    """`[agent]`: `ip` names this host in the cluster; None: the address of the default route's interface.
 
-    ip: Annotated[IPv4Address | None, Meta(description="an IPv4 address of this host, such as 10.0.0.1")] = None
+    An IPv6 one only where all agents have one.
+    """
+
+    ip: Annotated[
+        Address | None,
+        Meta(
+            description="an address of this host, such as 10.0.0.1 or fd00::11",
+            extra={"reader": agent_ip.read},
+        ),
+    ] = None
 
 
 class OverlaySettings(Section, frozen=True):
@@ -311,14 +321,26 @@ def _convert(given: _Given) -> Any:
     """Answer a value in its key's type. An empty text unsets a key that may be absent."""
     kind = _keys(given.section)[given.key]
     meta = next(part for part in kind.__metadata__ if isinstance(part, Meta))
+    extra = meta.extra or {}
+    raw = None if given.value == "" else given.value
     try:
-        raw = None if given.value == "" else given.value
-        value = msgspec.convert(raw, kind, strict=not given.text, dec_hook=_decode)
-    except msgspec.ValidationError:
+        value = _read(raw, extra["reader"]) if "reader" in extra else _converted(raw, kind, given)
+    except (msgspec.ValidationError, ValueError, TypeError):
         raise given.refused(f"must be {meta.description}") from None
-    if meta.extra and len(os.fsencode(value)) > meta.extra["longest"]:
+    if "longest" in extra and len(os.fsencode(value)) > extra["longest"]:
         raise given.refused(f"must be {meta.description}")
     return value
+
+
+def _converted(raw: Any, kind: Any, given: _Given) -> Any:
+    return msgspec.convert(raw, kind, strict=not given.text, dec_hook=_decode)
+
+
+def _read(raw: Any, reader: Callable[[str], Any]) -> Any:
+    """Read what msgspec cannot: it knows no union of two types of addresses."""
+    if raw is not None and not isinstance(raw, str):
+        raise TypeError(raw)
+    return None if raw is None else reader(raw)
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -20,7 +20,6 @@ from dni_driver.console.asking import read_agent, read_agent_ip, read_count, rea
 from dni_driver.console.cni import CniOperations
 from dni_driver.console.operations import Operations
 from dni_driver.core.bandwidth import parse_rate
-from dni_driver.core.dcos import Agent, Cluster
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
@@ -263,17 +262,20 @@ def _counts(operations: Operations) -> list[Route]:
 def _dcos_routes(operations: Operations) -> list[Route]:
     """Answer the routes that DC/OS knows, at which errors are plain text."""
 
-    def view(operation: Callable[[], Agent | Cluster]) -> Callable[[], Response]:
-        def answer() -> Response:
+    def view(answer: Callable[[], Response]) -> Callable[[], Response]:
+        def within_time() -> Response:
             with deadline(ANSWER_SECONDS):
-                return dcos.answer(operation)
+                return answer()
 
-        return answer
+        return within_time
+
+    def delete() -> Response:
+        return dcos.answer(lambda: operations.purge(dcos.read_purge()))
 
     return [
-        ("/overlay-agent/overlay", "GET", view(operations.dcos_agent)),
-        ("/overlay-master/state", "GET", view(operations.dcos_cluster)),
-        ("/overlay-master/agents/delete", "POST", view(lambda: operations.purge(dcos.read_purge()))),
+        ("/overlay-agent/overlay", "GET", view(lambda: dcos.answer_in_form(operations.dcos_agent))),
+        ("/overlay-master/state", "GET", view(lambda: dcos.answer(operations.dcos_cluster))),
+        ("/overlay-master/agents/delete", "POST", view(delete)),
     ]
 
 
@@ -332,6 +334,8 @@ def _json(answer: Any, status: int) -> Response:
 
 def _as_typed(driver: str, response: Response) -> Response:
     """Have the commands in a text name the driver as users must type it."""
+    if response.mimetype == dcos.PROTOBUF:
+        return response
     response.set_data(as_typed(response.get_data(as_text=True), driver))
     return response
 

@@ -4,27 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 
+from dni_driver.core import agent_ip
 from dni_driver.core.errors import MalformedRequest
 from dni_driver.core.fullness import HALVES, Half
+from dni_driver.core.overlays import Address
 
 MOST = 1 << 24
 
 
-def read_agent(query: Mapping[str, str]) -> IPv4Address | None:
+def read_agent(query: Mapping[str, str]) -> Address | None:
     """Answer which agent is meant, None for this one; raise MalformedRequest."""
     text = query.get("agent")
     try:
-        return IPv4Address(text) if text is not None else None
+        return agent_ip.read(text) if text is not None else None
     except ValueError:
         raise MalformedRequest(f"agent={text!r} is no agent IP: write it like agent=10.0.0.1") from None
 
 
-def read_agent_ip(text: str) -> IPv4Address:
+def read_agent_ip(text: str) -> Address:
     """Answer which agent a path names; raise MalformedRequest."""
     try:
-        return IPv4Address(text)
+        return agent_ip.read(text)
     except ValueError:
         raise MalformedRequest(f"{text[:60]!r} is no agent IP: `dni agent ls` lists them") from None
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from dni_driver.core.cni_conf import IPAMS, Ipam
+from dni_driver.core.cni_conf import IPAMS, SHAPES, Ipam, Shape
 from dni_driver.core.cni_wish import CniKey, CniReport, CniWish, read_addresses
 from dni_driver.core.errors import MalformedRequest
 
@@ -25,7 +25,7 @@ class CniOperations(Protocol):
     def verify(self, key: CniKey) -> CniReport:
         """Answer it where it is as it was made; raise NotFound, Refused."""
 
-    def configuration(self, overlay: str, ipam: Ipam | None, *, plain: bool) -> dict[str, Any]:
+    def configuration(self, overlay: str, ipam: Ipam | None, shape: Shape) -> dict[str, Any]:
         """Answer a network configuration; raise NotFound, Refused."""
 
 
@@ -49,6 +49,8 @@ class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         )
 
 
+T = TypeVar("T", bound=str)
+
 Route = tuple[str, Literal["GET", "POST", "DELETE"], Callable[..., Any]]
 
 
@@ -70,11 +72,10 @@ def routes(
         return {}
 
     def configuration(name: str) -> Any:
-        given = query("ipam", "plain")
-        ipam = next((one for one in IPAMS if one == given.get("ipam")), None)
-        if ipam is None and "ipam" in given:
-            raise MalformedRequest(f"query parameter ipam={given['ipam']!r} is none of {', '.join(IPAMS)}")
-        return operations.configuration(name, ipam, plain=given.get("plain") == "1")
+        given = query("ipam", "shape")
+        return operations.configuration(
+            name, _one_of(IPAMS, given, "ipam"), _one_of(SHAPES, given, "shape") or SHAPES[0]
+        )
 
     return [
         ("/v1/cni/endpoints", "POST", lambda: operations.attach(body(NewEndpoint).wish())),
@@ -82,3 +83,13 @@ def routes(
         ("/v1/cni/endpoints", "DELETE", detach),
         ("/v1/cni/configurations/<name>", "GET", configuration),
     ]
+
+
+def _one_of(allowed: Sequence[T], given: Mapping[str, str], key: str) -> T | None:
+    """Answer a query parameter, None where it is not given; raise MalformedRequest."""
+    if key not in given:
+        return None
+    for one in allowed:
+        if one == given[key]:
+            return one
+    raise MalformedRequest(f"query parameter {key}={given[key]!r} is none of {', '.join(allowed)}")

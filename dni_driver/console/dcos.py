@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three endpoints of DC/OS Overlay as its own modules answer them: sorted JSON, JSONP, errors in plain text."""
+"""The three endpoints of DC/OS Overlay as its own modules answer them.
+
+Sorted JSON, JSONP; of the agent protobuf too, for who takes no JSON; errors in plain text.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address
 
 import msgspec
 from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from dni_driver.core import agent_ip
 from dni_driver.core.dcos import Agent, Cluster, Purge, write
 from dni_driver.core.errors import MalformedRequest
+from dni_driver.core.overlays import Address
 
 _JSON = "application/json"
 _SCRIPT = "text/javascript"
 _PREFIXES = ("/overlay-agent/", "/overlay-master/")
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
-_WANTED = "Client needs to support either application/json or application/x-protobuf"
-"""What DC/OS says; dni writes JSON alone."""
+PROTOBUF = "application/x-protobuf"
+_WANTED = f"Client needs to support either {_JSON} or {PROTOBUF}"
+"""What DC/OS says."""
 
 
 def is_asked() -> bool:
@@ -28,20 +33,29 @@ def is_asked() -> bool:
 
 
 def answer(operation: Callable[[], Agent | Cluster]) -> Response:
-    """Do what was asked, and answer it in the form that was asked for.
-
-    Raises MalformedRequest, and UnsupportedMediaType where the client takes no JSON.
-    """
+    """Do what was asked, and answer it as JSON, whatever the client takes; raise MalformedRequest."""
     callback = _callback()
-    if not _takes_json():
-        raise UnsupportedMediaType(_WANTED)
     body = write(operation())
     if callback is None:
         return Response(body, content_type=_JSON)
     return Response(b"%s(%s);" % (callback.encode(), body), content_type=_SCRIPT)
 
 
-def read_purge() -> list[IPv4Address]:
+def answer_in_form(operation: Callable[[], Agent]) -> Response:
+    """Do what was asked, and answer it in the form that the client takes, JSON before protobuf.
+
+    Raises MalformedRequest, and UnsupportedMediaType where it takes neither.
+    """
+    if _takes(_JSON):
+        return answer(operation)
+    if not _takes(PROTOBUF):
+        raise UnsupportedMediaType(_WANTED)
+    from dni_driver.mesos import dcos_protobuf  # noqa: PLC0415 - for those who ask alone
+
+    return Response(dcos_protobuf.write(operation()), content_type=PROTOBUF)
+
+
+def read_purge() -> list[Address]:
     """Answer which agents the body names; raise MalformedRequest."""
     try:
         purge = msgspec.json.decode(request.get_data(cache=False), type=Purge)
@@ -57,8 +71,8 @@ def plain(text: str, status: int) -> Response:
     return Response(text, status=status, content_type="text/plain; charset=utf-8")
 
 
-def _takes_json() -> bool:
-    return "Accept" not in request.headers or request.accept_mimetypes[_JSON] > 0
+def _takes(form: str) -> bool:
+    return "Accept" not in request.headers or request.accept_mimetypes[form] > 0
 
 
 def _callback() -> str | None:
@@ -68,8 +82,8 @@ def _callback() -> str | None:
     return callback
 
 
-def _ip(text: str) -> IPv4Address:
+def _ip(text: str) -> Address:
     try:
-        return IPv4Address(text)
+        return agent_ip.read(text)
     except ValueError:
         raise MalformedRequest(f"{text[:40]!r} is no agent IP: write it like 10.0.0.1") from None

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
 from typing import Protocol
 
 from dni_driver.core import dcos
@@ -29,7 +28,7 @@ class Operations(Protocol):
     def usage(self, name: str) -> OverlayUsage:
         """Answer how full an overlay is, agent by agent; raise NotFound."""
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         """Answer whether `count` more containers find addresses on an agent, None: this one; raise NotFound."""
 
     def figures(self) -> Figures:
@@ -41,7 +40,7 @@ class Operations(Protocol):
     def dcos_cluster(self) -> dcos.Cluster:
         """Answer what DC/OS asks of the leading master; raise Unavailable where the registry cannot be had."""
 
-    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+    def purge(self, agents: Sequence[Address]) -> dcos.Cluster:
         """Forget agents that are gone, unknown ones are no error, and answer what is left; raise InUse."""
 
     def define_overlay(self, overlay: Overlay) -> OverlayReport:
@@ -65,7 +64,7 @@ class Operations(Protocol):
     def agents(self) -> list[AgentReport]:
         """Answer all agents of the cluster; raise Unavailable where the registry cannot be had."""
 
-    def forget_agent(self, agent_ip: IPv4Address) -> None:
+    def forget_agent(self, agent_ip: Address) -> None:
         """Forget an agent, and give up all it held; raise NotFound, or InUse where it is alive."""
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:

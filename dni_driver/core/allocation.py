@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which address comes next: never used ones first, lowest first; then the one freed longest ago."""
+"""Which addresses can come next, and how many of them are taken."""
 
 from __future__ import annotations
 

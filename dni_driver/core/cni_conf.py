@@ -21,23 +21,29 @@ Ipam = Literal["host-local", "dni"]
 
 IPAMS: tuple[Ipam, ...] = ("host-local", "dni")
 
+Shape = Literal["mesos", "plain", "list"]
+"""Around Mesos' port mapper, by itself, or in a list with CNI's own port mapper after it."""
+
+SHAPES: tuple[Shape, ...] = ("mesos", "plain", "list")
+
 DATA_DIRECTORY = "/var/run/dcos/cni/networks"
 """Where host-local keeps its files, as in DC/OS: in memory, so that no address stays held after a reboot."""
 
 PLUGIN = "dni-cni"
 _PORT_MAPPER = "mesos-cni-port-mapper"
 _PLAIN_VERSION = "1.0.0"
+_PORTS = {"type": "portmap", "capabilities": {"portMappings": True}}
+"""CNI's own port mapper: what the runtime is asked to publish, it hands on to it."""
 
 
 class CniForm(msgspec.Struct, frozen=True, kw_only=True):
     """Which configuration is meant.
 
-    `plain`: without Mesos' port mapper, for other runtimes. `socket` is that of the operator API, None where dni-cni
-    finds it by itself.
+    `socket` is that of the operator API, None where dni-cni finds it by itself.
     """
 
     ipam: Ipam = "host-local"
-    plain: bool = False
+    shape: Shape = "mesos"
     socket: str | None = None
 
 
@@ -47,8 +53,10 @@ def configuration(records: Records, overlay: str, form: CniForm) -> dict[str, An
     Raises Refused where host-local, which speaks IPv4 here, has nothing to hand out.
     """
     plugin = _dni_cni(form) if form.ipam == "dni" else _bridge(records, overlay)
-    if form.plain:
+    if form.shape == "plain":
         return {"cniVersion": _PLAIN_VERSION, "name": overlay, **plugin}
+    if form.shape == "list":
+        return {"cniVersion": _PLAIN_VERSION, "name": overlay, "plugins": [plugin, _PORTS]}
     bridge = mesos_bridge(overlay)
     return {
         "name": overlay,

@@ -16,7 +16,7 @@ route          an agent subnet, and the way there
 agent route    an agent IP, and the way there from containers (table 42)
 rule           an overlay's subnet, and the table its containers look in first
 guest subnet   an agent subnet's first address, which the firewall lets in from the underlay
-guest agent    an agent IP, likewise
+guest agent    an agent IP, likewise, or a VTEP's address under which such an agent sends IPv4
 """
 
 Key = tuple[Kind, str]

@@ -7,6 +7,7 @@ DniError
   Refused            understood, and against a rule; the text says which and what to type instead
     BadName          an overlay name that Linux, Docker or Mesos could not carry
     InUse            held by somebody else: an address, an overlay, a network
+      Disowned       what this host's store calls its own is another living host's
     NotFound         no overlay, network or endpoint of that name
   Exhausted          no free address, or no free agent subnet
     Crowded          no free address at this moment: the agent may be leasing more
@@ -51,6 +52,10 @@ class BadName(Refused):
 
 class InUse(Refused):
     """Something asked for that somebody else holds."""
+
+
+class Disowned(InUse):
+    """What this host's store says it holds, another living host holds: its disk is a copy."""
 
 
 class NotFound(Refused):

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address
 
 import msgspec
 
 from dni_driver.core.filling import Load
 from dni_driver.core.fullness import Holding
+from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 
 
@@ -48,7 +48,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     kernel_changes: int
 
 
-def cluster_of(holdings: Iterable[Holding], alive: Sequence[bool], me: IPv4Address | None) -> Cluster:
+def cluster_of(holdings: Iterable[Holding], alive: Sequence[bool], me: Address | None) -> Cluster:
     """Count who holds what, and agents, of which `alive` says for each whether it is."""
     held = Counter((one.held.overlay, one.held.family, one.agent == me) for one in holdings)
     leases = [

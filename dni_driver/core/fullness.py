@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
 from typing import Literal
 
 import msgspec
 
 from dni_driver.core import allocation
+from dni_driver.core.agent_ip import in_order
 from dni_driver.core.allocation import container_span
 from dni_driver.core.overlays import Address, AgentSubnet, Network
 from dni_driver.core.records import HELD, AddressRecord, AddressState, Records, pool_id
@@ -68,7 +68,7 @@ class OverlayUsage(msgspec.Struct, frozen=True, kw_only=True):
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """An agent subnet and who holds it."""
 
-    agent: IPv4Address
+    agent: Address
     held: AgentSubnet
 
 
@@ -88,7 +88,7 @@ def overlay_usage(
     overlay: str, local: Local, holdings: Iterable[Holding], problem: str | None = None
 ) -> OverlayUsage:
     """Report an overlay: this host by its own records, others by what the registry tells of them."""
-    others: dict[IPv4Address, list[AgentSubnet]] = {}
+    others: dict[Address, list[AgentSubnet]] = {}
     for one in holdings:
         if one.held.overlay == overlay and one.agent != local.records.agent:
             others.setdefault(one.agent, []).append(one.held)
@@ -99,7 +99,7 @@ def overlay_usage(
     )
     there = [
         AgentUsage(agent=str(agent), here=False, subnets=[_foreign(held, agent) for held in others[agent]])
-        for agent in sorted(others)
+        for agent in in_order(others)
     ]
     return OverlayUsage(overlay=overlay, agents=[here, *there], problem=problem)
 
@@ -143,7 +143,7 @@ def _mesos_half(held: AgentSubnet, local: Local) -> HalfUsage:
     return _counted_half(held.overlay, held.mesos_half, (theirs | found).values(), local.records)
 
 
-def _foreign(held: AgentSubnet, agent: IPv4Address) -> SubnetUsage:
+def _foreign(held: AgentSubnet, agent: Address) -> SubnetUsage:
     return SubnetUsage(
         subnet=str(held.subnet),
         since=None,
@@ -152,7 +152,7 @@ def _foreign(held: AgentSubnet, agent: IPv4Address) -> SubnetUsage:
     )
 
 
-def _unknown(half: Network, agent: IPv4Address) -> HalfUsage:
+def _unknown(half: Network, agent: Address) -> HalfUsage:
     why = f"only agent {agent} knows: ask there (dni overlay usage)"
     return HalfUsage(half=str(half), size=container_span(half).size, why=why)
 

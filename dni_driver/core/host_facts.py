@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 from typing import Literal
 
 import msgspec
 
-from dni_driver.core.overlays import Family
+from dni_driver.core.overlays import Address, Family
 from dni_driver.core.records import Records
 
 
@@ -48,7 +47,7 @@ class ForwardChain(msgspec.Struct, frozen=True, kw_only=True):
 class Underlay(msgspec.Struct, frozen=True, kw_only=True):
     """The link that carries the agent IP; `link` is None where none does. `mtu` in bytes."""
 
-    agent: IPv4Address
+    agent: Address
     link: str | None
     mtu: int
 

@@ -9,6 +9,7 @@ from dni_driver.core import mtu
 from dni_driver.core.ailments import Ailment, Kind, error, warning
 from dni_driver.core.host_facts import ContainerEnd, Facts, KernelFacts, Underlay
 from dni_driver.core.names import docker_bridge
+from dni_driver.core.overlays import family_of
 from dni_driver.core.records import NetworkRecord, Records
 
 FEATURES: dict[str, tuple[Kind, str]] = {
@@ -126,7 +127,7 @@ def underlay(facts: Facts) -> Iterator[Ailment]:
             f"agent IP {found.agent}",
             "is on no link of this host",
             "take agent.ip out of the settings (/etc/dni/dni.toml, DNI_AGENT_IP)",
-            "or set it to an address of this host: `ip -4 address` lists them",
+            "or set it to an address of this host: `ip address` lists them",
         )
 
 
@@ -144,7 +145,7 @@ def _largest(network: NetworkRecord, records: Records, under: Underlay) -> int |
     backends = {overlay.name: overlay.backend for overlay in records.overlays}
     if under.link is None or network.overlay not in backends:
         return None
-    return mtu.overlay_mtu(under.mtu, backends[network.overlay])
+    return mtu.overlay_mtu(under.mtu, backends[network.overlay], family_of(under.agent))
 
 
 def _too_large(network: NetworkRecord, largest: int, under: Underlay) -> Ailment:

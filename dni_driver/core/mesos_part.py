@@ -12,7 +12,7 @@ from dni_driver.core import dcos
 from dni_driver.core.errors import Refused, Unavailable
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.names import check_overlay_name
-from dni_driver.core.overlays import LONGEST_PREFIX, AgentSubnet, Network, Overlay, family_of
+from dni_driver.core.overlays import LONGEST_PREFIX, Address, AgentSubnet, Network, Overlay, family_of
 from dni_driver.core.peers import Vtep
 
 _LONGEST_TEXT = 300
@@ -22,7 +22,7 @@ _LEAVE_DOCKER = '"docker_bridge": false in the agent\'s overlay configuration le
 class MesosPart(msgspec.Struct, frozen=True, kw_only=True):
     """What Mesos gives this host: overlays by name, their agent subnets, the VTEP, and what there is to say of it."""
 
-    agent_ip: IPv4Address
+    agent_ip: Address
     overlays: tuple[Overlay, ...]
     held: tuple[AgentSubnet, ...]
     vtep: Vtep | None
@@ -56,7 +56,7 @@ def read_part(answer: dcos.Agent) -> MesosPart:
     )
 
 
-def _agent_ip(text: str) -> IPv4Address:
+def _agent_ip(text: str) -> Address:
     """Answer the agent IP, after which a port may stand."""
     try:
         return IPv4Address(text.partition(":")[0])

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv6Address
 
 import msgspec
 
 from dni_driver.core.errors import Refused
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.options import SMALLEST_MTU
-from dni_driver.core.overlays import Backend, Overlay
+from dni_driver.core.overlays import Address, Backend, Family, Network, Overlay
 from dni_driver.core.records import NetworkRecord, Records
 
-VXLAN_OVERHEAD = {4: 50, 6: 70}
+VXLAN_OVERHEAD: dict[Family, int] = {4: 50, 6: 70}
 """Bytes that VXLAN adds, by the underlay's family (RFC 7348 section 5: outer Ethernet, IP, UDP, VXLAN)."""
 
 LARGEST_BRIDGE_MTU = 65535
@@ -23,19 +23,29 @@ SMALLEST_IPV6_MTU = 1280
 
 
 class Underlay(msgspec.Struct, frozen=True, kw_only=True):
-    """The link that carries the agent IP, its MTU in bytes, and the IPv4 networks that are to be found on it."""
+    """The link that carries the agent IP, its MTU in bytes, and the networks that are to be found on it.
+
+    `local` is the agent IP where that is an IPv6 address: a link has several of those, and what is sent to other
+    agents is to come from this one. Of IPv4 addresses the kernel takes the right one by itself.
+    """
 
     link: str
     mtu: int
-    networks: tuple[IPv4Network, ...] = ()
+    networks: tuple[Network, ...] = ()
+    local: IPv6Address | None = None
 
-    def reaches(self, address: IPv4Address) -> bool:
+    @property
+    def family(self) -> Family:
+        """Answer by which family agents reach each other."""
+        return 6 if self.local else 4
+
+    def reaches(self, address: Address) -> bool:
         """Tell whether an address is on the link, without a router between."""
-        return any(address in network for network in self.networks)
+        return any(address in network for network in self.networks if network.version == address.version)
 
 
-def overlay_mtu(underlay: int, backend: Backend, family: int = 4) -> int:
-    """Answer the MTU in bytes of an overlay whose packets travel over a link of `underlay` bytes.
+def overlay_mtu(underlay: int, backend: Backend, family: Family) -> int:
+    """Answer the MTU in bytes of an overlay whose packets travel over a link of `underlay` bytes, by that family.
 
     `auto` has room for VXLAN even while all peers are on the link: one behind a router may come at any time, and an
     MTU that shrinks under connections costs them more.
@@ -43,7 +53,7 @@ def overlay_mtu(underlay: int, backend: Backend, family: int = 4) -> int:
     return min(underlay, LARGEST_BRIDGE_MTU) - _overhead(backend, family)
 
 
-def _overhead(backend: Backend, family: int = 4) -> int:
+def _overhead(backend: Backend, family: Family) -> int:
     return 0 if backend == "direct" else VXLAN_OVERHEAD[family]
 
 
@@ -51,7 +61,9 @@ def hosted(underlay: Underlay, hosting: Hosting) -> Underlay:
     """Answer the underlay, no larger than what the VTEP of somebody else lets through."""
     if hosting.vtep_mtu is None:
         return underlay
-    return msgspec.structs.replace(underlay, mtu=min(underlay.mtu, hosting.vtep_mtu + VXLAN_OVERHEAD[4]))
+    return msgspec.structs.replace(
+        underlay, mtu=min(underlay.mtu, hosting.vtep_mtu + VXLAN_OVERHEAD[underlay.family])
+    )
 
 
 def first_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> int:
@@ -62,21 +74,22 @@ def first_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> i
             f"mtu={mtu} does not fit: IPv6 needs {SMALLEST_IPV6_MTU} at the least; use a larger -o mtu where the "
             f"link between the hosts carries that, or leave --ipv6 out"
         )
-    if mtu > overlay_mtu(underlay.mtu, overlay.backend):
+    if mtu > overlay_mtu(underlay.mtu, overlay.backend, underlay.family):
         raise Refused(_arithmetic(mtu, underlay, overlay.backend))
     return mtu
 
 
 def _arithmetic(mtu: int, underlay: Underlay, backend: Backend) -> str:
-    taken = f", VXLAN takes {_overhead(backend)}" if _overhead(backend) else ""
-    most = overlay_mtu(underlay.mtu, backend)
+    overhead = _overhead(backend, underlay.family)
+    taken = f", VXLAN takes {overhead}" if overhead else ""
+    most = overlay_mtu(underlay.mtu, backend, underlay.family)
     return f"mtu={mtu} does not fit: {underlay.link} has {underlay.mtu}{taken}: at most {most}"
 
 
 def network_mtu(network: NetworkRecord, overlay: Overlay, underlay: Underlay) -> int:
     """Answer the MTU a network should have: what its user said, else what fits, but no less than its IP needs."""
     least = SMALLEST_IPV6_MTU if network.gateway6 else SMALLEST_MTU
-    return network.options.mtu or max(overlay_mtu(underlay.mtu, overlay.backend), least)
+    return network.options.mtu or max(overlay_mtu(underlay.mtu, overlay.backend, underlay.family), least)
 
 
 def cni_mtu(overlay: Overlay, network: NetworkRecord | None, underlay: Underlay) -> int:
@@ -84,7 +97,7 @@ def cni_mtu(overlay: Overlay, network: NetworkRecord | None, underlay: Underlay)
     if network is not None:
         return network_mtu(network, overlay, underlay)
     least = SMALLEST_IPV6_MTU if overlay.subnet6 else SMALLEST_MTU
-    return max(overlay_mtu(underlay.mtu, overlay.backend), least)
+    return max(overlay_mtu(underlay.mtu, overlay.backend, underlay.family), least)
 
 
 def outdated(records: Records, underlay: Underlay) -> dict[str, int]:
@@ -99,7 +112,7 @@ def misfits(records: Records, underlay: Underlay) -> Iterator[tuple[NetworkRecor
     underlay = hosted(underlay, records.hosting)
     for network, overlay in _placed(records):
         mtu = network_mtu(network, overlay, underlay)
-        if mtu > overlay_mtu(underlay.mtu, overlay.backend):
+        if mtu > overlay_mtu(underlay.mtu, overlay.backend, underlay.family):
             yield network, _arithmetic(mtu, underlay, overlay.backend)
 
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """By which path packets travel to another agent, and what the kernel has to know for it.
 
-Agents know each other by IPv4 addresses. So the IPv6 of an overlay has no next hop to go to directly, and travels by
-VXLAN whatever the backend.
+The agents of a cluster know each other by addresses of one family. By IPv4 addresses, the IPv6 of an overlay has no
+next hop to go to directly, and travels by VXLAN whatever the backend. By IPv6 addresses, both families have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv6Address
 from typing import Literal
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from dni_driver.core.entries import Key
 from dni_driver.core.mtu import Underlay, overlay_mtu
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay
+from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, family_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import Interface
 
@@ -27,11 +28,12 @@ AGENT_TABLE = 42
 
 
 class VtepDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """The VTEP as the kernel shall have it; `mtu` in bytes."""
+    """The VTEP as the kernel shall have it; `mtu` in bytes. `local`: what it sends over IPv6 comes from there."""
 
     mac: str
     addresses: tuple[Interface, ...]
     mtu: int
+    local: IPv6Address | None = None
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +51,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     def device(self) -> VtepDevice:
         """Answer this agent's VTEP; of what does not fit its MTU the sender is told."""
         addresses: tuple[Interface, ...] = (self.vtep.ip, self.vtep.ip6) if self.has_ipv6 else (self.vtep.ip,)
-        return VtepDevice(mac=self.vtep.mac, addresses=addresses, mtu=overlay_mtu(self.underlay.mtu, "vxlan"))
+        mtu = overlay_mtu(self.underlay.mtu, "vxlan", self.underlay.family)
+        return VtepDevice(mac=self.vtep.mac, addresses=addresses, mtu=mtu, local=self.underlay.local)
 
     @property
     def has_ipv6(self) -> bool:
@@ -57,58 +60,93 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
         return self.ipv6 and any(overlay.subnet6 for overlay in self.overlays)
 
 
-def path(backend: Backend, family: Family, *, near: bool) -> Path:
-    """Answer the path to an agent; `near`: its address is on this agent's link."""
-    if family == 6 or backend == "vxlan":  # noqa: PLR2004
+def path(backend: Backend, family: Family, *, near: bool, over: Family = 4) -> Path:
+    """Answer the path to an agent; `near`: its address is on this agent's link. `over`: of which family that is."""
+    if backend == "vxlan" or not _has_next_hop(family, over):
         return "vxlan"
     if near:
         return "direct"
     return "vxlan" if backend == "auto" else "none"
 
 
+def _has_next_hop(family: Family, over: Family) -> bool:
+    """Tell whether packets of a family can be handed to the address of another agent: IPv6 not to IPv4."""
+    return family <= over
+
+
 def entries(peer: Peer, situation: Situation) -> dict[Key, str]:
     """Answer all that the kernel has to know of a peer.
 
     Its VTEP is always known, and an agent on the link is always a guest: what a host that heard of another backend
-    later, or sooner, sends by the other path arrives.
+    later, or sooner, sends by the other path arrives. One known from before this host's agent IP became one of
+    the other family cannot be reached: until the registry tells of it anew, its containers are unreachable.
     """
-    near = situation.underlay.reaches(peer.agent_ip)
+    if family_of(peer.agent_ip) != situation.underlay.family:
+        return {("route", str(subnet.subnet)): "unreachable" for subnet, _ in _routed(peer, situation)}
+    near, over = situation.underlay.reaches(peer.agent_ip), situation.underlay.family
     found: dict[Key, str] = dict(_vtep_entries(peer, situation))
+    for subnet, backend in _routed(peer, situation):
+        way = path(backend, subnet.family, near=near, over=over)
+        found["route", str(subnet.subnet)] = _way(peer, subnet, way, situation)
+        if near and _has_next_hop(subnet.family, over):
+            found["guest subnet", str(subnet.subnet.network_address)] = ""
+    return found
+
+
+def _routed(peer: Peer, situation: Situation) -> Iterator[tuple[AgentSubnet, Backend]]:
+    """Answer a peer's agent subnets of overlays that are known and families that this host speaks."""
     backends = {overlay.name: overlay.backend for overlay in situation.overlays}
     for subnet in peer.subnets:
         if subnet.overlay in backends and (subnet.family == 4 or situation.ipv6):  # noqa: PLR2004
-            way = path(backends[subnet.overlay], subnet.family, near=near)
-            found["route", str(subnet.subnet)] = _way(peer, subnet, way, situation.underlay)
-            if near and subnet.family == 4:  # noqa: PLR2004
-                found["guest subnet", str(subnet.subnet.network_address)] = ""
-    return found
+            yield subnet, backends[subnet.overlay]
 
 
 def _vtep_entries(peer: Peer, situation: Situation) -> Iterator[tuple[Key, str]]:
     mac, agent = peer.vtep.mac, str(peer.agent_ip)
-    near = situation.underlay.reaches(peer.agent_ip)
+    near, over = situation.underlay.reaches(peer.agent_ip), situation.underlay.family
     yield ("neighbour", str(peer.vtep.ip.ip)), mac
     if situation.has_ipv6:
         yield ("neighbour", str(peer.vtep.ip6.ip)), mac
     yield ("forwarding", mac), agent
-    if any(overlay.subnet and path(overlay.backend, 4, near=near) == "vxlan" for overlay in situation.overlays):
-        yield ("agent route", agent), f"via {peer.vtep.ip.ip} dev {VTEP_LINK}"
+    if any(
+        one.space(over) and path(one.backend, over, near=near, over=over) == "vxlan" for one in situation.overlays
+    ):
+        yield ("agent route", agent), _by_vtep(peer.vtep, over)
     if near:
         yield ("guest agent", agent), ""
+        if over == 6:  # noqa: PLR2004
+            yield ("guest agent", str(peer.vtep.ip.ip)), ""
 
 
-def _way(peer: Peer, subnet: AgentSubnet, way: Path, underlay: Underlay) -> str:
+def _by_vtep(vtep: Vtep, family: Family) -> str:
+    return f"via {(vtep.ip if family == 4 else vtep.ip6).ip} dev {VTEP_LINK}"  # noqa: PLR2004
+
+
+def _way(peer: Peer, subnet: AgentSubnet, way: Path, situation: Situation) -> str:
     if way == "none":
         return "unreachable"
     if way == "direct":
-        return f"via {peer.agent_ip} dev {underlay.link}"
-    vtep = peer.vtep.ip if subnet.family == 4 else peer.vtep.ip6  # noqa: PLR2004
-    return f"via {vtep.ip} dev {VTEP_LINK}"
+        return _directly(peer, subnet.family, situation)
+    return _by_vtep(peer.vtep, subnet.family)
 
 
-def rules(overlays: tuple[Overlay, ...]) -> dict[Key, str]:
-    """Answer the rules that send containers to the agents' table first: IPv4, as agents have IPv4 addresses."""
-    tunnelled = [overlay.subnet for overlay in overlays if overlay.subnet and overlay.backend != "direct"]
+def _directly(peer: Peer, family: Family, situation: Situation) -> str:
+    """Answer the way by a peer's own address; over IPv6 with the address that this host itself sends from.
+
+    Left to choose, the kernel could take another of its IPv6 addresses, or any IPv4 one, by which the peer does not
+    know this agent.
+    """
+    link, local = situation.underlay.link, situation.underlay.local
+    if local is None:
+        return f"via {peer.agent_ip} dev {link}"
+    if family == 4:  # noqa: PLR2004
+        return f"via inet6 {peer.agent_ip} dev {link} src {situation.vtep.ip.ip}"
+    return f"via {peer.agent_ip} dev {link} src {local}"
+
+
+def rules(overlays: tuple[Overlay, ...], over: Family = 4) -> dict[Key, str]:
+    """Answer the rules that send containers to the agents' table first, of the family of the agents' addresses."""
+    tunnelled = [space[0] for one in overlays if one.backend != "direct" and (space := one.space(over))]
     return {("rule", str(subnet)): f"lookup {AGENT_TABLE}" for subnet in tunnelled}
 
 
@@ -125,4 +163,4 @@ def problems(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Under
 def _is_lost(overlay: Overlay, peer: Peer, underlay: Underlay) -> bool:
     if underlay.reaches(peer.agent_ip):
         return False
-    return any(held.overlay == overlay.name and held.family == 4 for held in peer.subnets)  # noqa: PLR2004
+    return any(held.overlay == overlay.name and _has_next_hop(held.family, underlay.family) for held in peer.subnets)

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
 
 import msgspec
 
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 
 VTEP_SUBNET6 = IPv6Network("fd01:a::/64")
 """Where the VTEPs of IPv6 overlays have their addresses: the host part is the IPv4 one's place in its subnet."""
@@ -37,6 +37,6 @@ class Vtep(msgspec.Struct, frozen=True):
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Another agent: where it is, its VTEP, and the agent subnets it holds of all overlays."""
 
-    agent_ip: IPv4Address
+    agent_ip: Address
     vtep: Vtep
     subnets: tuple[AgentSubnet, ...] = ()

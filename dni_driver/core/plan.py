@@ -51,7 +51,7 @@ class Plan:
         self._look(peers if situation else ())
         self._of_peer = {int(peer.agent_ip): entries(peer, situation) for peer in self._seen} if situation else {}
         self.entries = {key: value for of_peer in self._of_peer.values() for key, value in of_peer.items()}
-        self.entries |= rules(situation.overlays) if situation else {}
+        self.entries |= rules(situation.overlays, situation.underlay.family) if situation else {}
         return difference(self.entries, before)
 
     def _replace(self, gone: dict[Key, str], new: dict[Key, str]) -> Difference:

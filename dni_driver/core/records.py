@@ -182,7 +182,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     ports: list[PortRecord] = []
     cni_networks: list[CniNetworkRecord] = []
     cni_endpoints: list[CniEndpointRecord] = []
-    agent: IPv4Address | None = None
+    agent: Address | None = None
     vtep: Vtep | None = None
     peers: list[Peer] = []
     hosting: Hosting = Hosting()

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address
 
 import msgspec
 
 from dni_driver.core.allocation import Usage, container_span, usage
-from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network, share_addresses
+from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Family, Network, share_addresses
 from dni_driver.core.records import (
     AddressState,
     NetworkRecord,
@@ -28,7 +27,7 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True):
     """An agent subnet that is being given back, and the agent IP under which the registry has it."""
 
     held: AgentSubnet
-    agent_ip: IPv4Address
+    agent_ip: Address
 
 
 class Idle(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,9 +100,9 @@ def _usage(pool: str, halves: Iterable[Network], records: Records, kept: Sequenc
 
 
 def _touched(one: AgentSubnet, records: Records) -> float:
-    pool = pool_id(one.overlay, one.family)
+    pools = (pool_id(one.overlay, one.family), mesos_pool_id(one.overlay, one.family))
     return max(
-        (record.since for record in records.addresses if record.pool == pool and record.address in one.docker_half),
+        (record.since for record in records.addresses if record.pool in pools and record.address in one.subnet),
         default=0.0,
     )
 

@@ -37,7 +37,7 @@ KINDS = (
 LEAST_FREE = 8 << 20
 """Bytes: a store of some thousand addresses, and its log, twice."""
 LARGEST_LOG = 64 << 20
-"""Bytes: SQLite folds it back at 4 MiB, unless a reader hangs."""
+"""Bytes: SQLite folds it back at 32 MiB, unless a reader hangs."""
 EARLIEST = 1_700_000_000.0
 """Seconds since 1970: November 2023. A clock before that has not been set."""
 TOLERANCE = 60.0

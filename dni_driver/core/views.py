@@ -56,11 +56,12 @@ class KernelView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DockerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A running container's place on a network, as Docker tells it."""
+    """A running container's place on a network, as Docker tells it, with those of its labels that are for dni."""
 
     id: str
     container: str
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    labels: dict[str, str] = {}
 
 
 class DockerNetwork(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel should look like, worked out from the records alone (DESIGN: the kernel is derived)."""
+"""What the kernel should look like, worked out from the records alone: the kernel is derived."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
@@ -105,7 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[Link, ...] = ()
     policies: tuple[Policy, ...] = ()
     overlay_subnets: tuple[IPv4Network | IPv6Network, ...] = ()
-    agent: IPv4Address | None = None
+    agent: Address | None = None
     guarded: bool = False
     ports: tuple[Published, ...] = ()
     vtep: Vtep | None = None

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ipaddress import IPv6Interface, ip_interface
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 
 from dni_driver.core.records import Interface
 from dni_driver.kernel.conversation import Message, dump

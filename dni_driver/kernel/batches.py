@@ -21,14 +21,14 @@ _PUT: dict[str, Callable[[str, str], str]] = {
     "neighbour": lambda of, mac: f"neigh replace {of} lladdr {mac} dev {VTEP_LINK} nud permanent",
     "forwarding": lambda of, agent: f"fdb replace {of} dev {VTEP_LINK} dst {agent} self permanent",
     "route": lambda of, way: f"route replace {_typed(of, way)} proto {PROTOCOL}",
-    "agent route": lambda of, way: f"route replace {of}/32 {way} table {AGENT_TABLE} proto {PROTOCOL}",
+    "agent route": lambda of, way: f"route replace {_host(of)} {way} table {AGENT_TABLE} proto {PROTOCOL}",
     "rule": lambda of, table: f"rule add from {of} {table} protocol {PROTOCOL}",
 }
 _DELETE: dict[str, Callable[[str, str], str]] = {
     "neighbour": lambda of, _: f"neigh del {of} dev {VTEP_LINK}",
     "forwarding": lambda of, agent: f"fdb del {of} dev {VTEP_LINK} dst {agent} self",
     "route": lambda of, way: f"route del {_typed(of, way)} proto {PROTOCOL}",
-    "agent route": lambda of, way: f"route del {of}/32 {way} table {AGENT_TABLE} proto {PROTOCOL}",
+    "agent route": lambda of, way: f"route del {_host(of)} {way} table {AGENT_TABLE} proto {PROTOCOL}",
     "rule": lambda of, table: f"rule del from {of} {table} protocol {PROTOCOL}",
 }
 _ORDER = ("neighbour", "forwarding", "route", "agent route", "rule")
@@ -44,6 +44,14 @@ _AT_ONCE = 1000
 
 def _typed(subnet: str, way: str) -> str:
     return f"unreachable {subnet}" if way == "unreachable" else f"{subnet} {way}"
+
+
+def _is_ipv6(text: str) -> bool:
+    return ":" in text
+
+
+def _host(agent: str) -> str:
+    return f"{agent}/{128 if _is_ipv6(agent) else 32}"
 
 
 def put(entries: Entries) -> None:
@@ -64,12 +72,19 @@ def _lines(
     entries: Entries, render: dict[str, Callable[[str, str], str]], order: Sequence[str]
 ) -> list[tuple[str, list[str]]]:
     """Render the lines by the program that reads them, in the order in which they are to be done."""
-    by_kind: dict[str, list[str]] = {kind: [] for kind in order}
+    rendered: dict[tuple[str, str], list[str]] = {}
     for (kind, of), value in entries.items():
-        if kind in by_kind:
-            by_kind[kind].append(render[kind](of, value))
-    portions = [("bridge" if kind in _BRIDGE_KINDS else "ip", by_kind[kind]) for kind in order if by_kind[kind]]
-    return list(_joined(portions))
+        if kind in order:
+            rendered.setdefault((kind, _program(kind, of)), []).append(render[kind](of, value))
+    in_order = sorted(rendered, key=lambda found: (order.index(found[0]), found[1]))
+    return list(_joined([(program, rendered[kind, program]) for kind, program in in_order]))
+
+
+def _program(kind: str, of: str) -> str:
+    """Answer what reads a line: of a rule `ip` has to be told that it is IPv6's, of all else it sees it."""
+    if kind in _BRIDGE_KINDS:
+        return "bridge"
+    return "ip -6" if kind == "rule" and _is_ipv6(of) else "ip"
 
 
 def _joined(portions: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, list[str]]]:
@@ -80,14 +95,21 @@ def _joined(portions: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, li
 
 
 def _fed(portions: list[tuple[str, list[str]]], tolerated: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Feed lines to their programs; answer those that the kernel refused, each with what it said."""
+    """Feed lines to their programs; answer those that the kernel refused, each with what it said.
+
+    Raises KernelError where a program itself failed, and nobody knows how far it came.
+    """
     refused: list[tuple[str, str]] = []
     for program, lines in portions:
-        outcome = attempt([program, "-force", "-batch", "-"], "\n".join([*lines, ""]))
+        outcome = attempt([*program.split(), "-force", "-batch", "-"], "\n".join([*lines, ""]))
         if outcome.status != 0:
+            found = complaints(outcome.complaint)
+            if not found:
+                said = " ".join(outcome.complaint.split()) or f"it ended with status {outcome.status}"
+                raise KernelError(f"`{program} -batch` failed: {said}")
             refused += [
                 (f"{program} {lines[at]}", said)
-                for at, said in complaints(outcome.complaint)
+                for at, said in found
                 if not any(harmless in said for harmless in tolerated)
             ]
     return refused

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv6Interface
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mac import mac_for

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.host_facts import ContainerEnd, KernelFacts, Underlay
 from dni_driver.core.names import VTEP_LINK, docker_bridge
+from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
-from dni_driver.kernel import bridges, offload, routes, sandboxes, snapshot, sysctl
+from dni_driver.kernel import bridges, offload, sandboxes, snapshot, sysctl, whereabouts
 from dni_driver.kernel.ledger import in_words
 
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
@@ -20,7 +20,7 @@ _IPV6_OFF = "ipv6/conf/all/disable_ipv6"
 _BRIDGED = "bridge/bridge-nf-call-iptables"
 
 
-def look(records: Records | None, overlays: Iterable[str], configured: IPv4Address | None) -> KernelFacts:
+def look(records: Records | None, overlays: Iterable[str], configured: Address | None) -> KernelFacts:
     """Look at links and settings; `overlays` are those this host knows, `configured` the agent IP of the settings.
 
     Raises KernelError where the kernel cannot be asked.
@@ -31,7 +31,7 @@ def look(records: Records | None, overlays: Iterable[str], configured: IPv4Addre
         raise KernelError(f"the kernel cannot be asked: {in_words(error)}") from error
 
 
-def _look(records: Records | None, overlays: Iterable[str], configured: IPv4Address | None) -> KernelFacts:
+def _look(records: Records | None, overlays: Iterable[str], configured: Address | None) -> KernelFacts:
     seen = snapshot.read()
     needed = [docker_bridge(overlay) for overlay in overlays]
     return KernelFacts(
@@ -41,7 +41,7 @@ def _look(records: Records | None, overlays: Iterable[str], configured: IPv4Addr
         bridged_are_filtered=_switch(_BRIDGED) is True,
         rp_filter={link: int(sysctl.read(f"ipv4/conf/{link}/rp_filter") or 0) for link in ("all", *seen.bridges)},
         has_vtep=VTEP_LINK in seen.names,
-        underlay=_underlay(configured or routes.agent_address()),
+        underlay=_underlay(configured or whereabouts.agent_address()),
         ends=tuple(_ends(records)) if records else (),
         strange_bridges=tuple(name for name in needed if name in seen.names and not _is_ours(name, seen)),
         offloading=tuple(link for link in (VTEP_LINK,) if link in seen.names and offload.leaves_checksums(link)),
@@ -62,8 +62,8 @@ def _is_ours(name: str, seen: snapshot.Snapshot) -> bool:
     return name in seen.bridges and bridges.is_ours(seen.bridges[name])
 
 
-def _underlay(agent: IPv4Address) -> Underlay:
-    link = routes.carrier(agent)
+def _underlay(agent: Address) -> Underlay:
+    link = whereabouts.carrier(agent)
     return Underlay(agent=agent, link=link.name if link else None, mtu=link.mtu if link else 0)
 
 

@@ -107,9 +107,15 @@ def _sight(wanted: Wanted, dockers: Sequence[str], underlay: str | None) -> tupl
     if generation is None or not variants.all_counted():
         return None
     return (
-        generation, wanted.policies, wanted.overlay_subnets, tuple(dockers), wanted.overlays,
-        wanted.vtep_subnet, underlay,
-    )  # fmt: skip
+        generation,
+        wanted.policies,
+        wanted.overlay_subnets,
+        tuple(dockers),
+        wanted.overlays,
+        wanted.vtep_subnet,
+        underlay,
+        wanted.agent,
+    )
 
 
 def _listed() -> str | None:

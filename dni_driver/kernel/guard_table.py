@@ -17,7 +17,8 @@ from dni_driver.core.overlays import Address
 
 NAME = "bridge dni"
 
-_LINK = f'iifname "{HOST_LINK_PREFIX}*" iifname != @free'
+_PORT = f'iifname "{HOST_LINK_PREFIX}*"'
+_LINK = f"{_PORT} iifname != @free"
 _TARGET = "@th,64,128"
 """The target of a neighbour solicitation or advertisement (RFC 4861 sections 4.3 and 4.4)."""
 
@@ -33,6 +34,7 @@ SETS = {
 _CHAINS = f"""\
 	chain prerouting {{
 		type filter hook prerouting priority -300; policy accept;
+		{_PORT} ether type ip iifname . ether saddr . ip saddr @ipv4 accept
 		{_LINK} jump sender
 	}}
 
@@ -42,14 +44,8 @@ _CHAINS = f"""\
 	}}
 
 	chain sender {{
-		ether type ip goto from-ipv4
 		ether type ip6 goto from-ipv6
 		ether type arp goto from-arp
-		drop
-	}}
-
-	chain from-ipv4 {{
-		iifname . ether saddr . ip saddr @ipv4 accept
 		drop
 	}}
 
@@ -74,7 +70,8 @@ _CHAINS = f"""\
 """The bridge takes frames to link-local groups for itself behind `input`, and would learn their sender.
 
 A container without an address yet asks for it (ARP probe: RFC 5227; neighbour solicitation from ::: RFC 4862) and
-joins groups (MLD: 131, 132, 143), or looks for a router (133).
+joins groups (MLD: 131, 132, 143), or looks for a router (133). IPv4 comes first: nearly all frames are that, and
+each rule they meet costs them time.
 """
 
 Element = tuple[str, tuple[str | Address, ...]]

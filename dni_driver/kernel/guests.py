@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who the firewall lets in from the underlay, where the backend is direct: elements of two sets of table `inet dni`.
+"""Who the firewall lets in from the underlay, where the backend is direct: elements of sets of table `inet dni`.
 
 They come and go with peers, one at a time, and the table stays.
 """
@@ -7,12 +7,12 @@ They come and go with peers, one at a time, and the table stays.
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from dni_driver.core.entries import Entries, Key
 from dni_driver.kernel import nfnetlink
 from dni_driver.kernel.nfnetlink import Elements
-from dni_driver.kernel.nft import GUEST_SETS, INET
+from dni_driver.kernel.nft import GUEST_SETS, GUESTS, INET, guest_set
 
 _TRIES = 3
 
@@ -38,19 +38,23 @@ def read() -> dict[Key, str]:
     """Answer the guests that the firewall lets in now; none where there is no table."""
     there = _elements()
     return {
-        (kind, str(IPv4Address(key))): "" for kind, name in GUEST_SETS.items() for key in there.get(name, frozenset())
+        (kind, str(ip_address(key))): ""
+        for (kind, _), name in GUEST_SETS.items()
+        for key in there.get(name, frozenset())
     }
 
 
 def _elements() -> Elements:
-    with suppress(OSError):
-        return nfnetlink.elements(INET, GUEST_SETS.values())
-    return {}
+    found: dict[str, frozenset[bytes]] = {}
+    for name in GUEST_SETS.values():
+        with suppress(OSError):
+            found |= nfnetlink.elements(INET, [name])
+    return found
 
 
 def _keys(entries: Entries) -> Elements:
     keys: dict[str, set[bytes]] = {}
     for kind, of in entries:
-        if kind in GUEST_SETS:
-            keys.setdefault(GUEST_SETS[kind], set()).add(IPv4Address(of).packed)
+        if kind in GUESTS:
+            keys.setdefault(guest_set(kind, of), set()).add(ip_address(of).packed)
     return {name: frozenset(of_set) for name, of_set in keys.items()}

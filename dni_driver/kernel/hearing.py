@@ -18,6 +18,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
     RTMGRP_IPV6_ROUTE,
+    RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
     RTMGRP_NEIGH,
 )
@@ -25,7 +26,7 @@ from pyroute2.netlink.rtnl import (
 from dni_driver.kernel import netlink
 from dni_driver.kernel.batches import PROTOCOL
 
-_GROUPS = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE
+_GROUPS = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_RULE
 _KEPT = 1 << 17
 """Bytes of news that the kernel keeps for us; of more it says that there was more."""
 _LARGEST = 1 << 16

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import product
 
 import msgspec
 
@@ -77,12 +76,13 @@ def _guarded(rule: str) -> str | None:
 
 
 def chain_rules(policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]:
-    """Render the rules of our chain, word for word as `iptables -S` lists them."""
-    bridges = [bridge for policy in policies for bridge in policy.bridges]
-    matches = [f"-i {one} -o {other} -j ACCEPT" for p in policies for one, other in product(p.bridges, repeat=2)]
+    """Render the rules of our chain, word for word as `iptables -S` lists them.
+
+    They are few, as each packet meets them one by one.
+    """
+    matches = [f"-o {bridge} -j ACCEPT" for policy in policies for bridge in policy.bridges]
     matches += [f"-o {docker} -j RETURN" for docker in dockers]
     matches += [f"-i {bridge} -j ACCEPT" for policy in policies if not policy.internal for bridge in policy.bridges]
-    matches += [f"-o {bridge} -j ACCEPT" for bridge in bridges]
     return [f"-A {CHAIN} {match}" for match in matches]
 
 

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import structlog
@@ -30,6 +29,7 @@ from dni_driver.kernel import (
     shaping,
     snapshot,
     sysctl,
+    whereabouts,
 )
 from dni_driver.kernel.firewall import Around, Firewall
 from dni_driver.kernel.guard import Guard
@@ -296,19 +296,19 @@ class Kernel:
         return sandboxes.gone(wanted)
 
     @_in_words()
-    def agent_address(self) -> IPv4Address:
+    def agent_address(self) -> Address:
         """Answer the address this host is best known by."""
-        return routes.agent_address()
+        return whereabouts.agent_address()
 
     @_in_words()
-    def underlay(self, agent: IPv4Address) -> Underlay:
+    def underlay(self, agent: Address) -> Underlay:
         """Answer the link that carries the agent IP."""
-        return routes.underlay(agent)
+        return whereabouts.underlay(agent)
 
 
 def _underlay(wanted: Wanted) -> Underlay | None:
     with suppress(KernelError):
-        return routes.underlay(wanted.agent) if wanted.agent else None
+        return whereabouts.underlay(wanted.agent) if wanted.agent else None
     return None
 
 

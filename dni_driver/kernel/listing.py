@@ -16,9 +16,16 @@ from dni_driver.kernel.batches import PROTOCOL
 from dni_driver.kernel.command import run
 
 
+class _Via(msgspec.Struct):
+    family: str
+    host: str
+
+
 class _Route(msgspec.Struct):
     dst: str
     gateway: str | None = None
+    via: _Via | None = None
+    prefsrc: str | None = None
     dev: str | None = None
     table: str = "main"
     type: str = "unicast"
@@ -50,7 +57,7 @@ def read(*, with_vtep: bool) -> dict[Key, str]:
     found: dict[Key, str] = {}
     for family in _families():
         found |= _routes(_listed(["ip", family, "route", "show", "table", "all", "proto", str(PROTOCOL)], _Route))
-    found |= _rules(_listed(["ip", "-4", "-N", "rule", "show"], _Rule))
+        found |= _rules(_listed(["ip", family, "-N", "rule", "show"], _Rule))
     if with_vtep:
         found |= _on_vtep()
     return found
@@ -67,11 +74,16 @@ def _listed(argv: list[str], row: type[_Row]) -> list[_Row]:
 
 def _routes(rows: list[_Route]) -> Iterator[tuple[Key, str]]:
     for row in rows:
-        way = row.type if row.type != "unicast" else f"via {row.gateway} dev {row.dev}"
+        way = row.type if row.type != "unicast" else _way(row)
         if row.table == str(AGENT_TABLE):
             yield ("agent route", row.dst), way
         elif row.table == "main":
             yield ("route", row.dst), way
+
+
+def _way(row: _Route) -> str:
+    next_hop = f"{row.via.family} {row.via.host}" if row.via else row.gateway
+    return f"via {next_hop} dev {row.dev}" + (f" src {row.prefsrc}" if row.prefsrc else "")
 
 
 def _rules(rows: list[_Rule]) -> Iterator[tuple[Key, str]]:

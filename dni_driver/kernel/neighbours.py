@@ -7,7 +7,7 @@ import errno
 import time
 from collections.abc import Sequence
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl.ndmsg import NTF_USE, NUD_DELAY, NUD_FAILED, NUD_NONE, NUD_PROBE, NUD_REACHABLE, NUD_STALE
 
 from dni_driver.core.overlays import Address

@@ -8,23 +8,32 @@ still be dropped behind it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 
 import msgspec
 
 from dni_driver.core.entries import Entries, Kind
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import FAMILIES, Family, Network
-from dni_driver.core.peers import VTEP_SUBNET6
+from dni_driver.core.overlays import FAMILIES, Address, Family, Network, family_of
+from dni_driver.core.peers import VTEP_SUBNET6, VXLAN_PORT
 from dni_driver.core.wanted import Policy, Wanted
 from dni_driver.kernel.nfnetlink import Table
 
 TABLE = "inet dni"
 INET = Table(family=1, name="dni")
 """The same, as the kernel counts families."""
-GUEST_SETS: Mapping[Kind, str] = {"guest subnet": "peer-subnets", "guest agent": "peer-agents"}
-"""Who comes in from the underlay: agent subnets of other agents, each by its first address, and their agent IPs."""
+GUEST_SETS: Mapping[tuple[Kind, Family], str] = {
+    ("guest subnet", 4): "peer-subnets",
+    ("guest agent", 4): "peer-agents",
+    ("guest subnet", 6): "peer-subnets6",
+    ("guest agent", 6): "peer-agents6",
+}
+"""Who comes in from the underlay: agent subnets of other agents, each by its first address, and their agent IPs.
+
+Those of IPv6 are there where agents have IPv6 addresses.
+"""
+GUESTS: frozenset[Kind] = frozenset(kind for kind, _ in GUEST_SETS)
 _NO_GUESTS: Entries = MappingProxyType({})
 
 _SADDR = {4: "ip saddr", 6: "ip6 saddr"}
@@ -33,10 +42,14 @@ _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
-    """The link by which other agents on it come directly, and the masks of all agent subnets, by overlay."""
+    """The link by which other agents on it come directly, and the masks of all agent subnets.
+
+    The masks are by overlay and family, of the families that come so.
+    """
 
     link: str
-    masks: dict[str, IPv4Address]
+    families: tuple[Family, ...]
+    masks: dict[tuple[str, Family], Address]
 
 
 def is_needed(wanted: Wanted) -> bool:
@@ -54,21 +67,24 @@ def ruleset(wanted: Wanted, underlay: str | None = None, guests: Entries = _NO_G
     if not is_needed(wanted):
         return replaced
     uplink = _uplink(wanted, underlay)
-    blocks = [*_sets(wanted), *(_guest_sets(guests) if uplink else ())]
+    blocks = [*_sets(wanted), *(_guest_sets(guests, uplink.families) if uplink else ())]
     blocks += [_forward(wanted, uplink), *_entrances(wanted, uplink), *_exits(wanted.policies, uplink)]
     if wanted.policies:
-        blocks += [_postrouting(wanted.policies)]
+        blocks += [*_tunnel(wanted), _postrouting(wanted.policies)]
     return f"{replaced}table {TABLE} {{\n" + "\n".join(blocks) + "}\n"
 
 
 def _uplink(wanted: Wanted, underlay: str | None) -> Uplink | None:
     if wanted.vtep is None or underlay is None:
         return None
-    spaces = {overlay.name: space for overlay in wanted.overlays if (space := overlay.space(4))}
-    return Uplink(
-        link=underlay,
-        masks={name: IPv4Network((0, prefix)).netmask for name, (_, prefix) in spaces.items()},
-    )
+    families = FAMILIES if wanted.agent and wanted.agent.version == 6 else FAMILIES[:1]  # noqa: PLR2004
+    masks = {
+        (overlay.name, family): ip_network((space[0].network_address, space[1])).netmask
+        for overlay in wanted.overlays
+        for family in families
+        if (space := overlay.space(family))
+    }
+    return Uplink(link=underlay, families=families, masks=masks)
 
 
 def _sets(wanted: Wanted) -> list[str]:
@@ -80,10 +96,19 @@ def _sets(wanted: Wanted) -> list[str]:
     return found
 
 
-def _guest_sets(guests: Entries) -> list[str]:
+def guest_set(kind: Kind, of: str) -> str:
+    """Answer the set that a guest is an element of."""
+    return GUEST_SETS[kind, family_of(ip_address(of))]
+
+
+def _guest_sets(guests: Entries, families: Iterable[Family]) -> list[str]:
+    known: dict[str, list[str]] = {}
+    for kind, of in guests:
+        known.setdefault(guest_set(kind, of), []).append(of)
     return [
-        _bare_set(name, "ipv4_addr", [of for kind, of in guests if kind == guest])
-        for guest, name in GUEST_SETS.items()
+        _bare_set(name, _TYPE[family], known.get(name, []))
+        for (_, family), name in GUEST_SETS.items()
+        if family in families
     ]
 
 
@@ -129,12 +154,14 @@ def _chain(name: str, *lines: str) -> str:
 
 
 def _forward(wanted: Wanted, uplink: Uplink | None) -> str:
-    policies = wanted.policies
-    departures = _departures(wanted, uplink) if uplink else ()
-    exits = _map("iifname", "from", [policy for policy in policies if policy.internal])
-    entrances = _map("oifname", "to", [policy for policy in policies if _is_guarded(policy)])
+    """Render who gets through; what belongs to a connection does so at once, but for internal networks."""
+    internal = [policy for policy in wanted.policies if policy.internal]
+    isolated = [policy for policy in wanted.policies if policy.isolated and not policy.internal]
     head = "type filter hook forward priority filter - 1; policy accept;"
-    return _chain("forward", head, *departures, *exits, *entrances)
+    shut = (*_map("iifname", "from", internal), *_map("oifname", "to", internal))
+    closed = [*(_departures(wanted, uplink) if uplink else ()), *_map("oifname", "to", isolated)]
+    replies = ["ct state established,related accept"] if closed else []
+    return _chain("forward", head, *shut, *replies, *closed)
 
 
 def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
@@ -147,6 +174,33 @@ def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
         if members:
             strangers = f"{_SADDR[family]} != @overlays{family} {_DADDR[family]} {_braced(members)}"
             yield f"oifname {links} {strangers} ct state new drop"
+
+
+def _tunnel(wanted: Wanted) -> list[str]:
+    """Render what keeps containers from sending VXLAN themselves, by which they would get past every entrance.
+
+    Agents listen for it at all their addresses. Within overlays, and to answer to, that port is as good as any.
+    """
+    known = [*wanted.overlay_subnets, *_of_policies(wanted.policies)]
+    spoken = [family for family in FAMILIES if _family(known, family)]
+    outside = [
+        f"{_DADDR[family]} != @overlays{family}" if family in spoken else f"meta nfproto ipv{family}"
+        for family in FAMILIES
+    ]
+    return [
+        _chain(
+            "disguised",
+            "ct state established,related return",
+            *(f"iifname @bridges {elsewhere} drop" for elsewhere in outside),
+            "iifname @bridges fib daddr type local drop",
+            *(f"{_SADDR[family]} @overlays{family} fib daddr type local drop" for family in spoken),
+        ),
+        _chain(
+            "tunnel",
+            "type filter hook prerouting priority filter - 1; policy accept;",
+            f"udp dport {VXLAN_PORT} jump disguised",
+        ),
+    ]
 
 
 def _is_guarded(policy: Policy) -> bool:
@@ -173,15 +227,21 @@ def _entrances(wanted: Wanted, uplink: Uplink | None) -> list[str]:
 
 
 def _guests(policy: Policy, wanted: Wanted, uplink: Uplink | None) -> list[str]:
-    """Render that replies, published ports and, for health checks, the other agents come in."""
+    """Render that published ports and, for health checks, the other agents come in; replies have come in before."""
     if policy.internal:
         return []
     by_vtep = _by_vtep(wanted.vtep_subnet) if uplink or wanted.hosted else ()
-    directly = [f'iifname "{uplink.link}" ip saddr @{GUEST_SETS["guest agent"]} accept'] if uplink else []
-    return ["ct state established,related accept", "ct status dnat accept", *by_vtep, *directly]
+    return ["ct status dnat accept", *by_vtep, *_agents(uplink)]
 
 
-def _by_vtep(vteps: IPv4Network) -> Iterator[str]:
+def _agents(uplink: Uplink | None) -> Iterator[str]:
+    if uplink is None:
+        return
+    for family in uplink.families:
+        yield f'iifname "{uplink.link}" {_SADDR[family]} @{GUEST_SETS["guest agent", family]} accept'
+
+
+def _by_vtep(vteps: Network) -> Iterator[str]:
     for subnet in (vteps, VTEP_SUBNET6):
         yield f'iifname "{VTEP_LINK}" {_SADDR[subnet.version]} {subnet} accept'
 
@@ -201,7 +261,7 @@ def _kin(link: str, address: dict[int, str], verdict: str, policy: Policy, uplin
         for family in FAMILIES
         if (members := _family(policy.subnets, family))
     ]
-    direct = _direct(link, address[4], policy, uplink) if uplink else []
+    direct = _direct(link, address, policy, uplink) if uplink else ()
     return [
         f"{link} {_braced(_quoted(policy.bridges))} {verdict}",
         *remote,
@@ -209,13 +269,13 @@ def _kin(link: str, address: dict[int, str], verdict: str, policy: Policy, uplin
     ]
 
 
-def _direct(link: str, address: str, policy: Policy, uplink: Uplink) -> list[str]:
+def _direct(link: str, address: dict[int, str], policy: Policy, uplink: Uplink) -> Iterator[str]:
     """Render what comes from, or goes to, containers of agents on the underlay itself."""
-    members, mask = _family(policy.subnets, 4), uplink.masks.get(policy.overlay)
-    if not members or mask is None:
-        return []
-    known = f"{address} & {mask} @{GUEST_SETS['guest subnet']}"
-    return [f'{link} "{uplink.link}" {address} {_braced(members)} {known}']
+    for family in uplink.families:
+        members, mask = _family(policy.subnets, family), uplink.masks.get((policy.overlay, family))
+        if members and mask is not None:
+            known = f"{address[family]} & {mask} @{GUEST_SETS['guest subnet', family]}"
+            yield f'{link} "{uplink.link}" {address[family]} {_braced(members)} {known}'
 
 
 def _postrouting(policies: Sequence[Policy]) -> str:

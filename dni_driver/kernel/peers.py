@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import IPv4Address
 from shutil import which
 
 from dni_driver.core.entries import Difference, Entries, Key, difference, in_words
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import VTEP_LINK
+from dni_driver.core.overlays import Address
 from dni_driver.core.paths import Situation
 from dni_driver.core.plan import Plan
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import batches, guests, listing, routes, sysctl, vtep
+from dni_driver.kernel import batches, guests, listing, sysctl, vtep, whereabouts
 from dni_driver.kernel.hearing import Hearing
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.lookout import LINKS, Lookout
-from dni_driver.kernel.nft import GUEST_SETS
+from dni_driver.kernel.nft import GUESTS
 from dni_driver.kernel.snapshot import names
 from dni_driver.kernel.vtep import VtepState
 
@@ -37,7 +37,7 @@ class Peers:
     def __init__(self, clock: Callable[[], float]) -> None:
         """Know nothing yet; the clock gives seconds."""
         self._clock = clock
-        self._agent: IPv4Address | None = None
+        self._agent: Address | None = None
         self._vtep: Lookout[VtepState | None] = Lookout(vtep.read, LINKS, clock, _SILENT_CHANGES)
         self._underlay: Lookout[Underlay | None] = Lookout(self._read_underlay, LINKS, clock, _SILENT_CHANGES)
         self._hearing = Hearing()
@@ -60,7 +60,7 @@ class Peers:
             self._underlay.forget()
         underlay = self._underlay.look()
         if underlay is None:
-            raise KernelError(f"no link of this host carries the agent IP {wanted.agent}: see `ip -4 address`")
+            raise KernelError(f"no link of this host carries the agent IP {wanted.agent}: see `ip address`")
         return Situation(vtep=wanted.vtep, overlays=wanted.overlays, underlay=underlay, ipv6=sysctl.has_ipv6())
 
     def underlay(self, wanted: Wanted) -> str | None:
@@ -72,12 +72,12 @@ class Peers:
 
     def _read_underlay(self) -> Underlay | None:
         with suppress(KernelError):
-            return routes.underlay(self._agent) if self._agent else None
+            return whereabouts.underlay(self._agent) if self._agent else None
         return None
 
     def guests(self) -> Entries:
         """Answer what the firewall is to let in, as of the last `settle`."""
-        return {key: value for key, value in self._plan.entries.items() if key[0] in GUEST_SETS}
+        return {key: value for key, value in self._plan.entries.items() if key[0] in GUESTS}
 
     def settle(self, wanted: Wanted, situation: Situation | None, ledger: Ledger) -> None:
         """Make VTEP and entries as wanted."""

@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of this host, read only: what overlaps, where the uplink is."""
+"""The routes of this host, read only: what overlaps, where they lead."""
 
 from __future__ import annotations
 
 import errno
 import socket
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import msgspec
 from pyroute2.netlink.rtnl import rt_proto, rt_scope, rt_type
 
-from dni_driver.core.errors import KernelError
-from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, Network
 from dni_driver.kernel import addresses
 from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
-from dni_driver.kernel.snapshot import LinkDetails, find, names
+from dni_driver.kernel.snapshot import names
 
 _MAIN = 254
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _STUB = "127.0.0.53"
 _NARROWEST_DEFAULT = {socket.AF_INET: 8, socket.AF_INET6: 16}
 """Bits; a VPN that takes all traffic has two routes of one bit each."""
-_NOT_AN_UPLINK = ("lo", "d-", "m-", "docker", "br-", "vtep1024", "veth", "dni")
 
 
 class Default(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,12 +38,17 @@ def overlapping(network: Network, resolv_conf: Sequence[Path] = _RESOLV_CONF) ->
 
     dockerd asks for another pool, for ever, while the one it got overlaps any of these (IpamDriver.RequestPool).
     """
-    with conversation() as kernel:
-        on_link = dump(kernel.route, _on_link_route, family=addresses.FAMILIES[network.version])
+    on_link = on_links(network.version)
     links = {index: name for name, index in names().items()}
     routes = [f"{other} on {links.get(link, f'link {link}')}" for other, link in on_link if other.overlaps(network)]
     servers = [server for server in _name_servers(resolv_conf) if server.version == network.version]
     return routes + [f"name server {server}" for server in servers if server in network]
+
+
+def on_links(version: int) -> list[tuple[Network, int]]:
+    """Answer the networks whose hosts are on a link itself, by the main table, each with the index of that link."""
+    with conversation() as kernel:
+        return dump(kernel.route, _on_link_route, family=addresses.FAMILIES[version])
 
 
 def _on_link_route(message: Message) -> tuple[Network, int] | None:
@@ -99,30 +101,8 @@ def _listed(path: Path) -> Iterator[Address]:
                 continue
 
 
-def agent_address() -> IPv4Address:
-    """Answer the address of the default route's link, else the first global one, else 127.0.0.1."""
-    own = _global_addresses()
-    for route in sorted(_defaults(4), key=lambda route: route.metric):
-        if isinstance(route.source, IPv4Address):
-            return route.source
-        if route.link in own:
-            return own[route.link]
-    uplinks = (index for name, index in names().items() if not name.startswith(_NOT_AN_UPLINK))
-    return next((own[index] for index in uplinks if index in own), IPv4Address("127.0.0.1"))
-
-
-def _global_addresses() -> dict[int, IPv4Address]:
-    """Answer the first global address of each link that has one, by its index."""
-    with conversation() as kernel:
-        carried = [(link, interface.ip) for link, interface in addresses.read(kernel)]
-    found: dict[int, IPv4Address] = {}
-    for link, address in carried:
-        if isinstance(address, IPv4Address) and not address.is_loopback and not address.is_link_local:
-            found.setdefault(link, address)
-    return found
-
-
-def _defaults(version: int) -> list[Default]:
+def defaults(version: int) -> list[Default]:
+    """Answer the default routes of one version of IP."""
     with conversation() as kernel:
         routes = list(kernel.get_default_routes(addresses.FAMILIES[version]))
     return [_default(route) for route in routes if _is_ordinary(route)]
@@ -138,28 +118,9 @@ def _default(message: Message) -> Default:
     )
 
 
-def underlay(agent: IPv4Address) -> Underlay:
-    """Answer the link that carries an agent IP; raise KernelError where none does."""
-    with conversation() as kernel:
-        carried = addresses.read(kernel)
-        index = next((index for index, interface in carried if interface.ip == agent), None)
-        link = None if index is None else find(kernel, index=index)
-    if link is None:
-        raise KernelError(f"no link of this host carries the agent IP {agent}: see `ip -4 address`")
-    networks = (one.network for index, one in carried if index == link.index and isinstance(one, IPv4Interface))
-    return Underlay(link=link.name, mtu=link.mtu, networks=tuple(dict.fromkeys(networks)))
-
-
-def carrier(agent: IPv4Address) -> LinkDetails | None:
-    """Answer the link that carries an agent IP; None where none does."""
-    with conversation() as kernel:
-        index = next((index for index, interface in addresses.read(kernel) if interface.ip == agent), None)
-        return None if index is None else find(kernel, index=index)
-
-
 def advertised_uplinks() -> set[str]:
     """Answer the links whose default route came from an IPv6 router advertisement."""
-    learned = {route.link for route in _defaults(6) if route.protocol == rt_proto["ra"]}
+    learned = {route.link for route in defaults(6) if route.protocol == rt_proto["ra"]}
     return {name for name, index in names().items() if index in learned}
 
 

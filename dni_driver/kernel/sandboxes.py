@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from ipaddress import IPv6Interface, ip_address
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl import rt_proto
 
 from dni_driver.core.deadline import within

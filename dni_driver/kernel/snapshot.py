@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 
 from dni_driver.core.names import EGRESS_LINK_PREFIX, HOST_LINK_PREFIX, docker_bridge, mesos_bridge

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 
 import msgspec
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from dni_driver.core.names import VTEP_LINK
@@ -30,6 +30,7 @@ class VtepState(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     vni: int | None
     port: int | None
+    local: str | None
     mac: str
     mtu: int
     up: bool
@@ -42,7 +43,11 @@ class VtepState(msgspec.Struct, frozen=True, kw_only=True):
 
     def serves(self, wanted: VtepDevice) -> bool:
         """Tell whether it can be kept: a change of what is compared here would drop all neighbours."""
-        return (self.vni, self.port, self.mac) == (VNI, VXLAN_PORT, wanted.mac)
+        return (self.vni, self.port, self.mac) == (VNI, VXLAN_PORT, wanted.mac) and self._sends_from(wanted)
+
+    def _sends_from(self, wanted: VtepDevice) -> bool:
+        """Tell whether what it sends comes from where it should: over IPv4 that may be anywhere, as in DC/OS."""
+        return self.local == str(wanted.local) if wanted.local else ":" not in (self.local or "")
 
 
 def read() -> VtepState | None:
@@ -60,6 +65,7 @@ def _state(kernel: IPRoute, link: Message) -> VtepState:
         alias=link.get("ifalias") or "",
         vni=link.get(("linkinfo", "data", "vxlan_id")),
         port=link.get(("linkinfo", "data", "vxlan_port")),
+        local=link.get(("linkinfo", "data", "vxlan_local6")) or link.get(("linkinfo", "data", "vxlan_local")),
         mac=link.get("address") or "",
         mtu=link.get("mtu"),
         up=bool(link["flags"] & IFF_UP),
@@ -73,7 +79,8 @@ def faults(wanted: VtepDevice, there: VtepState | None) -> Iterator[str]:
         yield "is missing"
         return
     if not there.serves(wanted):
-        yield f"is no VXLAN device with VNI {VNI}, UDP port {VXLAN_PORT} and MAC {wanted.mac}"
+        over = f", over IPv6 from {wanted.local}" if wanted.local else ""
+        yield f"is no VXLAN device with VNI {VNI}, UDP port {VXLAN_PORT} and MAC {wanted.mac}{over}"
         return
     if not there.is_ours:
         yield "is not marked as dni's"
@@ -126,13 +133,17 @@ def _delete(there: VtepState, ledger: Ledger) -> None:
 
 
 def _make(kernel: IPRoute, wanted: VtepDevice, in_the_way: VtepState | None) -> None:
-    """Make the device; it has its MAC from the start, as a later change would drop its neighbours."""
+    """Make the device; it has its MAC from the start, as a later change would drop its neighbours.
+
+    It speaks either family with other agents: one made with an IPv6 address of its own takes no IPv4 ones. Over
+    IPv6 its UDP has checksums, which the kernel makes and asks for unless told otherwise.
+    """
     if in_the_way is not None:
         with tolerating(errno.ENODEV):
             kernel.link("del", index=in_the_way.index)
     kernel.link(
         "add", ifname=VTEP_LINK, kind="vxlan", vxlan_id=VNI, vxlan_port=VXLAN_PORT, vxlan_learning=1,
-        address=wanted.mac,
+        address=wanted.mac, **({"vxlan_local6": str(wanted.local)} if wanted.local else {}),
     )  # fmt: skip
     (link,) = kernel.link("get", ifname=VTEP_LINK, ext_mask=_WITHOUT_STATISTICS)
     _set(kernel, link["index"], wanted, wanted.addresses)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class Plumbing(Protocol):
     def plug_faults(self, link: Link) -> list[str]:
         """Answer in words how a link differs from what `plug` made."""
 
-    def underlay(self, agent: IPv4Address) -> Underlay:
+    def underlay(self, agent: Address) -> Underlay:
         """Answer the link that carries the agent IP."""
 
 

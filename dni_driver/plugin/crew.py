@@ -14,6 +14,13 @@ import threading
 import time
 from collections.abc import Callable
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS = 0.5
+"""Until a connection that could not be taken is tried again."""
+
 Finish = Callable[[], None]
 """Sends an answer that the connection has room for, and closes it; raises nothing."""
 Answer = Callable[[socket.socket], Finish]
@@ -38,7 +45,7 @@ class Crew:
         self._bell = os.eventfd(0)
 
     def start(self) -> None:
-        """Have the first thread wait."""
+        """Have the first thread wait; raise RuntimeError where there can be none."""
         with self._count:
             self._hire()
 
@@ -52,9 +59,9 @@ class Crew:
     def _hire(self) -> None:
         """Make a thread, which counts as waiting from now on; the caller holds the count."""
         member = threading.Thread(target=self._work, name=f"dni-call-{len(self._members)}", daemon=True)
+        member.start()
         self._members.append(member)
         self._waiting += 1
-        member.start()
 
     def _work(self) -> None:
         with select.epoll() as eye:
@@ -77,6 +84,10 @@ class Crew:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue
+            except OSError as error:
+                log.warning("no call can be taken now", error=str(error))
+                time.sleep(_PAUSE_SECONDS)
+                continue
             return connection
 
     def _leave_the_door(self) -> None:
@@ -84,4 +95,7 @@ class Crew:
         with self._count:
             self._waiting -= 1
             if not self._waiting and len(self._members) < self._most:
-                self._hire()
+                try:
+                    self._hire()
+                except RuntimeError as error:
+                    log.warning("calls wait for each other", error=str(error))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from typing import Protocol
 
 import msgspec
@@ -63,7 +63,7 @@ class Plumbing(Ways, Protocol):
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records."""
 
-    def underlay(self, agent: IPv4Address) -> Underlay:
+    def underlay(self, agent: Address) -> Underlay:
         """Answer the link that carries the agent IP."""
 
     def overlapping_routes(self, network: Network) -> list[str]:

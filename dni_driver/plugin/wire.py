@@ -26,7 +26,6 @@ from dni_driver.core.errors import EmptyBody, MalformedRequest
 from dni_driver.core.overlays import Address, Network
 
 GENERIC = "com.docker.network.generic"
-ENABLE_IPV6 = "com.docker.network.enable_ipv6"
 INTERNAL = "com.docker.network.internal"
 PORT_MAP = "com.docker.network.portmap"
 LOCAL_SPACE, GLOBAL_SPACE = "dni-local", "dni-global"

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-
 import msgspec
 
-from dni_driver.core.errors import InUse
+from dni_driver.core.errors import Disowned, InUse
+from dni_driver.core.overlays import Address
 from dni_driver.registry.interface import Host
 
 
@@ -23,7 +22,10 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_address(host: Host, life: Life | None) -> None:
-    """Raise InUse where another living host has this agent IP; `life` is its sign, None for none."""
+    """Raise InUse where another living host has this agent IP; `life` is its sign, None for none.
+
+    Disowned where that is no earlier life of this one.
+    """
     if life is None or life.is_of(host):
         return
     if life.identity == host.identity:
@@ -31,19 +33,19 @@ def check_address(host: Host, life: Life | None) -> None:
             f"agent {host.agent_ip} was alive a moment ago, before this host was started: this ends by itself in "
             f"some seconds; if it does not, another host has a copy of this one's disk and its address"
         )
-    raise InUse(
+    raise Disowned(
         f"another living host is agent {host.agent_ip}: two hosts cannot have one agent IP; give each its own "
         f"(agent.ip in /etc/dni/dni.toml)"
     )
 
 
 def check_move(host: Host, life: Life | None, recorded: str | None) -> None:
-    """Raise InUse where a host cannot take along what it held under its former agent IP.
+    """Raise InUse where a host cannot take along what it held under its former agent IP: Disowned, or for now.
 
     `life` is the sign of who is alive there; `recorded` is whose the new agent IP is by the registry, if anybody's.
     """
     if life is not None and not life.is_of(host):
-        raise InUse(
+        raise Disowned(
             f"agent {host.formerly} is alive and has the identity of this host, whose disk is a copy of its: stop "
             f"dni here, move its store away (mv /var/lib/dni /var/lib/dni.old), and start it again"
         )
@@ -54,6 +56,6 @@ def check_move(host: Host, life: Life | None, recorded: str | None) -> None:
         )
 
 
-def moves(host: Host) -> IPv4Address | None:
+def moves(host: Host) -> Address | None:
     """Answer the former agent IP of a host that has another one now."""
     return host.formerly if host.formerly != host.agent_ip else None

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import Protocol
 
 import msgspec
 
+from dni_driver.core.agent_ip import in_order
 from dni_driver.core.errors import InUse, NotFound, Refused
-from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Family, Overlay, check_no_overlap
+from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Overlay, check_no_overlap
 from dni_driver.core.peers import Peer, Vtep
 
 _NAMED = 10
@@ -20,7 +21,7 @@ _NAMED = 10
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """An agent subnet and the agent that holds it. It lasts until it is given back."""
 
-    agent_ip: IPv4Address
+    agent_ip: Address
     held: AgentSubnet
 
 
@@ -33,10 +34,10 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     come from in a registry that has none yet; None for where they always did.
     """
 
-    agent_ip: IPv4Address
+    agent_ip: Address
     identity: str
     boot: str
-    formerly: IPv4Address | None = None
+    formerly: Address | None = None
     vtep: Vtep | None = None
     reclaim_after: float | None = None
     vtep_subnet: IPv4Network | None = None
@@ -45,7 +46,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """An agent that the registry knows: alive since, or last seen, in seconds since 1970."""
 
-    agent_ip: IPv4Address
+    agent_ip: Address
     vtep: Vtep | None
     subnets: tuple[AgentSubnet, ...]
     alive: bool
@@ -60,7 +61,7 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     peers: tuple[Peer, ...] = ()
-    gone: frozenset[IPv4Address] = frozenset()
+    gone: frozenset[Address] = frozenset()
     whole: bool = False
     overlays: bool = False
 
@@ -94,31 +95,31 @@ class Registry(Protocol):
     def set_backend(self, name: str, backend: Backend) -> None:
         """Have an overlay's packets travel in another way from now on; raise NotFound."""
 
-    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+    def use(self, agent_ip: Address, names: Collection[str]) -> None:
         """Say which overlays an agent uses now, and by that that it uses no other; unknown ones are no error."""
 
     def remove(self, name: str) -> None:
         """Forget an overlay and every lease on it; raise NotFound, or InUse naming the agents that use it."""
 
-    def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give an agent one more agent subnet, the lowest that is free.
 
         Raises NotFound for an unknown overlay, Refused where it does not speak the family, Exhausted where all
         are held.
         """
 
-    def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None = None) -> None:
+    def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None = None) -> None:
         """Record that an agent holds this very subnet, as its store says; once more is no error.
 
-        `formerly` is the address under which the same agent held it before its own changed. Raises NotFound for
-        an unknown overlay, Refused for a subnet that is none of its agent subnets, InUse, naming the holder,
-        where another agent has it.
+        `formerly` is the address under which the same agent held it before its own changed; where another host lives
+        there now, it is that one's. Raises NotFound for an unknown overlay, Refused for a subnet that is none of its
+        agent subnets, InUse, naming the holder, where another agent has it.
         """
 
-    def leases(self, agent_ip: IPv4Address | None = None) -> list[Lease]:
+    def leases(self, agent_ip: Address | None = None) -> list[Lease]:
         """Answer who holds what: of one agent in the order it was leased, or of all, agent by agent."""
 
-    def give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         """End a lease; one that this agent does not hold is left alone."""
 
     def register(self, host: Host) -> Vtep:
@@ -139,19 +140,22 @@ class Registry(Protocol):
     def members(self) -> list[Member]:
         """Answer all agents, by their IP."""
 
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive; cheaper than all that `members` tells of them."""
+
     def news(self, seconds: float) -> News:
         """Answer what has changed since the last call, as soon as something has; the first call answers all.
 
         Waits so many seconds at the most, and ends at once where the registry is closed. For one thread alone.
         """
 
-    def seen(self, agent_ip: IPv4Address) -> None:
+    def seen(self, agent_ip: Address) -> None:
         """Note that an agent has its wits about it: it is not reclaimed for as long as it has said."""
 
-    def forget(self, agent_ip: IPv4Address) -> None:
+    def forget(self, agent_ip: Address) -> None:
         """Forget an agent, and give up all it holds; raise NotFound, or InUse where it is alive."""
 
-    def reclaim(self) -> list[IPv4Address]:
+    def reclaim(self) -> list[Address]:
         """Forget agents that were not seen for longer than they said; answer them."""
 
     def close(self) -> None:
@@ -221,26 +225,26 @@ def check_shape(held: AgentSubnet, overlay: Overlay) -> None:
         raise Refused(f"{held.subnet} is no agent subnet of overlay {overlay.name!r}")
 
 
-def held_by(held: AgentSubnet, holder: IPv4Address | str) -> InUse:
+def held_by(held: AgentSubnet, holder: Address | str) -> InUse:
     """Build the error of an agent subnet that another agent has."""
     return InUse(f"agent subnet {held.subnet} of overlay {held.overlay!r} is held by agent {holder}")
 
 
-def used_by(name: str, agents: Collection[IPv4Address]) -> InUse:
+def used_by(name: str, agents: Collection[Address]) -> InUse:
     """Build the error of an overlay that some agents use."""
-    shown = ", ".join(map(str, sorted(agents)[:_NAMED])) + (" and others" if len(agents) > _NAMED else "")
+    shown = ", ".join(map(str, in_order(agents)[:_NAMED])) + (" and others" if len(agents) > _NAMED else "")
     return InUse(
         f"overlay {name!r} is in use on {shown}: remove its containers and Docker networks there first; a host that "
         f"is gone for good is given up by `dni agent forget IP`"
     )
 
 
-def unknown_agent(agent_ip: IPv4Address) -> NotFound:
+def unknown_agent(agent_ip: Address) -> NotFound:
     """Build the error of an agent that the registry does not have."""
     return NotFound(f"there is no agent {agent_ip} in the registry: `dni agent ls` lists them")
 
 
-def still_alive(agent_ip: IPv4Address) -> InUse:
+def still_alive(agent_ip: Address) -> InUse:
     """Build the error of an agent that is to be forgotten and lives."""
     return InUse(f"agent {agent_ip} is alive: stop dni on that host first, and wait until `dni agent ls` says so")
 

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import StoreError
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, lowest_free
+from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, lowest_free
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.vteps import check_apart
 from dni_driver.registry import local_agents
@@ -69,7 +69,7 @@ class LocalRegistry:
         self._path = path
         self._lives = Lives(path)
         self._closed = threading.Event()
-        self._told: tuple[dict[IPv4Address, Peer], list[Overlay]] | None = None
+        self._told: tuple[dict[Address, Peer], list[Overlay]] | None = None
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=MODE, exist_ok=True)
@@ -101,7 +101,7 @@ class LocalRegistry:
         with self._transaction() as tx:
             _replace(tx, with_backend(name, backend, _overlays(tx)))
 
-    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+    def use(self, agent_ip: Address, names: Collection[str]) -> None:
         """Say which overlays an agent uses now (Registry.use)."""
         with self._transaction() as tx:
             local_agents.use(tx, agent_ip, [one.name for one in _overlays(tx) if one.name in names])
@@ -116,7 +116,7 @@ class LocalRegistry:
             tx.execute("DELETE FROM lease WHERE overlay = ?", (name,))
             tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
 
-    def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give the lowest free agent subnet (Registry.lease)."""
         with self._transaction() as tx:
             found = _find(tx, overlay)
@@ -126,24 +126,24 @@ class LocalRegistry:
             _add(tx, held, agent_ip)
         return held
 
-    def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None = None) -> None:
+    def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None = None) -> None:
         """Record a lease that a store knows of (Registry.confirm)."""
         with self._transaction() as tx:
             check_shape(held, _find(tx, held.overlay))
             holder = next((lease.agent_ip for lease in _leases(tx) if lease.held == held), None)
             if holder is None:
                 _add(tx, held, agent_ip)
-            elif holder in (agent_ip, formerly):
+            elif holder == agent_ip or (holder == formerly and not self._lives.is_alive(holder)):
                 tx.execute("UPDATE lease SET agent_ip = ? WHERE subnet = ?", (str(agent_ip), str(held.subnet)))
             else:
                 raise held_by(held, holder)
 
-    def leases(self, agent_ip: IPv4Address | None = None) -> list[Lease]:
+    def leases(self, agent_ip: Address | None = None) -> list[Lease]:
         """Answer who holds what (Registry.leases)."""
         with self._transaction() as tx:
             return [lease for lease in _leases(tx) if agent_ip in (None, lease.agent_ip)]
 
-    def give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         """End a lease (Registry.give_back)."""
         with self._transaction() as tx:
             tx.execute(
@@ -166,6 +166,10 @@ class LocalRegistry:
         with self._transaction() as tx:
             return local_agents.members(tx, self._lives, _leases(tx))
 
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive (Registry.alive)."""
+        return frozenset(member.agent_ip for member in self.members() if member.alive)
+
     def news(self, seconds: float) -> News:
         """Answer what has changed since the last call (Registry.news)."""
         ends = time.monotonic() + seconds
@@ -176,17 +180,17 @@ class LocalRegistry:
             self._closed.wait(min(left, _LOOKS_EVERY))
         return News()
 
-    def seen(self, agent_ip: IPv4Address) -> None:
+    def seen(self, agent_ip: Address) -> None:
         """Note that an agent has its wits about it (Registry.seen)."""
         with self._transaction() as tx:
             local_agents.see(tx, agent_ip, time.time())
 
-    def forget(self, agent_ip: IPv4Address) -> None:
+    def forget(self, agent_ip: Address) -> None:
         """Forget an agent, and give up all it holds (Registry.forget)."""
         with self._transaction() as tx:
             local_agents.forget(tx, agent_ip, self._lives)
 
-    def reclaim(self) -> list[IPv4Address]:
+    def reclaim(self) -> list[Address]:
         """Forget agents that were not seen for longer than they said (Registry.reclaim)."""
         with self._transaction() as tx:
             due = local_agents.overdue(tx, self._lives, time.time())
@@ -265,19 +269,19 @@ def _find(tx: sqlite3.Connection, name: str) -> Overlay:
 def _leases(tx: sqlite3.Connection) -> list[Lease]:
     rows = tx.execute("SELECT overlay, subnet, agent_ip FROM lease ORDER BY seq")
     return [
-        Lease(agent_ip=IPv4Address(agent_ip), held=AgentSubnet(overlay=overlay, subnet=ip_network(subnet)))
+        Lease(agent_ip=ip_address(agent_ip), held=AgentSubnet(overlay=overlay, subnet=ip_network(subnet)))
         for overlay, subnet, agent_ip in rows
     ]
 
 
-def _add(tx: sqlite3.Connection, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+def _add(tx: sqlite3.Connection, held: AgentSubnet, agent_ip: Address) -> None:
     tx.execute(
         "INSERT INTO lease (overlay, subnet, agent_ip) VALUES (?, ?, ?)",
         (held.overlay, str(held.subnet), str(agent_ip)),
     )
 
 
-def _peers(tx: sqlite3.Connection) -> dict[IPv4Address, Peer]:
+def _peers(tx: sqlite3.Connection) -> dict[Address, Peer]:
     held = _leases(tx)
     return {
         agent: Peer(agent_ip=agent, vtep=vtep, subnets=tuple(one.held for one in held if one.agent_ip == agent))

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, ip_address
 
 import msgspec
 
-from dni_driver.core.overlays import VTEP_SUBNET, Overlay
+from dni_driver.core.agent_ip import check_family, in_order
+from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay
 from dni_driver.core.peers import Vtep
 from dni_driver.core.vteps import check_apart, check_widening, chosen, kept, lowest_free, vtep_in
 from dni_driver.registry.admission import Life, check_address, check_move, moves
@@ -51,8 +52,8 @@ class _Row(msgspec.Struct, frozen=True):
     reclaim_after: float | None
 
     @property
-    def ip(self) -> IPv4Address:
-        return IPv4Address(self.agent_ip)
+    def ip(self) -> Address:
+        return ip_address(self.agent_ip)
 
     @property
     def life(self) -> Life:
@@ -66,6 +67,7 @@ def register(tx: sqlite3.Connection, host: Host, known: Sequence[Overlay], lives
     if not lives.is_ours(host.agent_ip):
         check_address(host, _life(mine, lives))
     formerly = moves(host)
+    check_family(host.agent_ip, (row.ip for row in _every(tx) if (row.ip, row.identity) != (formerly, host.identity)))
     if formerly is not None:
         _move(tx, host, formerly, mine, lives)
         mine = _find(tx, host.agent_ip)
@@ -85,7 +87,7 @@ def members(tx: sqlite3.Connection, lives: Lives, held: Sequence[Lease]) -> list
     """Answer all agents, by IP; `held` is who holds what."""
     found: list[Member] = []
     rows = {row.ip: row for row in _every(tx)}
-    for agent in sorted(rows.keys() | {lease.agent_ip for lease in held}):
+    for agent in in_order(rows.keys() | {lease.agent_ip for lease in held}):
         row = rows.get(agent)
         alive = lives.is_alive(agent)
         found.append(
@@ -100,18 +102,18 @@ def members(tx: sqlite3.Connection, lives: Lives, held: Sequence[Lease]) -> list
     return found
 
 
-def vteps(tx: sqlite3.Connection) -> dict[IPv4Address, Vtep]:
+def vteps(tx: sqlite3.Connection) -> dict[Address, Vtep]:
     """Answer every agent's VTEP."""
     return {row.ip: Vtep(IPv4Interface(row.vtep)) for row in _every(tx)}
 
 
-def see(tx: sqlite3.Connection, agent_ip: IPv4Address, now: float) -> None:
+def see(tx: sqlite3.Connection, agent_ip: Address, now: float) -> None:
     """Note when an agent was seen; raise NotFound."""
     if tx.execute("UPDATE agent SET seen = ? WHERE agent_ip = ?", (now, str(agent_ip))).rowcount == 0:
         raise unknown_agent(agent_ip)
 
 
-def forget(tx: sqlite3.Connection, agent_ip: IPv4Address, lives: Lives) -> None:
+def forget(tx: sqlite3.Connection, agent_ip: Address, lives: Lives) -> None:
     """Forget an agent and what it holds; raise NotFound, or InUse where it is alive."""
     text = (str(agent_ip),)
     if lives.is_alive(agent_ip):
@@ -123,7 +125,7 @@ def forget(tx: sqlite3.Connection, agent_ip: IPv4Address, lives: Lives) -> None:
     lives.drop(agent_ip)
 
 
-def overdue(tx: sqlite3.Connection, lives: Lives, now: float) -> list[IPv4Address]:
+def overdue(tx: sqlite3.Connection, lives: Lives, now: float) -> list[Address]:
     """Answer the agents that were not seen for longer than they said."""
     return [
         row.ip
@@ -132,20 +134,23 @@ def overdue(tx: sqlite3.Connection, lives: Lives, now: float) -> list[IPv4Addres
     ]
 
 
-def use(tx: sqlite3.Connection, agent_ip: IPv4Address, names: Collection[str]) -> None:
-    """Record which overlays an agent uses, and no other."""
+def use(tx: sqlite3.Connection, agent_ip: Address, names: Collection[str]) -> None:
+    """Record which overlays an agent uses, and no other; it says so every few seconds, and mostly the same."""
+    rows = tx.execute("SELECT overlay FROM use WHERE agent_ip = ?", (str(agent_ip),))
+    if {overlay for (overlay,) in rows} == set(names):
+        return
     tx.execute("DELETE FROM use WHERE agent_ip = ?", (str(agent_ip),))
     for name in names:
         tx.execute("INSERT INTO use VALUES (?, ?)", (name, str(agent_ip)))
 
 
-def users(tx: sqlite3.Connection, overlay: str) -> list[IPv4Address]:
+def users(tx: sqlite3.Connection, overlay: str) -> list[Address]:
     """Answer who uses an overlay."""
     rows = tx.execute("SELECT agent_ip FROM use WHERE overlay = ?", (overlay,))
-    return [IPv4Address(agent_ip) for (agent_ip,) in rows]
+    return [ip_address(agent_ip) for (agent_ip,) in rows]
 
 
-def _move(tx: sqlite3.Connection, host: Host, formerly: IPv4Address, mine: _Row | None, lives: Lives) -> None:
+def _move(tx: sqlite3.Connection, host: Host, formerly: Address, mine: _Row | None, lives: Lives) -> None:
     """Have an agent be known by its new IP, with what it held under the former one."""
     theirs = _find(tx, formerly)
     is_same = theirs is not None and theirs.identity == host.identity
@@ -194,7 +199,7 @@ def _free_vtep(tx: sqlite3.Connection, wanted: Vtep | None, subnet: IPv4Network)
     return had if had is not None and had.ip.ip not in taken else lowest_free(taken, subnet)
 
 
-def _find(tx: sqlite3.Connection, agent_ip: IPv4Address) -> _Row | None:
+def _find(tx: sqlite3.Connection, agent_ip: Address) -> _Row | None:
     row = tx.execute("SELECT * FROM agent WHERE agent_ip = ?", (str(agent_ip),)).fetchone()
     return _Row(*row) if row else None
 

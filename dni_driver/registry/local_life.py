@@ -6,8 +6,9 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
-from ipaddress import IPv4Address
 from pathlib import Path
+
+from dni_driver.core.overlays import Address
 
 _MODE = 0o600
 
@@ -18,14 +19,14 @@ class Lives:
     def __init__(self, path: Path) -> None:
         """Take the file of the registry: the locks are beside it."""
         self._path = path
-        self._given: dict[IPv4Address, int] = {}
+        self._given: dict[Address, int] = {}
         weakref.finalize(self, _close, self._given)
 
-    def is_ours(self, agent_ip: IPv4Address) -> bool:
+    def is_ours(self, agent_ip: Address) -> bool:
         """Tell whether an agent lives by this registry being open here."""
         return agent_ip in self._given
 
-    def is_alive(self, agent_ip: IPv4Address) -> bool:
+    def is_alive(self, agent_ip: Address) -> bool:
         """Tell whether an agent lives."""
         if self.is_ours(agent_ip):
             return True
@@ -36,13 +37,13 @@ class Lives:
             os.close(lock)
         return lock is None
 
-    def begin(self, agent_ip: IPv4Address) -> None:
+    def begin(self, agent_ip: Address) -> None:
         """Have an agent live until `end`; as long as an earlier process of it has not ended, it lives by that."""
         lock = None if self.is_ours(agent_ip) else self._locked(agent_ip)
         if lock is not None:
             self._given[agent_ip] = lock
 
-    def drop(self, agent_ip: IPv4Address) -> None:
+    def drop(self, agent_ip: Address) -> None:
         """Leave no trace of an agent, which is forgotten or has another IP now."""
         lock = self._given.pop(agent_ip, None)
         if lock is not None:
@@ -53,10 +54,10 @@ class Lives:
         """End the lives given here."""
         _close(self._given)
 
-    def _file(self, agent_ip: IPv4Address) -> Path:
+    def _file(self, agent_ip: Address) -> Path:
         return self._path.with_name(f"{self._path.name}-{agent_ip}")
 
-    def _locked(self, agent_ip: IPv4Address) -> int | None:
+    def _locked(self, agent_ip: Address) -> int | None:
         """Answer the lock on a file, which goes with its descriptor; None where somebody has it."""
         lock = os.open(self._file(agent_ip), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         try:
@@ -67,6 +68,6 @@ class Lives:
         return lock
 
 
-def _close(given: dict[IPv4Address, int]) -> None:
+def _close(given: dict[Address, int]) -> None:
     while given:
         os.close(given.popitem()[1])

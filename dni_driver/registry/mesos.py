@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 from dni_driver.core.errors import Exhausted, InUse, Refused, Unavailable
 from dni_driver.core.mesos_part import MesosPart, read_part
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay
+from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.interface import (
     Host,
@@ -68,7 +68,7 @@ class MesosRegistry:
             raise unknown(name)
         raise Refused(f"overlay {name!r} is Mesos': take it out of the overlay configuration of the Mesos masters")
 
-    def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Raise NotFound, Refused or Exhausted: Mesos gives an agent one subnet of each family, when it registers."""
         part = self.part()
         _check_named(part, agent_ip)
@@ -79,7 +79,7 @@ class MesosRegistry:
             f"the size that `prefix` in the masters' overlay configuration says"
         )
 
-    def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None = None) -> None:
+    def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None = None) -> None:
         """Agree to what Mesos gives; raise NotFound, Refused, or InUse where it gives another subnet now."""
         del formerly  # Mesos knows an agent by its address alone
         part = self.part()
@@ -94,14 +94,14 @@ class MesosRegistry:
             f"containers, `docker network rm` its network, and create that again"
         )
 
-    def leases(self, agent_ip: IPv4Address | None = None) -> list[Lease]:
+    def leases(self, agent_ip: Address | None = None) -> list[Lease]:
         """Answer what this host holds; of other agents Mesos tells an agent nothing."""
         part = self.part()
         if agent_ip not in (None, part.agent_ip):
             return []
         return [Lease(agent_ip=part.agent_ip, held=one) for one in part.held]
 
-    def give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         """Raise Refused for what this host holds: the leading master takes it back."""
         if Lease(agent_ip=agent_ip, held=held) in self.leases():
             raise Refused(f"agent subnet {held.subnet} is given by Mesos, which takes it back by {_DELETE}")
@@ -111,7 +111,7 @@ class MesosRegistry:
         if not any(agree(with_backend(name, backend, [known]), known) for known in self._named(name)):
             raise Refused(f"dcos-net carries the packets of overlay {name!r} by VXLAN, and in no other way")
 
-    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+    def use(self, agent_ip: Address, names: Collection[str]) -> None:
         """Do nothing: what is used here is of no interest to Mesos."""
 
     def register(self, host: Host) -> Vtep:
@@ -136,6 +136,10 @@ class MesosRegistry:
         part = self.part()
         return [Member(agent_ip=part.agent_ip, vtep=part.vtep, subnets=part.held, alive=True, since=0.0)]
 
+    def alive(self) -> frozenset[Address]:
+        """Answer this host, as long as Mesos tells of it."""
+        return frozenset([self.part().agent_ip])
+
     def news(self, seconds: float) -> News:
         """Answer once that there are no peers to reach, as dcos-net reaches them; then nothing, slowly."""
         if not self._told:
@@ -144,16 +148,16 @@ class MesosRegistry:
         self._closed.wait(seconds)
         return News()
 
-    def seen(self, agent_ip: IPv4Address) -> None:
+    def seen(self, agent_ip: Address) -> None:
         """Do nothing: Mesos reclaims nothing."""
 
-    def forget(self, agent_ip: IPv4Address) -> None:
+    def forget(self, agent_ip: Address) -> None:
         """Raise InUse for this host, and Refused for any other: that is the leading master's."""
         if agent_ip == self.part().agent_ip:
             raise still_alive(agent_ip)
         raise Refused(f"agents of Mesos are forgotten by the leading master: {_DELETE}")
 
-    def reclaim(self) -> list[IPv4Address]:
+    def reclaim(self) -> list[Address]:
         """Answer none: Mesos reclaims nothing by itself."""
         return []
 
@@ -169,7 +173,7 @@ class MesosRegistry:
         return found
 
 
-def _check_named(part: MesosPart, agent_ip: IPv4Address) -> None:
+def _check_named(part: MesosPart, agent_ip: Address) -> None:
     if agent_ip != part.agent_ip:
         raise Refused(
             f'Mesos knows this host as {part.agent_ip}, dni as {agent_ip}: set agent.ip = "{part.agent_ip}"'

@@ -15,25 +15,40 @@ from dni_driver.core.overlays import Address
 from dni_driver.core.records import AddressRecord, AddressState, EndpointRecord, ReservationRecord
 from dni_driver.store.database import Transaction
 
+LONGEST_QUEUE = 256
+"""Freed addresses that wait to be handed out again. A half of IPv6 has more new ones than are ever used, and each one
+used is a row, which every look at the store reads."""
+
 
 def next_free(tx: Transaction, pool: str, spans: Sequence[Span]) -> Address | None:
     """Answer the address a blank request gets: the lowest never used one, else the one freed longest ago.
 
-    None where the spans are full.
+    That one also where so many wait that they are to be used up first; None where the spans are full.
     """
-    fresh = _fresh(tx, pool, spans)
-    return fresh[1] if fresh is not None else _freed_longest_ago(tx, pool, spans)
+    return _next(tx, pool, spans)[1]
 
 
 def claim_next(tx: Transaction, pool: str, spans: Sequence[Span], now: float) -> Address | None:
     """Record that next address as claimed, and answer it; the next search goes on from there."""
-    fresh = _fresh(tx, pool, spans)
-    if fresh is not None:
-        _move_cursor(tx, pool, *fresh)
-    address = fresh[1] if fresh is not None else _freed_longest_ago(tx, pool, spans)
+    span, address = _next(tx, pool, spans)
+    if span is not None and address is not None:
+        _move_cursor(tx, pool, span, address)
     if address is not None:
         _put(tx, pool, address, AddressState.CLAIMED, now)
     return address
+
+
+def _next(tx: Transaction, pool: str, spans: Sequence[Span]) -> tuple[Span | None, Address | None]:
+    """Answer the next address, with its span where it was never used."""
+    freed = _freed_longest_ago(tx, pool, spans) if _is_queue_long(tx, pool) else None
+    if freed is not None:
+        return None, freed
+    return _fresh(tx, pool, spans) or (None, _freed_longest_ago(tx, pool, spans))
+
+
+def _is_queue_long(tx: Transaction, pool: str) -> bool:
+    queue = "SELECT 1 FROM address WHERE pool = ? AND freed IS NOT NULL ORDER BY freed LIMIT 1 OFFSET ?"
+    return tx.execute(queue, (pool, LONGEST_QUEUE - 1)).fetchone() is not None
 
 
 def _fresh(tx: Transaction, pool: str, spans: Sequence[Span]) -> tuple[Span, Address] | None:

@@ -37,7 +37,7 @@ def claim(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], asked: A
     reserved for, Exhausted where nothing is left, Unavailable where the cluster may have given this host up.
     """
     if pool.overlay is not None:
-        fence.check(tx, now)
+        fence.check(tx, pool.overlay, now)
     kept = sorted([*reservations.of_overlay(tx, pool.overlay), *asked.kept], key=lambda one: int(one.first))
     if asked.address is not None:
         check_explicit(asked.address, pool, halves)

@@ -5,8 +5,7 @@ SQLite in WAL mode writes a commit into its log and does not wait for the disk (
 here, behind the commit, so that others can go on and several commits wait as one: what `write` wrote is on disk
 before it returns, what `note` wrote soon after.
 
-One connection for each thread; writers of this process queue on a lock, so that SQLite's own back-off is met by other
-processes only.
+Writers of this process queue on a lock, so that SQLite's own back-off is met by other processes only.
 """
 
 from __future__ import annotations
@@ -16,23 +15,19 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from dni_driver.core.deadline import holding, within
-from dni_driver.core.errors import StoreError
 from dni_driver.store import schema
-from dni_driver.store.complaints import damaged, explained, is_busy, is_read_only
+from dni_driver.store.complaints import damaged, explained, is_read_only
+from dni_driver.store.connections import Connections
 from dni_driver.store.disk import Disk
 
 Transaction = sqlite3.Connection
 """A connection inside BEGIN … COMMIT."""
 
 LOCK_SECONDS = 5.0
-CACHE_KIB = 256
-"""For each connection, of which every thread has one."""
-LOG_PAGES = 8192
-"""How long the log grows before a commit has to empty it, in pages of 4 KiB; `checkpoint` is there to come before."""
 
 
 class Store:
@@ -43,9 +38,9 @@ class Store:
         self.path = path
         self._disk = Disk(path.with_name(f"{path.name}-wal"))
         self._crash_point = crash_point
-        self._local = threading.local()
         self._writer = threading.Lock()
-        self._opened: list[sqlite3.Connection] = []
+        self._connections = Connections(path)
+        self._watching = Connections(path)
         try:
             self._prepare()
         except BaseException:
@@ -86,59 +81,33 @@ class Store:
 
         Nobody waits for it meanwhile.
         """
-        with self._errors():
-            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with self._errors(), self._connections.lend() as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def version(self) -> tuple[int, int]:
-        """Answer what is another thing once something was written, but by this thread: asking costs microseconds."""
-        with self._errors():
-            connection = self._connection()
+        """Answer what is another thing once something was written, here or elsewhere: asking costs microseconds."""
+        with self._errors(), self._watching.lend() as connection:
             (number,) = connection.execute("PRAGMA data_version").fetchone()
-        return id(connection), number
+            return id(connection), number
 
     def close(self) -> None:
-        """Close the connections of every thread."""
-        while self._opened:
-            self._opened.pop().close()
-        self._local = threading.local()
+        """Close all connections."""
+        self._connections.close()
+        self._watching.close()
 
     @contextmanager
     def _transaction(self, begin: str, crash_point: Callable[[str], None]) -> Iterator[Transaction]:
-        with self._errors():
-            connection = self._connection()
-            self._be_patient(connection, within(LOCK_SECONDS))
-            connection.execute(begin)
         try:
-            yield connection
-            crash_point("before commit")
-            connection.commit()
+            with self._connections.lend() as connection:
+                connection.be_patient(within(LOCK_SECONDS))
+                connection.execute(begin)
+                with _rolled_back_on_failure(connection):
+                    yield connection
+                    crash_point("before commit")
+                    connection.commit()
         except sqlite3.Error as error:
-            _rolled_back(connection)
-            raise self._failed(error) from error
-        except BaseException:
-            _rolled_back(connection)
-            raise
+            raise explained(self.path, error) from error
         crash_point("after commit")
-
-    def _be_patient(self, connection: sqlite3.Connection, seconds: float) -> None:
-        """Have SQLite wait for other processes no longer than that."""
-        if self._local.patience != seconds:
-            connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-            self._local.patience = seconds
-
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
-            self._local.connection = connection
-            self._local.patience = None
-            self._opened.append(connection)
-        return connection
 
     def _prepare(self) -> None:
         with self._errors():
@@ -147,10 +116,10 @@ class Store:
             if not self.path.exists():
                 self._create()
             self._check_whole()
-            connection = self._connection()
-            connection.execute("PRAGMA journal_mode = WAL")
-            self._check(connection)
-            schema.migrate(connection, self.path)
+            with self._connections.lend() as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                self._check(connection)
+                schema.migrate(connection, self.path)
             self._disk.sync()
 
     def _create(self) -> None:
@@ -178,27 +147,14 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: sqlite3.Error | OSError) -> StoreError:
-        """Answer what to tell of an error; after one of the disk, the next transaction opens the file anew.
-
-        SQLite opens a file on a read-only disk for reading, and goes on so when the disk can be written again.
-        """
-        if not isinstance(error, sqlite3.IntegrityError) and not is_busy(error):
-            self._let_go()
-        return explained(self.path, error)
-
-    def _let_go(self) -> None:
-        """Close this thread's connection."""
-        connection = getattr(self._local, "connection", None)
-        if connection in self._opened:
-            self._opened.remove(connection)
-            connection.close()
-        self._local.connection = None
+            raise explained(self.path, error) from error
 
 
-def _rolled_back(connection: sqlite3.Connection) -> None:
-    """Roll back as far as that goes: what SQLite cannot even take back goes with the connection."""
-    with suppress(sqlite3.Error):
+@contextmanager
+def _rolled_back_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
+    """Roll back on any exception as far as that goes; a connection that cannot even do that is of no more use."""
+    try:
+        yield
+    except BaseException:
         connection.rollback()
+        raise

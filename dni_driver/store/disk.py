@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from contextlib import suppress
@@ -21,36 +22,42 @@ class Disk:
         """Have synced nothing yet."""
         self._path = path
         self._changed = threading.Condition()
-        self._begun = self._ended = 0
-        self._failures: dict[int, OSError] = {}
+        self._next = _Sync()
+        self._is_busy = False
 
     def sync(self) -> None:
         """Return when all that was written to the file before is on disk; raise OSError where it never will be.
 
-        Syncs are counted. Who comes while one is under way needs the next, and so does who else comes meanwhile.
+        Who comes while a sync is under way needs the next, and so does who else comes meanwhile.
         """
         with self._changed:
-            needed = self._begun + 1
-            while self._ended < needed:
-                if self._begun == self._ended:
+            needed = self._next
+            while not needed.has_ended:
+                if not self._is_busy:
                     self._sync_now()
                 elif not self._changed.wait(within(_LONGEST)):
                     raise DeadlineExceeded(f"the disk under {self._path.parent} takes too long: is it overloaded?")
-        if needed in self._failures:
-            raise self._failures[needed]
+        if needed.failure is not None:
+            raise needed.failure
 
     def _sync_now(self) -> None:
         """Sync for everybody who waits, without keeping others from beginning to."""
-        self._begun += 1
+        begun, self._next, self._is_busy = self._next, _Sync(), True
         self._changed.release()
         try:
-            failure = _failure_of_sync(self._path)
+            begun.failure = _failure_of_sync(self._path)
         finally:
             self._changed.acquire()
-            self._ended = self._begun
-        if failure is not None:
-            self._failures[self._ended] = failure
-        self._changed.notify_all()
+            begun.has_ended, self._is_busy = True, False
+            self._changed.notify_all()
+
+
+class _Sync:
+    """One wait for the disk; one that was cut short has failed."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+        self.failure: OSError | None = OSError(errno.EINTR, os.strerror(errno.EINTR))
 
 
 def _failure_of_sync(path: Path) -> OSError | None:

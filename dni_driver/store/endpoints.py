@@ -29,7 +29,7 @@ def add(tx: Transaction, endpoint: EndpointRecord) -> None:
             endpoint.sandbox,
             endpoint.ifname,
             endpoint.since,
-            msgspec.json.encode(endpoint.options, enc_hook=str).decode(),
+            _text(endpoint.options),
         ),
     )
     if not _same(find(tx, endpoint.id), endpoint):
@@ -98,8 +98,7 @@ def set_ifname(tx: Transaction, endpoint: str, ifname: str) -> None:
 
 def set_options(tx: Transaction, endpoint: str, options: EndpointOptions) -> None:
     """Record other options of an endpoint."""
-    text = msgspec.json.encode(options).decode()
-    tx.execute("UPDATE endpoint SET options = ? WHERE id = ?", (text, endpoint))
+    tx.execute("UPDATE endpoint SET options = ? WHERE id = ?", (_text(options), endpoint))
 
 
 def remove(tx: Transaction, endpoint: str) -> None:
@@ -119,6 +118,10 @@ def _endpoint(row: sqlite3.Row) -> EndpointRecord:
         since=row["since"],
         options=msgspec.json.decode(row["options"], type=EndpointOptions, dec_hook=_parsed),
     )
+
+
+def _text(options: EndpointOptions) -> str:
+    return msgspec.json.encode(options, enc_hook=str).decode()
 
 
 def _parsed(kind: Callable[[str], object], text: str) -> object:

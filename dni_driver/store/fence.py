@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Until when this host may hand out addresses without having heard of the registry: where others may reclaim them."""
+"""Whether this host may hand out addresses: what it holds may be another's by now.
+
+Until when it may without having heard of the registry, where others may reclaim them; and not at all, of an overlay
+or of any, once the registry has said that another host holds what this one has.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from dni_driver.store import meta
 from dni_driver.store.database import Transaction
 
 _KEY = "fence"
+_DISPUTE = "dispute"
 
 
 def put(tx: Transaction, until: float) -> None:
@@ -28,8 +33,30 @@ def drop(tx: Transaction) -> None:
     meta.drop(tx, _KEY)
 
 
-def check(tx: Transaction, now: float) -> None:
-    """Raise Unavailable where no address may be handed out any more."""
+def dispute(tx: Transaction, why: str, overlay: str = "") -> None:
+    """Record that another host holds what this one has of an overlay, or of all of them."""
+    meta.put(tx, _dispute(overlay), why)
+
+
+def settle(tx: Transaction, overlay: str = "") -> None:
+    """Record that what this host has is its own."""
+    meta.drop(tx, _dispute(overlay))
+
+
+def disputed(tx: Transaction, overlay: str = "") -> str | None:
+    """Answer why it is not."""
+    return meta.find(tx, _dispute(overlay))
+
+
+def _dispute(overlay: str) -> str:
+    return f"{_DISPUTE} {overlay}".rstrip()
+
+
+def check(tx: Transaction, overlay: str, now: float) -> None:
+    """Raise Unavailable where no address of an overlay may be handed out any more."""
+    why = disputed(tx) or disputed(tx, overlay)
+    if why is not None:
+        raise Unavailable(f"this host hands out no new addresses of overlay {overlay!r}: {why}")
     until = find(tx)
     if until is not None and now > until:
         raise closed(until)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import sqlite3
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from dni_driver.core.errors import NotFound
-from dni_driver.core.overlays import AgentSubnet, Overlay
+from dni_driver.core.overlays import Address, AgentSubnet, Overlay
 from dni_driver.core.records import Held
 from dni_driver.store import local_subnets, meta
 from dni_driver.store.database import Transaction
@@ -89,15 +89,15 @@ def held(tx: Transaction, overlay: str | None = None) -> list[Held]:
     return [*agent_subnets(tx, overlay), *local_subnets.every(tx, overlay)]
 
 
-def set_agent_ip(tx: Transaction, address: IPv4Address) -> None:
+def set_agent_ip(tx: Transaction, address: Address) -> None:
     """Record under which address this host is an agent."""
     meta.put(tx, _AGENT_IP, str(address))
 
 
-def agent_ip(tx: Transaction) -> IPv4Address | None:
+def agent_ip(tx: Transaction) -> Address | None:
     """Answer this host's agent IP, once it has been found."""
     text = meta.find(tx, _AGENT_IP)
-    return IPv4Address(text) if text else None
+    return ip_address(text) if text else None
 
 
 def _overlay(row: sqlite3.Row) -> Overlay:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, ip_network
+from ipaddress import IPv4Interface, ip_address, ip_network
 
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.store import meta
 from dni_driver.store.database import Transaction
@@ -62,7 +62,7 @@ def put(tx: Transaction, peers: Iterable[Peer]) -> bool:
     return _noted(tx, changed.rowcount > 0)
 
 
-def drop(tx: Transaction, agents: Iterable[IPv4Address]) -> bool:
+def drop(tx: Transaction, agents: Iterable[Address]) -> bool:
     """Forget peers; tell whether any of them was known."""
     gone = tx.executemany("DELETE FROM peer WHERE agent_ip = ?", [(str(agent),) for agent in agents])
     return _noted(tx, gone.rowcount > 0)
@@ -74,10 +74,10 @@ def _noted(tx: Transaction, changed: bool) -> bool:  # noqa: FBT001 - what is an
     return changed
 
 
-def keep_only(tx: Transaction, agents: Iterable[IPv4Address]) -> bool:
+def keep_only(tx: Transaction, agents: Iterable[Address]) -> bool:
     """Forget all other peers; tell whether there were any."""
     known = {row["agent_ip"] for row in tx.execute("SELECT agent_ip FROM peer")}
-    return drop(tx, map(IPv4Address, known - {str(agent) for agent in agents}))
+    return drop(tx, map(ip_address, known - {str(agent) for agent in agents}))
 
 
 def set_vtep(tx: Transaction, vtep: Vtep) -> None:
@@ -98,4 +98,4 @@ def _row(peer: Peer) -> tuple[str, str, str]:
 
 def _peer(agent_ip: str, vtep: str, subnets: str) -> Peer:
     held = (AgentSubnet(overlay=overlay, subnet=ip_network(subnet)) for overlay, subnet in json.loads(subnets))
-    return Peer(agent_ip=IPv4Address(agent_ip), vtep=Vtep(IPv4Interface(vtep)), subnets=tuple(held))
+    return Peer(agent_ip=ip_address(agent_ip), vtep=Vtep(IPv4Interface(vtep)), subnets=tuple(held))

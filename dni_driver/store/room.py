@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, ip_network
+from ipaddress import ip_address, ip_network
 
 from dni_driver.core.allocation import container_span, without
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network
@@ -49,7 +49,7 @@ def leaving(tx: Transaction) -> list[Leaving]:
     return [
         Leaving(
             held=AgentSubnet(overlay=row["overlay"], subnet=ip_network(row["subnet"])),
-            agent_ip=IPv4Address(row["leaving_as"]),
+            agent_ip=ip_address(row["leaving_as"]),
         )
         for row in rows
     ]

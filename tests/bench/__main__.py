@@ -4,29 +4,30 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from tests.bench import across, callers, containers, peers, programs
+from tests.bench import across, callers, cni, containers, known, peers, programs
 from tests.bench.figures import Figure, show
-from tests.lab import Host, Lab, LabError
+from tests.bench.machine import describe
+from tests.lab import Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
 
 RESULT = Path("bench-result.json")
 MANY = 16
 ROUNDS_OF_CROWDS = 5
 STARTS = 5
+CALLS_OF_CNI = 40
 CALLS = 1600
 ROUNDS_OF_PEERS = 3
 PEERS_MORE = 20
 ROUNDS_OF_TCP = 5
+MOST_MEMORY = 120.0
+"""In MiB, of everything that `dni up` runs."""
 
 _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 
@@ -34,10 +35,10 @@ _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 class Bench:
     """The figures of one run, and the samples behind them."""
 
-    def __init__(self, host: Host, other: Host) -> None:
-        """Begin with nothing measured. dni runs on `host`; `other` is there for a swarm."""
-        self.host = host
-        self.other = other
+    def __init__(self, lab: Lab) -> None:
+        """Begin with nothing measured. dni runs on the first host; the other is there for a swarm."""
+        self.lab = lab
+        self.host, self.other = lab.hosts
         self.figures: list[Figure] = []
         self.samples: dict[str, Any] = {}
 
@@ -51,7 +52,19 @@ class Bench:
         self._programs()
         self._containers(rounds)
         self._addresses()
+        self.measure_cni()
+        self._known()
         self.measure_paths()
+
+    def measure_cni(self) -> None:
+        """Measure what a container of CNI waits for, on the other host."""
+        _say(f"dni-cni: {CALLS_OF_CNI} times VERSION, then ADD and DEL in turn")
+        program = cni.install(self.other.directory / "installed")
+        taken = {"VERSION": cni.starts(program, CALLS_OF_CNI)}
+        self.other.start_dni(cni_ipam="dni")
+        taken |= cni.attachments(self.other, program, CALLS_OF_CNI)
+        self.other.stop_dni()
+        self.keep("dni-cni", msgspec.to_builtins(taken), cni.figures(taken))
 
     def measure_paths(self) -> None:
         """Measure what leads to other hosts, in namespaces beside the lab."""
@@ -60,9 +73,9 @@ class Bench:
         self.keep("peers from nothing", known, peers.figures_of_all(known))
         more = peers.one_more(PEERS_MORE)
         self.keep("one more peer", more, peers.figures_of_one(more))
-        _say(f"TCP across hosts: {ROUNDS_OF_TCP} times each way, in turn")
-        rates = across.in_turn(ROUNDS_OF_TCP)
-        self.keep("TCP across hosts", rates, across.figures(rates))
+        _say(f"across hosts: TCP {ROUNDS_OF_TCP} times each way, and single packets, in turn")
+        taken = across.in_turn(ROUNDS_OF_TCP)
+        self.keep("across hosts", msgspec.to_builtins(taken), across.figures(taken))
 
     def _programs(self) -> None:
         _say("dni up: starts and memory")
@@ -99,6 +112,16 @@ class Bench:
         sizes = programs.memory(self.host)
         self.keep("memory, after", sizes, programs.figures_of_memory("after all this", sizes))
 
+    def _known(self) -> None:
+        _say(f"dni up beside {known.MANY} agents: memory")
+        url = known.registry_in(self.lab)
+        self.host.stop_dni()
+        self.host.start_dni(registry_url=url)
+        known.wait_until_known(self.host)
+        sizes = programs.memory(self.host)
+        title = f"idle, {known.MANY} peers known"
+        self.keep(f"memory, {title}", sizes, programs.figures_of_memory(title, sizes, bar=MOST_MEMORY))
+
     def _latency(self, title: str, durations: list[float], *, held_to_bars: bool = False) -> None:
         self.keep(title.strip(), durations, callers.figures(title, durations, held_to_bars=held_to_bars))
 
@@ -116,25 +139,15 @@ def bench(rounds: int) -> None:
     """Measure dni beside Docker's own networks, in a lab of its own."""
     try:
         with Lab(hosts=2) as lab:
-            run = Bench(*lab.hosts)
+            run = Bench(lab)
             run.measure(rounds)
-            where = _machine(run.host)
+            where = describe(run.host)
     except LabError as error:
         sys.exit(f"bench: {error}")
     RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(run.figures), "samples": run.samples}))
     click.echo(
         f"\n{where['engine']}, {where['kernel']}, {where['cpus']} CPUs\n\n{show(run.figures)}\n\nAll in {RESULT}."
     )
-
-
-def _machine(host: Host) -> dict[str, object]:
-    return {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "engine": f"Docker Engine {host.docker('version', '--format', '{{.Server.Version}}')}",
-        "kernel": f"Linux {platform.release()}",
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-    }
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,11 @@ from tests.lab import Host
 AT_ONCE = 50
 
 DEFAULT, OWN, SWARM = "default bridge", "own bridge", "swarm"
-"""Docker's networks: `bridge`, which alone has no DNS; one that was created, as dni's is; a Swarm overlay."""
+"""Docker's networks: `bridge`, which alone has no DNS; one that was created, as dni's is; a Swarm overlay.
+
+The engine itself sets up the DNS of a created network, whatever its driver: more than half of what `own bridge` adds.
+So a driver is held to what the same engine does with its own bridge driver, and `bridge` is shown beside.
+"""
 
 Samples = dict[str, list[float]]
 """Durations in seconds for each network, one of each round."""
@@ -70,7 +74,7 @@ def figures_of_one(samples: Samples) -> list[Figure]:
         *(Figure(name=f"  added by {name}", value=seconds * 1000, unit="ms") for name, seconds in added.items()),
         *(
             Figure(name=f"  added by dni / by {name}", value=added["dni"] / added[name], unit="", bar=bar)
-            for name, bar in ((OWN, 0.9), (DEFAULT, 0.9), (SWARM, 0.2))
+            for name, bar in ((OWN, 0.9), (DEFAULT, None), (SWARM, 0.2))
         ),
     ]
 
@@ -81,7 +85,7 @@ def figures_of_crowd(samples: Samples) -> list[Figure]:
     return [
         *(Figure(name=f"{AT_ONCE} at once, {name}", value=value, unit="ms") for name, value in medians.items()),
         *(
-            Figure(name=f"  dni / {name}", value=medians["dni"] / medians[name], unit="", bar=1.0)
-            for name in (OWN, DEFAULT)
+            Figure(name=f"  dni / {name}", value=medians["dni"] / medians[name], unit="", bar=bar)
+            for name, bar in ((OWN, 1.0), (DEFAULT, None))
         ),
     ]

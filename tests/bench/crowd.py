@@ -19,7 +19,7 @@ import structlog
 from dni_driver.agent.loop import Loop, Pace
 from dni_driver.agent.problems import Problems
 from dni_driver.core.errors import DniError
-from dni_driver.core.overlays import define
+from dni_driver.core.overlays import Address, define
 from dni_driver.registry import Host, Registry, open_registry
 
 DCOS = define("dcos", [ip_network("9.0.0.0/8")])
@@ -75,7 +75,7 @@ class Agent:
         self._attempts = 0
         self._loop = Loop(str(number), self._join, _JOINING, Problems())
         self._knows = threading.Condition()
-        self._known: set[IPv4Address] = set()
+        self._known: set[Address] = set()
         self._following: threading.Thread | None = None
         self.outcome: Outcome | None = None
         self.joined = threading.Event()

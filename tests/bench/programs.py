@@ -35,10 +35,10 @@ def figures_of_start(durations: list[float]) -> list[Figure]:
     return [Figure(name="dni up: start to first answer", value=median_ms(durations), unit="ms")]
 
 
-def figures_of_memory(title: str, sizes: dict[str, float]) -> list[Figure]:
+def figures_of_memory(title: str, sizes: dict[str, float], bar: float | None = None) -> list[Figure]:
     """Answer the sum and each process's part."""
     parts = [Figure(name=f"  {process}", value=size, unit="MiB") for process, size in sizes.items()]
-    return [Figure(name=f"memory, {title}", value=sum(sizes.values()), unit="MiB", bar=120.0), *parts]
+    return [Figure(name=f"memory, {title}", value=sum(sizes.values()), unit="MiB", bar=bar), *parts]
 
 
 def _family(pid: int) -> list[int]:

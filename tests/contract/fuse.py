@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ParamSpec, Self, TypeVar
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 
 from dni_driver.kernel import command, conversation, nfnetlink, sysctl
 from dni_driver.kernel.fingerprint import Memory

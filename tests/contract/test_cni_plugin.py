@@ -417,6 +417,7 @@ def test_it_imports_nothing_that_starts_slowly() -> None:
         ("DELETE", "/v1/cni/endpoints?overlay=dcos&container=&ifname=eth0", "query parameter 'container' is missing"),
         ("DELETE", "/v1/cni/endpoints?id=7", "query parameter 'id' is not known: use overlay, container, ifname"),
         ("GET", "/v1/cni/configurations/dcos?ipam=x", "query parameter ipam='x' is none of host-local, dni"),
+        ("GET", "/v1/cni/configurations/dcos?shape=x", "query parameter shape='x' is none of mesos, plain, list"),
         ("POST", "/v1/cni/endpoints", "missing required field `overlay`"),
     ],
 )

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,11 @@ DCOS_AGENT = dcos.Agent(
     overlays=[
         dcos.AgentOverlay(
             info=dcos.OverlayInfo(name="dcos", subnet="9.0.0.0/8", prefix=24, enabled=True),
-            backend=dcos.Backend(),
+            backend=dcos.Backend(
+                vxlan=dcos.Vxlan(
+                    vni=1024, vtep_ip="44.128.0.1/20", vtep_mac="70:b3:d5:80:00:01", vtep_name="vtep1024"
+                )
+            ),
             subnet="9.0.0.0/24",
             state=dcos.State(status="STATUS_OK"),
         )
@@ -174,7 +177,7 @@ class _Operations:
         self._note("usage", name)
         return USAGE
 
-    def room(self, overlay: str, agent: IPv4Address | None, half: Half, count: int) -> Room:
+    def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         self._note("room", overlay, str(agent), half, count)
         return Room(overlay=overlay, agent="192.0.2.1", half=half, count=count, room=True, free=7, why="7 free")
 
@@ -190,7 +193,7 @@ class _Operations:
         self._note("dcos cluster")
         return dcos.Cluster(agents=[DCOS_AGENT])
 
-    def purge(self, agents: Sequence[IPv4Address]) -> dcos.Cluster:
+    def purge(self, agents: Sequence[Address]) -> dcos.Cluster:
         self._note("purge", *map(str, agents))
         return dcos.Cluster()
 
@@ -217,7 +220,7 @@ class _Operations:
         self._note("agents")
         return [OTHER_AGENT]
 
-    def forget_agent(self, agent_ip: IPv4Address) -> None:
+    def forget_agent(self, agent_ip: Address) -> None:
         self._note("forget", str(agent_ip))
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[AddressReport]:
@@ -402,9 +405,10 @@ def test_the_backend_of_an_overlay_is_changed(console: Console, operations: _Ope
 def test_agents_are_listed_and_forgotten(console: Console, operations: _Operations) -> None:
     assert msgspec.convert(console.get("/v1/agents"), list[AgentReport]) == [OTHER_AGENT]
     assert console.delete("/v1/agents/192.0.2.2") == {}
+    assert console.delete("/v1/agents/FD00%3A%3A0%3A12") == {}
     with pytest.raises(Refused, match="'web' is no agent IP: `dni agent ls` lists them"):
         console.delete("/v1/agents/web")
-    assert operations.asked == [("agents",), ("forget", "192.0.2.2")]
+    assert operations.asked == [("agents",), ("forget", "192.0.2.2"), ("forget", "fd00::12")]
 
 
 def test_an_overlay_is_removed_by_name(console: Console, operations: _Operations) -> None:

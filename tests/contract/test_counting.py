@@ -43,6 +43,7 @@ def test_usage_of_what_is_not_there_is_answered_as_such(console: Console, operat
     [
         ("", ("room", "dcos", "None", "docker", 1)),
         ("?agent=10.0.0.2&count=12", ("room", "dcos", "10.0.0.2", "docker", 12)),
+        ("?agent=fd00::0:12&count=12", ("room", "dcos", "fd00::12", "docker", 12)),
         ("?half=mesos", ("room", "dcos", "None", "mesos", 1)),
     ],
 )
@@ -58,7 +59,7 @@ def test_a_scheduler_asks_for_room_before_it_places_a_task(
     ("query", "text"),
     [
         ("agent=web", "agent='web' is no agent IP: write it like agent=10.0.0.1"),
-        ("agent=fd00::1", "is no agent IP"),
+        ("agent=fe80::1", "is no agent IP"),
         ("count=0", "count='0' is no number of containers"),
         ("count=-1", "is no number of containers"),
         ("count=1.5", "is no number of containers"),

@@ -13,6 +13,7 @@ import pytest
 from dni_driver.console.app import create_app, create_reading_app
 from dni_driver.core import dcos
 from dni_driver.core.errors import InUse, Unavailable
+from dni_driver.mesos import dcos_protobuf
 from tests.contract.test_console import DCOS_AGENT, _Operations, operations, path
 
 __all__ = ["operations", "path"]
@@ -28,6 +29,14 @@ def ask(
     path: Path, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], str]:
     """Ask as a client of DC/OS does; answer status, headers and text."""
+    status, received, content = ask_for_bytes(path, method, target, body, headers)
+    return status, received, content.decode()
+
+
+def ask_for_bytes(
+    path: Path, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Ask likewise; answer status, headers and bytes."""
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.sock.settimeout(10)
@@ -35,7 +44,7 @@ def ask(
     try:
         connection.request(method, target, body, headers or {})
         response = connection.getresponse()
-        return response.status, dict(response.getheaders()), response.read().decode()
+        return response.status, dict(response.getheaders()), response.read()
     finally:
         connection.close()
 
@@ -64,16 +73,36 @@ def test_who_takes_json_gets_it(path: Path, accept: str | None) -> None:
     assert ask(path, "GET", AGENT, headers={"Accept": accept} if accept else {})[0] == 200
 
 
-@pytest.mark.parametrize(
-    "accept", ["text/html", "application/x-protobuf", "application/json;q=0", "image/*", "nonsense"]
-)
-@pytest.mark.parametrize("target", [AGENT, STATE])
-def test_who_takes_no_json_is_told_what_dcos_tells_them(
-    path: Path, operations: _Operations, accept: str, target: str
+@pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "image/*", "nonsense"])
+def test_who_takes_neither_json_nor_protobuf_is_told_what_dcos_tells_them(
+    path: Path, operations: _Operations, accept: str
 ) -> None:
-    status, headers, text = ask(path, "GET", target, headers={"Accept": accept})
+    status, headers, text = ask(path, "GET", AGENT, headers={"Accept": accept})
     assert (status, headers["Content-Type"], text) == (415, TEXT, WANTED)
     assert operations.asked == []
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/x-protobuf", "application/json;q=0, */*", "text/html, application/x-protobuf"]
+)
+@pytest.mark.usefixtures("operations")
+def test_who_takes_protobuf_and_no_json_gets_that(path: Path, accept: str) -> None:
+    status, headers, content = ask_for_bytes(path, "GET", AGENT, headers={"Accept": accept})
+    assert (status, headers["Content-Type"]) == (200, "application/x-protobuf")
+    assert content == dcos_protobuf.write(DCOS_AGENT)
+    with pytest.raises(UnicodeDecodeError):
+        content.decode()
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/x-protobuf", "nonsense"])
+@pytest.mark.parametrize(("method", "target"), [("GET", STATE), ("POST", DELETE)])
+@pytest.mark.usefixtures("operations")
+def test_the_masters_endpoints_are_json_for_everybody_as_in_dcos(
+    path: Path, accept: str, method: str, target: str
+) -> None:
+    body = b'{"agents": []}' if method == "POST" else None
+    status, headers, _ = ask(path, method, target, body, headers={"Accept": accept})
+    assert (status, headers["Content-Type"]) == (200, "application/json")
 
 
 @pytest.mark.parametrize("target", [AGENT, STATE])
@@ -118,7 +147,7 @@ def test_deleting_in_another_way_than_by_post_is_405(path: Path, operations: _Op
         (b'{"agents": "10.0.0.1"}', "Expected `array`"),
         (b'{"agents": [1]}', "Expected `str`"),
         (b'{"agents": ["web"]}', "'web' is no agent IP: write it like 10.0.0.1"),
-        (b'{"agents": ["10.0.0.1", "fd00::1"]}', "'fd00::1' is no agent IP"),
+        (b'{"agents": ["10.0.0.1", "fe80::1%eth0"]}', "'fe80::1%eth0' is no agent IP"),
         (b'{"agents": ["10.0.0.1/32"]}', "is no agent IP"),
         (b'{"agents": ["\xff"]}', "is not understood"),
     ],

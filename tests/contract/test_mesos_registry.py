@@ -23,7 +23,7 @@ from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, Settings
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.mesos_address import MesosAddress, read_mesos_address
 from dni_driver.core.mtu import Underlay, outdated
-from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.wanted import wanted
 from dni_driver.registry import Access, Host, Lease, News, Registry, open_registry
@@ -67,7 +67,7 @@ def store() -> Iterator[Store]:
         store.close()
 
 
-def joining(store: Store, registry: Registry, found: IPv4Address = AGENT) -> Joining:
+def joining(store: Store, registry: Registry, found: Address = AGENT) -> Joining:
     return Joining(store, registry, Identity(store, lambda: found, None), None, FakeClock())
 
 
@@ -92,6 +92,7 @@ def test_overlays_subnets_and_vtep_are_those_that_mesos_has_given(registry: Meso
     (member,) = registry.members()
     assert (member.agent_ip, member.vtep, member.alive) == (AGENT, vtep, True)
     assert member.subnets == tuple(lease.held for lease in leases)
+    assert registry.alive() == {AGENT}
     registry.close()
 
 

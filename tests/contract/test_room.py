@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from ipaddress import IPv4Network, ip_interface
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Agent:
         self.clock = FakeClock()
         self._plugin = plugin
         identity = Identity(self.store, lambda: AGENT, AGENT)
-        self.room = Leasing(self.store, self.registry, identity, self._mend, frozen(self.clock))
+        self.room = Leasing(self.store, self.registry, identity, self._mend, nullcontext, frozen(self.clock))
 
     @contextmanager
     def watching(self) -> Iterator[None]:

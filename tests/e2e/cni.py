@@ -15,7 +15,7 @@ from tests.lab.node import REPOSITORY
 
 DIRECTORY = "/etc/cni/net.d"
 DEBIANS = "/usr/lib/cni"
-_OWN = "/run/cni-plugins"
+OWN = "/run/cni-plugins"
 _PROGRAMS = {
     "mesos-cni-port-mapper": f"exec {REPOSITORY}/tests/e2e/port_mapper.py",
     "dni-cni": "exec python3 -c 'from dni_driver.mesos.cni_plugin import main; main()'",
@@ -29,9 +29,9 @@ class Runtime:
         """Put the plugins where it looks for them."""
         self.host = host
         self._containers: dict[str, dict[str, Any]] = {}
-        host.run("mkdir", "-p", _OWN)
+        host.run("mkdir", "-p", OWN)
         for name, line in _PROGRAMS.items():
-            host.run("sh", "-c", f"cat > {_OWN}/{name}; chmod +x {_OWN}/{name}", stdin=f"#!/bin/sh\n{line}\n")
+            host.run("sh", "-c", f"cat > {OWN}/{name}; chmod +x {OWN}/{name}", stdin=f"#!/bin/sh\n{line}\n")
 
     def configuration(self, overlay: str = "dcos", *words: str) -> dict[str, Any]:
         """Answer the file that the agent wrote, or what `dni cni show` writes with further words."""
@@ -52,14 +52,15 @@ class Runtime:
         return str(found).partition("/")[0]
 
     def prepare(self, name: str, configuration: dict[str, Any]) -> None:
-        """Make a container that is on no network yet."""
+        """Make a container that is on no network yet; its loopback is the runtime's to see to."""
         self.host.run("ip", "netns", "add", name)
+        self.host.run("ip", "-n", name, "link", "set", "lo", "up")
         self._containers[name] = configuration
 
     def call(self, command: str, name: str) -> tuple[int, Any]:
         """Call the plugin for a container; answer its status, and what it wrote."""
         configuration = self._containers[name]
-        path = f"{_OWN}:{DEBIANS}"
+        path = f"{OWN}:{DEBIANS}"
         environment = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": f"id-of-{name}",
@@ -68,7 +69,7 @@ class Runtime:
             "CNI_PATH": path,
         }
         plugin = configuration["type"]
-        line = f"for at in {_OWN} {DEBIANS}; do [ ! -x $at/{plugin} ] || exec $at/{plugin}; done"
+        line = f"for at in {OWN} {DEBIANS}; do [ ! -x $at/{plugin} ] || exec $at/{plugin}; done"
         done = self.host.try_run("sh", "-c", line, stdin=json.dumps(configuration), env=environment)
         return done.returncode, json.loads(done.stdout) if done.stdout.strip() else done.stderr
 
@@ -110,7 +111,7 @@ def runtime(host: Host, ipam: str) -> Iterator[Runtime]:
         made.stop_all()
     finally:
         host.stop_dni()
-        host.run("sh", "-c", f"rm -rf {_OWN} /run/dcos")
+        host.run("sh", "-c", f"rm -rf {OWN} /run/dcos")
         host_state.make_ready(host)
     path = Path(DIRECTORY, "dcos.conf")
     host_state.eventually(lambda: host.try_run("test", "!", "-e", str(path)).returncode == 0, 20, f"{path} is left")

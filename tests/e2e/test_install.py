@@ -14,6 +14,7 @@ from tests.e2e import host_state
 from tests.e2e.conftest import ENGINE
 from tests.e2e.containers import CREATE, address, create, reaches, refused, serve, start
 from tests.lab import Lab, Machine
+from tests.lab.image import NAME
 
 UNITS = ("dni-plugin.socket", "dni-plugin.service", "dni-agent.service")
 DOCKER = ("docker.socket", "docker.service")
@@ -33,7 +34,10 @@ def bare() -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def untouched(bare: Machine) -> list[str]:
-    """What the machine was like before dni came."""
+    """What the machine was like before dni came, and after Docker had a network: it leaves rules behind."""
+    bare.docker("network", "create", "first")
+    bare.docker("run", "--rm", "--net", "first", NAME, "true")
+    bare.docker("network", "rm", "first")
     return _trace(bare)
 
 

@@ -42,6 +42,23 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def stop(pid: int, *, patience: float = 10) -> None:
+    """SIGSTOP a process, and wait until each of its threads stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + patience
+    while any(_state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        if time.monotonic() > deadline:
+            raise LabError(f"process {pid} does not stand still")
+        time.sleep(0.01)
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[_STATE]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def kill(pid: int, started: int, *, patience: float = 10) -> None:
     """SIGKILL the process that has this pid since this start time, and wait `patience` seconds at most."""
     if start_time(pid) != started:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab import procfs
 from tests.lab.errors import LabError
 from tests.lab.node import Node
 
@@ -60,11 +61,14 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as connection:
 class ZooKeeper:
     """One server, alone or of an ensemble; what it has written is in `directory`, and outlasts `stop` and `kill`."""
 
-    def __init__(self, directory: Path, node: Node | None = None) -> None:
-        """Start nothing yet: on a port of loopback that is free, or on the usual one of a node of the lab."""
-        self.host = node.address if node else "127.0.0.1"
+    def __init__(self, directory: Path, node: Node | None = None, host: str | None = None) -> None:
+        """Start nothing yet: on a port of loopback that is free, or on the usual one of a node of the lab.
+
+        There it is at `host`, else at the node's IPv4 address.
+        """
+        self.host = host or (node.address if node else "127.0.0.1")
         self.port = _PORT if node else free_port()
-        self.address = f"{self.host}:{self.port}"
+        self.address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         self._directory = directory
         self._node = node
         self._process: subprocess.Popen[bytes] | None = None
@@ -139,11 +143,11 @@ class ZooKeeper:
 
     def freeze(self) -> None:
         """Have the server stand still, with its connections open."""
-        self._send(signal.SIGSTOP)
+        procfs.stop(self._running().pid)
 
     def thaw(self) -> None:
         """Have it go on."""
-        self._send(signal.SIGCONT)
+        self._running().send_signal(signal.SIGCONT)
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         if self._node is not None:
@@ -151,10 +155,10 @@ class ZooKeeper:
         with self._log.open("ab") as output:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
-    def _send(self, number: signal.Signals) -> None:
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise LabError("ZooKeeper does not run")
-        self._process.send_signal(number)
+        return self._process
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv4Interface, ip_network
+from ipaddress import IPv4Interface, ip_address, ip_network
 from pathlib import Path
 
 import msgspec
@@ -15,7 +15,7 @@ from dni_driver.core.overlays import AgentSubnet, Backend
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.kernel import Kernel
 from tests.root.ground import Namespace, wire
-from tests.root.town import Host, Overlay, overlay
+from tests.root.town import MTU, Host, Overlay, overlay
 
 SUBNETS = {"dcos": ("9.0.0.0/8", "fd01:b::/64"), "dev": ("10.64.0.0/16", "fd01:d::/64")}
 _FOUR = {"dcos": "9.0.{}.0/24", "dev": "10.64.{}.0/24"}
@@ -27,11 +27,12 @@ def agent_subnets(name: str, number: int) -> tuple[str, str]:
     return _FOUR[name].format(number), _SIX[name].format(number)
 
 
-def place(name: str, number: int, *, internal: bool = False, isolated: bool = True) -> Overlay:
+def place(name: str, number: int, *, internal: bool = False, isolated: bool = True, mtu: int = MTU) -> Overlay:
     """Describe an overlay as the agent of a number has it."""
     halves = [AgentSubnet(overlay=name, subnet=ip_network(one)).docker_half for one in agent_subnets(name, number)]
     gateways = [f"{overlays.gateway_of(half)}/{half.prefixlen}" for half in halves]
-    return overlay(name, *gateways, subnets=SUBNETS[name], internal=internal, isolated=isolated)
+    found = overlay(name, *gateways, subnets=SUBNETS[name], internal=internal, isolated=isolated)
+    return msgspec.structs.replace(found, bridge=msgspec.structs.replace(found.bridge, mtu=mtu))
 
 
 def vtep(number: int) -> Vtep:
@@ -44,7 +45,7 @@ def peer(number: int, agent: str, names: Sequence[str] = tuple(SUBNETS)) -> Peer
     held = [
         AgentSubnet(overlay=name, subnet=ip_network(one)) for name in names for one in agent_subnets(name, number)
     ]
-    return Peer(agent_ip=IPv4Address(agent), vtep=vtep(number), subnets=tuple(held))
+    return Peer(agent_ip=ip_address(agent), vtep=vtep(number), subnets=tuple(held))
 
 
 def defined(backends: dict[str, Backend]) -> tuple[overlays.Overlay, ...]:
@@ -75,7 +76,7 @@ class Member(Host):
         known = defined(backends)
         self.wanted = msgspec.structs.replace(
             self.wanted,
-            agent=IPv4Address(self.agent),
+            agent=ip_address(self.agent),
             vtep=vtep(self.number),
             overlays=known,
             overlay_subnets=tuple(subnet for one in known for subnet in one.subnets()),
@@ -83,23 +84,42 @@ class Member(Host):
         )
 
 
-class Cluster:
-    """Three hosts on one link; the fourth is behind a router."""
+class Underlay(msgspec.Struct, frozen=True, kw_only=True):
+    """The addresses of the two links between hosts, in which the last part is to be put, and what goes with them."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    near: str
+    far: str
+    prefix: int
+    forwarding: str
+    put: str
+
+    def put_on(self, link: str, address: str) -> str:
+        """Answer the command that gives a link an address."""
+        return f"ip addr add {address}/{self.prefix} dev {link} {self.put}"
+
+
+FOUR = Underlay(near="10.0.0.{}", far="10.0.1.{}", prefix=24, forwarding="ipv4/ip_forward", put="")
+SIX = Underlay(near="fd00::{}", far="fd00:1::{}", prefix=64, forwarding="ipv6/conf/all/forwarding", put="nodad")
+
+
+class Cluster:
+    """Three hosts on one link; the fourth is behind a router. Nothing between them has addresses of two families."""
+
+    def __init__(self, folder: Path, stack: ExitStack, underlay: Underlay = FOUR) -> None:
         """Wire them up."""
         self.switch = stack.enter_context(Namespace())
-        self.switch.sh("ip link add lan type bridge", "ip link set lan up", "ip addr add 10.0.0.254/24 dev lan")
-        self.switch.sysctl("ipv4/ip_forward", 1)
-        self.near = [stack.enter_context(Member(folder / f"run{n}", n, f"10.0.0.{n}")) for n in (1, 2, 3)]
-        self.far = stack.enter_context(Member(folder / "run4", 4, "10.0.1.4"))
+        self.switch.sh("ip link add lan type bridge", "ip link set lan up")
+        self.switch.sysctl(underlay.forwarding, 1)
+        self.near = [stack.enter_context(Member(folder / f"run{n}", n, underlay.near.format(n))) for n in (1, 2, 3)]
+        self.far = stack.enter_context(Member(folder / "run4", 4, underlay.far.format(4)))
+        self.router, router_of_far = underlay.near.format(254), underlay.far.format(254)
         for member in self.near:
             wire(member, "eth0", self.switch, f"port{member.number}")
             self.switch.sh(f"ip link set port{member.number} master lan")
-            member.sh(f"ip addr add {member.agent}/24 dev eth0", "ip route add default via 10.0.0.254")
+            member.sh(underlay.put_on("eth0", member.agent), f"ip route add default via {self.router}")
         wire(self.far, "eth0", self.switch, "port4")
-        self.switch.sh("ip addr add 10.0.1.254/24 dev port4")
-        self.far.sh("ip addr add 10.0.1.4/24 dev eth0", "ip route add default via 10.0.1.254")
+        self.switch.sh(underlay.put_on("lan", self.router), underlay.put_on("port4", router_of_far))
+        self.far.sh(underlay.put_on("eth0", self.far.agent), f"ip route add default via {router_of_far}")
         self.members = [*self.near, self.far]
 
     def meet(self, **backends: Backend) -> None:

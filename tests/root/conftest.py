@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.root.cluster import Cluster
+from tests.root.cluster import SIX, Cluster
 from tests.root.ground import Namespace, wire
 from tests.root.packets import Server
 from tests.root.town import Host
@@ -47,3 +47,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Give four hosts with dni on them, three on one link and one behind a router."""
     with ExitStack() as stack:
         yield Cluster(tmp_path, stack)
+
+
+@pytest.fixture
+def cluster6(tmp_path: Path) -> Iterator[Cluster]:
+    """Give the same, with nothing but IPv6 between them."""
+    with ExitStack() as stack:
+        yield Cluster(tmp_path, stack, SIX)

@@ -97,7 +97,7 @@ class Mesos:
         return bytes(done.stdout).decode()
 
     def _configuration(self, overlay: str) -> dict[str, Any]:
-        return self.cni.configuration(overlay, "host-local", plain=True)
+        return self.cni.configuration(overlay, "host-local", "plain")
 
     def docker_network(self) -> None:
         """Have a Docker network on dcos."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, ip_network
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,63 @@ def test_the_default_route_decides(host: Host) -> None:
     assert agent(host) == "203.0.113.9"
     host.sh("ip route add default via 192.0.2.1 metric 7", "ip route change default via 203.0.113.1 src 203.0.113.10")
     assert agent(host) == "203.0.113.10"
+
+
+def test_without_an_ipv4_default_route_that_of_ipv6_decides(host: Host) -> None:
+    add_link(host, "eth0", "192.0.2.7/24")
+    add_link(host, "eth1", "fd00::9/64 nodad", "fd00::8/64 nodad")
+    assert agent(host) == "192.0.2.7", "nothing says that fd00::8 leads anywhere"
+    host.sh("ip route add default via fd00::fe dev eth1")
+    assert agent(host) == "fd00::8"
+    host.sh("ip route change default via fd00::fe dev eth1 src fd00::9")
+    assert agent(host) == "fd00::9"
+    host.sh("ip route add default via 192.0.2.1")
+    assert agent(host) == "192.0.2.7"
+
+
+def test_ipv6_addresses_that_pass_are_not_what_a_host_is_known_by(host: Host) -> None:
+    """Temporary and deprecated ones, and those that have a lifetime where others have none."""
+    add_link(host, "eth0")
+    host.sh("ip -6 addr flush dev eth0", "ip route add default dev eth0 via fe80::1")
+    for unfit in (
+        "fd00::1/64 nodad preferred_lft 0 valid_lft 1000",
+        "fe80::2/64 nodad",
+    ):
+        host.sh(f"ip addr add {unfit} dev eth0")
+        assert agent(host) == "127.0.0.1"
+    host.sh("ip addr add fd00::4/64 dev eth0 nodad preferred_lft 500 valid_lft 1000")
+    assert agent(host) == "fd00::4"
+    host.sh("ip addr add fd00::5/64 dev eth0 nodad")
+    assert agent(host) == "fd00::5"
+
+
+def test_a_privacy_address_is_not_what_a_host_is_known_by(host: Host) -> None:
+    add_link(host, "eth0")
+    host.sysctl("ipv6/conf/eth0/use_tempaddr", 2)
+    host.sh("ip route add default dev eth0 via fe80::1")
+    host.sh("ip addr add fd00::f000:4/64 dev eth0 nodad mngtmpaddr preferred_lft 5000 valid_lft 10000")
+    eventually(lambda: "temporary" in host.sh("ip -6 addr show dev eth0"))
+    assert agent(host) == "fd00::f000:4"
+
+
+def eventually(what: Callable[[], bool], seconds: float = 10) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_on_the_link_is_what_shares_the_agents_prefix_or_what_a_router_says(host: Host) -> None:
+    add_link(host, "eth0", "fd00::7/64 nodad", "fd00:9::7/64 nodad", "192.0.2.7/24")
+    add_link(host, "eth1", "fd00:1::7/128 nodad", "fd00:2::7/64 nodad")
+    host.sh("ip -6 route add fd00:1::/64 dev eth1 proto ra", "ip -6 route add fd00:3::/64 via fd00:2::1")
+    one = host.run(host.kernel.underlay, IPv6Address("fd00::7"))
+    assert (one.link, one.local, one.family) == ("eth0", IPv6Address("fd00::7"), 6)
+    assert set(one.networks) == {IPv6Network("fd00::/64"), IPv6Network("fd00:9::/64")}
+    other = host.run(host.kernel.underlay, IPv6Address("fd00:1::7"))
+    assert set(other.networks) == {IPv6Network("fd00:1::/64"), IPv6Network("fd00:2::/64")}
+    with pytest.raises(KernelError, match=r"no link of this host carries the agent IP fd00::8: see `ip address`"):
+        host.run(host.kernel.underlay, IPv6Address("fd00::8"))
 
 
 def test_the_uplink_may_be_called_like_a_bridge_of_dockers(host: Host) -> None:

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import msgspec
 import pytest
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.protocols import ETH_P_ALL
 
 from dni_driver.core.bandwidth import Limits, parse_rate

@@ -207,7 +207,9 @@ class AgentProcess:
         identity = Identity(self._store, self._kernel.agent_address, AGENT)
         self._joining = Joining(self._store, self._registry, identity, DCOS, self._time.clock)
         self._reconciler = Reconciler(self._store, self._kernel)
-        self._room = Leasing(self._store, self._registry, identity, self._reconciler.mend, self._time)
+        self._room = Leasing(
+            self._store, self._registry, identity, self._reconciler.mend, self._joining.in_turn, self._time
+        )
         self.join()
         with suppress(DniError):
             self.mend()

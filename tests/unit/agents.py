@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, ip_address, ip_interface
+from ipaddress import ip_address, ip_interface
 from queue import SimpleQueue
 from typing import Any
 
@@ -57,7 +57,7 @@ class AgentsKernel(FakeKernel):
         """End the news."""
         self._news.put(False)  # noqa: FBT003
 
-    def agent_address(self) -> IPv4Address:
+    def agent_address(self) -> Address:
         """Answer the address of the moment."""
         return self.address
 

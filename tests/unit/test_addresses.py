@@ -77,6 +77,24 @@ def test_a_never_used_address_goes_before_a_freed_one(tx: Transaction) -> None:
     assert [claim(tx) for _ in range(3)] == [SECOND, THIRD, FIRST]
 
 
+def test_where_there_is_no_end_of_new_addresses_old_ones_are_used_again_and_records_do_not_pile_up(
+    tx: Transaction,
+) -> None:
+    """Each look at the store reads them all."""
+    pools.use_overlay(tx, "dcos", 6, None, NOW)
+    endless = [Span(ip_address("fd01:b::8000:0:2"), ip_address("fd01:b::ffff:ffff:ffff"))]
+    given = []
+    for _ in range(addresses.LONGEST_QUEUE + 100):
+        address = addresses.claim_next(tx, "dcos/v6", endless, NOW)
+        assert address is not None
+        addresses.free(tx, "dcos/v6", address, NOW)
+        given.append(address)
+    assert given[addresses.LONGEST_QUEUE :] == given[:100]
+    assert len(addresses.of_pool(tx, "dcos/v6")) == addresses.LONGEST_QUEUE
+    held = [addresses.claim_next(tx, "dcos/v6", endless, NOW) for _ in range(2)]
+    assert held == [given[100], endless[0].first + addresses.LONGEST_QUEUE]
+
+
 def test_an_address_taken_by_name_is_passed_over(tx: Transaction) -> None:
     addresses.hold(tx, POOL, SECOND, AddressState.CLAIMED, NOW)
     assert [claim(tx) for _ in range(3)] == [FIRST, THIRD, None]

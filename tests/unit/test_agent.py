@@ -19,7 +19,7 @@ from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.bandwidth import UNLIMITED, Limits
 from dni_driver.core.collection import Graces
-from dni_driver.core.errors import KernelError, NotFound
+from dni_driver.core.errors import KernelError, NotFound, NotMended
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
@@ -268,6 +268,12 @@ def test_a_limit_that_the_kernel_cannot_keep_is_not_recorded(world: World) -> No
     with pytest.raises(KernelError, match="needs ifb"):
         world.agent.limit(ip_address("9.0.0.130"), {"egress": 10_000_000})
     assert {row.egress for row in world.agent.addresses("dcos", with_free=False)} == {None}
+
+
+def test_a_limit_is_kept_although_another_overlays_bridge_cannot_be_mended(world: World) -> None:
+    world.run_containers()
+    world.kernel.refusals.append(NotMended([("d-other", "bridge d-other: Operation not permitted")]))
+    assert world.agent.limit(ip_address("9.0.0.130"), {"egress": 10_000_000}).egress == 10_000_000
 
 
 def test_nobody_can_be_limited_at_an_address_that_no_container_has(world: World) -> None:

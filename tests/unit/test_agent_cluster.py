@@ -16,7 +16,7 @@ from dni_driver.agent.agent import Agent
 from dni_driver.agent.options import Options
 from dni_driver.core.errors import InUse, NotFound, Unavailable
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.overlays import define
+from dni_driver.core.overlays import Address, define
 from dni_driver.core.records import Records
 from dni_driver.registry import open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
@@ -37,7 +37,7 @@ PATIENCE = 20.0
 class _Kernel(AgentsKernel):
     """A kernel on a host of any address."""
 
-    def underlay(self, _: IPv4Address) -> Underlay:
+    def underlay(self, _: Address) -> Underlay:
         """Answer the one link there is."""
         return Underlay(link="eth0", mtu=UNDERLAY_MTU)
 

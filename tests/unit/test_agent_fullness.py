@@ -12,11 +12,13 @@ from structlog.testing import capture_logs
 
 from dni_driver.agent.fullness import Fullness
 from dni_driver.core.errors import NotFound, Unavailable
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import VTEP_SUBNET, Address, AgentSubnet
+from dni_driver.core.peers import Peer
 from dni_driver.core.records import AddressState
+from dni_driver.core.vteps import lowest_free
 from dni_driver.registry import Host as NewAgent
-from dni_driver.registry import Lease, Registry, open_registry
-from dni_driver.store import Store, addresses, overlays, pools
+from dni_driver.registry import Registry, open_registry
+from dni_driver.store import Store, addresses, overlays, peers, pools
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.unit.agents import claim
 
@@ -24,18 +26,19 @@ OTHER = IPv4Address("192.0.2.77")
 
 
 class Host:
-    """A host that holds an agent subnet of dcos, and another that does."""
+    """A host that holds an agent subnet of dcos, and follows another that does."""
 
     def __init__(self, store: Store, directory: Path) -> None:
-        """Have both in the registry."""
+        """Have the first in the registry, and both in the store."""
         self.store = store
         self.clock = FakeClock()
         self.registry: Registry = open_registry("local", directory)
         self.registry.define(DCOS)
         self.registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")), AGENT)
-        self.registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.1.0/24")), OTHER)
         self.registry.register(NewAgent(agent_ip=AGENT, identity="me", boot="b"))
+        theirs = AgentSubnet(overlay="dcos", subnet=ip_network("9.0.1.0/24"))
         with store.write() as tx:
+            peers.put(tx, [Peer(agent_ip=OTHER, vtep=lowest_free([], VTEP_SUBNET), subnets=(theirs,))])
             pools.use_overlay(tx, "dcos", 4, None, self.clock.now)
         self.cni = directory / "cni"
         self.fullness = Fullness(store, self.registry, self.clock, [self.cni])
@@ -137,18 +140,31 @@ def test_usage_of_an_overlay_nobody_knows_is_refused(host: Host) -> None:
         host.fullness.usage("none")
 
 
-def test_a_registry_that_is_away_takes_other_agents_away_and_nothing_else(
+def test_nothing_that_grows_with_what_agents_hold_is_read_from_the_registry(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(agent_ip: IPv4Address | None = None) -> list[Lease]:
-        assert agent_ip is None
+    read: list[str] = []
+    for name in ("members", "leases", "overlays"):
+        monkeypatch.setattr(host.registry, name, lambda *_, name=name: read.append(name))
+    monkeypatch.setattr(host.registry, "alive", lambda: frozenset([OTHER]))
+    host.fullness.usage("dcos")
+    host.fullness.room("dcos", OTHER, "docker", 1)
+    cluster = host.fullness.cluster()
+    assert cluster is not None
+    assert (cluster.alive, cluster.lost) == (1, 1)
+    assert read == []
+
+
+def test_while_the_registry_is_away_other_agents_are_as_they_were_last_and_that_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> frozenset[Address]:
         raise Unavailable("ZooKeeper does not answer")
 
-    monkeypatch.setattr(host.registry, "leases", away)
-    monkeypatch.setattr(host.registry, "members", away)
+    monkeypatch.setattr(host.registry, "alive", away)
     found = host.fullness.usage("dcos")
-    assert len(found.agents) == 1
-    assert found.problem == "other agents are not listed: ZooKeeper does not answer"
+    assert [agent.agent for agent in found.agents] == [str(AGENT), str(OTHER)]
+    assert found.problem == "other agents are listed as they were last: ZooKeeper does not answer"
     assert host.fullness.room("dcos", AGENT, "docker", 125).room is True
     asked = host.fullness.room("dcos", OTHER, "docker", 1)
     assert (asked.room, asked.free) == (None, None)
@@ -159,7 +175,11 @@ def test_leases_are_counted_by_holder(host: Host) -> None:
     cluster = host.fullness.cluster()
     assert cluster is not None
     assert (cluster.alive, cluster.lost) == (1, 1)
-    assert {(one.overlay, one.here, one.count) for one in cluster.leases} == {("dcos", True, 1), ("dcos", False, 1)}
+    assert {(one.overlay, one.here, one.count) for one in cluster.leases} == {
+        ("dcos", True, 1),
+        ("dual", True, 1),
+        ("dcos", False, 1),
+    }
 
 
 def test_a_reserved_gateway_is_not_free(host: Host) -> None:

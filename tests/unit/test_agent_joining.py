@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dni_driver.agent import joining as joining_module
@@ -16,16 +17,18 @@ from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
-from dni_driver.registry import Lease, Registry, open_registry
-from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
+from dni_driver.registry import Host, Lease, Registry, open_registry
+from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, peers, pools
+from dni_driver.store.forget import forget_network
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, claim, create_network
 
 OTHER = IPv4Address("192.0.2.20")
 LOOPBACK = IPv4Address("127.0.0.1")
+SIX = IPv6Address("fd00::11")
 DEV = define("dev", [ip_network("10.64.0.0/16")])
 
 
@@ -55,9 +58,9 @@ def start(store: Store, registry: Registry) -> Start:
     """Answer how an agent starts, with the address it is found to have."""
 
     def start(
-        found: IPv4Address = AGENT,
+        found: Address = AGENT,
         default: Overlay = DCOS,
-        configured: IPv4Address | None = None,
+        configured: Address | None = None,
         clock: Callable[[], float] = FakeClock(),  # noqa: B008 - nobody lets it pass
         vtep_subnet: IPv4Network | None = None,
     ) -> Joining:
@@ -77,7 +80,7 @@ def known(store: Store) -> list[Overlay]:
         return overlays.every(tx)
 
 
-def agent_ip(store: Store) -> IPv4Address | None:
+def agent_ip(store: Store) -> Address | None:
     with store.read() as tx:
         return overlays.agent_ip(tx)
 
@@ -211,6 +214,32 @@ def test_a_host_that_had_only_its_loopback_takes_a_better_address_while_it_runs(
     assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
 
 
+def test_a_host_keeps_the_family_it_was_known_by_until_it_is_told_another(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Networks come up one family after the other: IPv6 alone may be there when dni starts."""
+    start().join()
+    start(found=SIX).join()
+    assert agent_ip(store) == AGENT
+    start(configured=SIX).join()
+    assert agent_ip(store) == SIX
+    assert leases(registry) == [(str(SIX), "9.0.0.0/24")]
+    start(found=AGENT).join()
+    assert agent_ip(store) == SIX
+
+
+def test_a_host_refused_for_its_family_is_looked_at_again(store: Store, registry: Registry) -> None:
+    registry.register(Host(agent_ip=OTHER, identity="other", boot="boot"))
+    found: list[Address] = [SIX]
+    joining = Joining(store, registry, Identity(store, lambda: found[-1], None), DCOS, FakeClock())
+    with pytest.raises(Refused, match="named by IPv4 addresses"):
+        joining.join()
+    assert agent_ip(store) is None
+    found.append(AGENT)
+    assert joining.join() == []
+    assert agent_ip(store) == AGENT
+
+
 def test_what_containers_use_is_put_back_into_a_registry_that_lost_it(
     start: Start, store: Store, directory: Path
 ) -> None:
@@ -291,6 +320,95 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     problems = joining.join()
     assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20" in problems
     assert held(store)[0] == "dcos 9.0.0.0/24"
+
+
+def test_an_overlay_redefined_elsewhere_and_in_use_here_is_a_problem_and_nothing_more_is_taken_part_in(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Containers with addresses of old would go on beside those with new ones."""
+    joining = start(default=DEV)
+    joining.join()
+    joining.define(DCOS)
+    create_network(store, FakeClock().now)
+    registry.remove("dcos")
+    registry.define(define("dcos", [ip_network("10.65.0.0/16")]))
+    (problem,) = joining.join()
+    assert problem.startswith("overlay 'dcos': overlay 'dcos' exists already, with 10.65.0.0/16")
+    assert not joining.is_settled
+    assert (DCOS in known(store), held(store)) == (True, ["dev 10.64.0.0/24", "dcos 9.0.0.0/24"])
+
+
+def test_what_another_agent_has_got_is_handed_out_no_more_until_it_is_this_hosts_again(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Its address would have two owners."""
+    joining = start()
+    joining.join()
+    create_network(store, FakeClock().now)
+    (mine,) = registry.leases()
+    registry.give_back(mine.held, AGENT)
+    theirs = registry.lease("dcos", 4, OTHER)
+    joining.join()
+    with pytest.raises(Unavailable, match=r"no new addresses of overlay 'dcos': .* is held by agent 192\.0\.2\.20"):
+        take(store)
+    registry.give_back(theirs, OTHER)
+    assert joining.join() == []
+    assert take(store) == "9.0.0.130"
+
+
+def take(store: Store) -> str:
+    """Claim the next address of dcos, as the plugin does."""
+    with store.write() as tx:
+        pool = pools.find(tx, "dcos/v4")
+        return str(claiming.claim(tx, pool, claiming.halves_of(tx, pool), claiming.ANY, FakeClock().now))
+
+
+@pytest.mark.parametrize(
+    ("of_another", "told"),
+    [
+        (Host(agent_ip=AGENT, identity="another", boot="b"), r"another living host is agent 192\.0\.2\.10"),
+        (
+            Host(agent_ip=OTHER, identity="this", boot="b"),
+            r"agent 192\.0\.2\.20 is alive and has the identity of this",
+        ),
+    ],
+    ids=["the same address", "a copy of the disk"],
+)
+def test_a_host_whose_place_another_has_hands_out_nothing_that_the_other_may_hand_out_too(
+    start: Start, store: Store, registry: Registry, directory: Path, of_another: Host, told: str
+) -> None:
+    start(found=of_another.agent_ip).join()
+    create_network(store, FakeClock().now)
+    registry.close()
+    other = open_registry("local", directory)
+    this = identity.of_store(store) if of_another.identity == "this" else of_another.identity
+    other.register(msgspec.structs.replace(of_another, identity=this))
+    again = Joining(store, open_registry("local", directory), Identity(store, lambda: AGENT, None), DCOS, FakeClock())
+    with pytest.raises(InUse, match=told):
+        again.join()
+    with pytest.raises(Unavailable, match=f"no new addresses of overlay 'dcos': {told}"):
+        take(store)
+    other.close()
+    assert again.join() == []
+    assert take(store) == "9.0.0.130"
+
+
+def test_what_is_disputed_is_forgotten_with_the_overlay(start: Start, store: Store, registry: Registry) -> None:
+    joining = start(default=DEV)
+    joining.join()
+    joining.define(DCOS)
+    create_network(store, FakeClock().now)
+    (mine,) = [lease for lease in registry.leases() if lease.held.overlay == "dcos"]
+    registry.give_back(mine.held, AGENT)
+    registry.lease("dcos", 4, OTHER)
+    joining.join()
+    with store.write() as tx:
+        forget_network(tx, NETWORK, FakeClock().now)
+    assert joining.join() == []
+    assert held(store) == ["dev 10.64.0.0/24", "dcos 9.0.1.0/24"]
+    with store.write() as tx:
+        pools.use_overlay(tx, "dcos", 4, None, FakeClock().now)
+    assert take(store) == "9.0.1.130"
 
 
 def test_a_changed_backend_is_taken_over_while_the_overlay_is_in_use(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dni_driver.agent import occupancy
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.agent.ports import Time
@@ -169,6 +170,31 @@ def test_what_is_used_here_is_told_and_a_network_that_went_is_told_too(here: Her
         tx.execute("UPDATE pool SET uses = 0")
     here.presence.tell()
     here.registry.remove("dcos")
+
+
+def test_an_overlay_whose_addresses_host_local_has_given_to_containers_is_not_removed_on_another_host(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occupancy, "DATA_DIRECTORIES", (tmp_path,))
+    held = tmp_path / "dcos" / "9.0.0.2"
+    held.parent.mkdir()
+    held.write_text("c1\r\neth0")
+    here.presence.tell()
+    with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.10"):
+        here.registry.remove("dcos")
+    held.unlink()
+    here.presence.tell()
+    here.registry.remove("dcos")
+
+
+def test_what_host_local_has_given_and_cannot_be_told_counts_as_used(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occupancy, "DATA_DIRECTORIES", (tmp_path,))
+    (tmp_path / "dcos").write_text("no directory")
+    assert here.presence.tell() == []
+    with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.10"):
+        here.registry.remove("dcos")
 
 
 def test_a_host_that_another_keeps_from_being_an_agent_tells_nothing(here: Here) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -24,8 +25,9 @@ from dni_driver.core.reports import overlay_report
 from dni_driver.core.reservations import read_wish
 from dni_driver.core.room import Leaving
 from dni_driver.core.wanted import wanted
+from dni_driver.registry import Lease
 from dni_driver.registry.local import LocalRegistry
-from dni_driver.store import Store, addresses, networks, pools, room
+from dni_driver.store import Store, addresses, networks, overlays, pools, room
 from dni_driver.store.claiming import ANY, Asked, claim, halves_of
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, FakeClock
@@ -62,7 +64,8 @@ class Host:
     def start(self) -> None:
         """Begin to watch, as a new process does."""
         mend = Reconciler(self._agents, self.kernel).mend
-        self.room = Leasing(self._agents, self.registry, self.identity(), mend, frozen(self.clock))
+        time = frozen(self.clock)
+        self.room = Leasing(self._agents, self.registry, self.identity(), mend, self.joining.in_turn, time)
 
     def create_network(self, ip_range: str | None = None, gateway: str = "10.80.0.9/29") -> None:
         """Record the overlay's Docker network."""
@@ -134,6 +137,14 @@ def host() -> Iterator[Host]:
         host = Host(Path(directory))
         yield host
         host.close()
+
+
+def take_from_mesos_half(host: Host) -> None:
+    """Give a container of CNI an address of the second agent subnet, and take it back."""
+    with host.store.write() as tx:
+        pool = pools.use_mesos(tx, "tiny", 4, host.clock.now)
+        asked = Asked(address=ip_address("10.80.0.18"))
+        addresses.free(tx, pool.id, claim(tx, pool, halves_of(tx, pool), asked, host.clock.now), host.clock.now)
 
 
 @pytest.fixture
@@ -293,9 +304,10 @@ def test_what_has_been_empty_for_an_hour_is_given_back(busy: Host) -> None:
     assert busy.carried() == ["10.80.0.9/29"]
 
 
-def test_an_address_in_between_lets_the_hour_begin_anew(busy: Host) -> None:
+@pytest.mark.parametrize("use", [lambda host: host.free(host.take("10.80.0.26")), take_from_mesos_half])
+def test_an_address_in_between_lets_the_hour_begin_anew(busy: Host, use: Callable[[Host], None]) -> None:
     busy.look_for(EMPTY_SECONDS - 2 * IDLE_SECONDS)
-    busy.free(busy.take("10.80.0.26"))
+    use(busy)
     busy.look_for(EMPTY_SECONDS - IDLE_SECONDS)
     assert len(busy.halves()) == 2
     busy.look_for(3 * IDLE_SECONDS)
@@ -394,6 +406,31 @@ def test_an_agent_that_died_after_the_registry_forgot_leaves_the_new_holder_alon
     assert busy.halves() == ["10.80.0.8/29"]
     with busy.store.read() as tx:
         assert room.leaving(tx) == []
+
+
+def test_a_joining_that_has_just_read_a_lease_does_not_record_again_what_is_given_back(
+    busy: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent may have it by then."""
+    _begin_leaving(busy)
+    leases, given_back = busy.registry.leases, threading.Thread(target=busy.room.look)
+    readings: list[list[Lease]] = []
+
+    def read_slowly(agent_ip: IPv4Address | None = None) -> list[Lease]:
+        read = leases(agent_ip)
+        readings.append(read)
+        if len(readings) == 2:
+            given_back.start()
+            given_back.join(0.5)
+        return read
+
+    monkeypatch.setattr(busy.registry, "leases", read_slowly)
+    assert busy.joining.join() == []
+    given_back.join(10)
+    monkeypatch.undo()
+    with busy.store.read() as tx:
+        held = [str(one.subnet) for one in overlays.agent_subnets(tx)]
+    assert held == busy.leased() == ["10.80.0.0/28"]
 
 
 def test_nothing_is_given_back_while_the_kernel_still_has_it(busy: Host) -> None:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from dni_driver.core.entries import Key
+from dni_driver.core.entries import Entries, Key
 from dni_driver.core.errors import KernelError
 from dni_driver.kernel import batches
 from dni_driver.kernel.command import Outcome
@@ -30,12 +30,13 @@ class Programs:
         """Complain of nothing."""
         self.fed: list[tuple[str, list[str]]] = []
         self.complaint = ""
+        self.status: int | None = None
 
     def attempt(self, argv: Sequence[str], text: str = "") -> Outcome:
         """Run a program."""
-        assert argv[1:] == ["-force", "-batch", "-"]
-        self.fed.append((argv[0], text.splitlines()))
-        return Outcome(1 if self.complaint else 0, "", self.complaint)
+        assert argv[-3:] == ["-force", "-batch", "-"]
+        self.fed.append((" ".join(argv[:-3]), text.splitlines()))
+        return Outcome(bool(self.complaint) if self.status is None else self.status, "", self.complaint)
 
 
 @pytest.fixture
@@ -111,9 +112,43 @@ def test_a_rule_that_is_there_already_is_put(programs: Programs) -> None:
     batches.put({("rule", "9.0.0.0/8"): "lookup 42"})
 
 
+@pytest.mark.parametrize("act", [batches.put, batches.delete])
+@pytest.mark.parametrize(
+    ("status", "complaint", "told"),
+    [(-9, "", "it ended with status -9"), (255, "Cannot open netlink socket: x\n", "Cannot open netlink socket: x")],
+)
+def test_a_program_that_fails_as_a_whole_has_done_nothing_for_certain(
+    programs: Programs, act: Callable[[Entries], None], status: int, complaint: str, told: str
+) -> None:
+    programs.status, programs.complaint = status, complaint
+    with pytest.raises(KernelError, match=f"`ip -batch` failed: {told}"):
+        act({("neighbour", "44.128.0.2"): "70:b3:d5:80:00:02"})
+
+
 def test_complaints_are_told_apart_by_their_lines() -> None:
     text = "RTNETLINK answers: No such process\nCommand failed -:2\nError: odd.\nCommand failed -:7\n"
     assert batches.complaints(text) == [
         (1, "RTNETLINK answers: No such process"),
         (6, "Error: odd."),
+    ]
+
+
+def test_of_ipv6_rules_ip_is_told_and_the_agents_have_whole_addresses(programs: Programs) -> None:
+    entries: dict[Key, str] = {
+        ("rule", "fd01:b::/64"): "lookup 42",
+        ("agent route", "fd00::2"): "via fd01:a::2 dev vtep1024",
+        ("route", "9.0.2.0/24"): "via inet6 fd00::2 dev eth0 src 44.128.0.1",
+        ("rule", "9.0.0.0/8"): "lookup 42",
+    }
+    batches.put(entries)
+    assert programs.fed == [
+        (
+            "ip",
+            [
+                "route replace 9.0.2.0/24 via inet6 fd00::2 dev eth0 src 44.128.0.1 proto 64",
+                "route replace fd00::2/128 via fd01:a::2 dev vtep1024 table 42 proto 64",
+                "rule add from 9.0.0.0/8 lookup 42 protocol 64",
+            ],
+        ),
+        ("ip -6", ["rule add from fd01:b::/64 lookup 42 protocol 64"]),
     ]

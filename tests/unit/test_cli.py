@@ -561,7 +561,12 @@ def test_an_absent_cell_is_a_dash() -> None:
 
 @pytest.mark.parametrize(
     ("words", "query"),
-    [([], "plain=0"), (["--plain"], "plain=1"), (["--plain", "--ipam", "dni"], "plain=1&ipam=dni")],
+    [
+        ([], "shape=mesos"),
+        (["--plain"], "shape=plain"),
+        (["--list"], "shape=list"),
+        (["--plain", "--ipam", "dni"], "shape=plain&ipam=dni"),
+    ],
 )
 def test_a_cni_configuration_is_written_as_a_file_has_it(
     dni: Dni, agent: _CannedAgent, words: list[str], query: str

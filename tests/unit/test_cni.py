@@ -399,14 +399,14 @@ def test_host_local_takes_over_when_the_containers_of_dni_cni_are_gone(writing: 
 
 
 def test_a_configuration_is_shown_whether_or_not_it_is_written(host: Host, writing: Host) -> None:
-    assert host.cni.configuration("dcos", None, plain=True) == {
+    assert host.cni.configuration("dcos", None, "plain") == {
         "cniVersion": "1.0.0",
         "name": "dcos",
         "type": "dni-cni",
     }
-    assert host.cni.configuration("dcos", "host-local", plain=False)["delegate"]["ipam"]["subnet"] == "9.0.0.0/25"
+    assert host.cni.configuration("dcos", "host-local", "mesos")["delegate"]["ipam"]["subnet"] == "9.0.0.0/25"
     writing.cni.round()
-    shown = writing.cni.configuration("dcos", None, plain=False)
+    shown = writing.cni.configuration("dcos", None, "mesos")
     assert shown == json.loads((writing.files / "dcos.conf").read_text())
     with pytest.raises(NotFound, match="there is no overlay 'nowhere'"):
-        host.cni.configuration("nowhere", None, plain=False)
+        host.cni.configuration("nowhere", None, "mesos")

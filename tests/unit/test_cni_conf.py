@@ -58,7 +58,17 @@ def test_mesos_is_told_what_dcos_told_it_in_the_same_order() -> None:
 
 def test_plain_it_is_the_bridge_plugins_alone_with_a_version() -> None:
     told = {"cniVersion": "1.0.0", "name": "dcos", **BRIDGE}
-    assert configuration(HERE, "dcos", CniForm(plain=True)) == told
+    assert configuration(HERE, "dcos", CniForm(shape="plain")) == told
+
+
+def test_in_a_list_cnis_own_port_mapper_comes_after_it() -> None:
+    told = configuration(HERE, "dcos", CniForm(shape="list"))
+    assert told == {
+        "cniVersion": "1.0.0",
+        "name": "dcos",
+        "plugins": [BRIDGE, {"type": "portmap", "capabilities": {"portMappings": True}}],
+    }
+    assert configuration(HERE, "dcos", CniForm(ipam="dni", shape="list"))["plugins"][0] == {"type": "dni-cni"}
 
 
 @pytest.mark.parametrize(
@@ -67,13 +77,13 @@ def test_plain_it_is_the_bridge_plugins_alone_with_a_version() -> None:
 def test_dni_cni_needs_no_more_than_its_name(socket: str | None, plugin: dict[str, str]) -> None:
     mapped = configuration(HERE, "dcos", CniForm(ipam="dni", socket=socket))
     assert (mapped["type"], mapped["delegate"]) == ("mesos-cni-port-mapper", plugin)
-    plain = configuration(HERE, "dcos", CniForm(ipam="dni", socket=socket, plain=True))
+    plain = configuration(HERE, "dcos", CniForm(ipam="dni", socket=socket, shape="plain"))
     assert plain == {"cniVersion": "1.0.0", "name": "dcos", **plugin}
 
 
 def test_host_local_has_the_first_of_several_halves_so_the_bridge_plugin_finds_its_own_gateway() -> None:
     several = records("dcos", "9.0.2.0/24", "9.0.7.0/24")
-    assert configuration(several, "dcos", CniForm(plain=True))["ipam"]["subnet"] == "9.0.2.0/25"
+    assert configuration(several, "dcos", CniForm(shape="plain"))["ipam"]["subnet"] == "9.0.2.0/25"
 
 
 def test_host_local_has_nothing_of_an_overlay_without_ipv4_and_dni_has() -> None:

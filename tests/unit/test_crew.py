@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from functools import partial
 
 import pytest
 
+from dni_driver.plugin import crew as crew_module
 from dni_driver.plugin.crew import Answer, Crew, Finish
 from tests.scratch import fast_directory
 
@@ -93,6 +96,44 @@ def test_calls_at_one_time_are_answered_at_one_time_up_to_the_most(listener: soc
         assert [caller.recv(4) for caller in callers] == [b"done"] * 4
     for caller in callers:
         caller.close()
+
+
+class Poor(socket.socket):
+    """A socket that can take no connection at first, as in a process that may open no more files."""
+
+    def __init__(self) -> None:
+        """Begin poor."""
+        super().__init__(socket.AF_UNIX)
+        self.refusals = 2
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Refuse, then take."""
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+def test_a_call_that_cannot_be_taken_is_taken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew_module, "_PAUSE_SECONDS", 0.01)
+    with fast_directory() as directory, Poor() as listener:
+        listener.bind(f"{directory}/door")
+        listener.listen(64)
+        with started(listener, tell_name, 4), knock(listener) as caller:
+            assert caller.recv(100) == b"dni-call-0"
+        assert listener.refusals == 0
+
+
+def test_where_no_thread_can_be_made_calls_are_answered_one_after_the_other(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(listener, tell_name, 4):
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert names_of_who_answers(listener, 3) == {b"dni-call-0"}
+
+
+def refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_the_end_waits_for_calls_that_were_taken_and_takes_no_more(listener: socket.socket) -> None:

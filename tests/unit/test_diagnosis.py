@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 NOW = 1_800_000_000.0
 SOCKET, API, STORE = "/run/docker/plugins/dni.sock", "/run/dni/dni.sock", "/var/lib/dni/dni.db"
 AGENT = IPv4Address("192.0.2.11")
+SIX = IPv6Address("fd00::11")
 
 DOCKERS = RuleSet(
     command="iptables", family=4, is_dockers=True, policy="DROP", forward=("-A FORWARD -j DOCKER-USER",)
@@ -166,7 +167,10 @@ ILL: dict[str, list[Facts]] = {
         host(kernel__rp_filter={"all": 0, "d-dcos": 1}, kernel__has_vtep=True),
     ],
     "agent-ip-missing": [host(kernel__underlay=Underlay(agent=AGENT, link=None, mtu=0))],
-    "mtu-too-large": [host(kernel__underlay=Underlay(agent=AGENT, link="eth0", mtu=1400))],
+    "mtu-too-large": [
+        host(kernel__underlay=Underlay(agent=AGENT, link="eth0", mtu=1400)),
+        host(kernel__underlay=Underlay(agent=SIX, link="eth0", mtu=1519)),
+    ],
     "mtu-of-container": [
         host(kernel__ends=(ContainerEnd(endpoint=scene.WEB, sandbox="/run/netns/x", name="eth0", mtu=1500),))
     ],
@@ -272,6 +276,7 @@ FINE: list[Callable[[], Facts]] = [
                  docker__networks={}),
     lambda: host(docker__version="unknown"),
     lambda: host(kernel__underlay=Underlay(agent=AGENT, link="eth0", mtu=9000)),
+    lambda: host(kernel__underlay=Underlay(agent=SIX, link="eth0", mtu=1520)),
     lambda: host(store__records=None),
 ]  # fmt: skip
 

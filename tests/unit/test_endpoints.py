@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 import msgspec
 import pytest
 
+from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import NotFound
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.records import EndpointRecord, NetworkRecord
@@ -52,6 +53,14 @@ def test_endpoints_are_listed_of_one_network_or_all(tx: Transaction) -> None:
     endpoints.add(tx, SIX)
     assert endpoints.every(tx) == [SIX, BOTH]
     assert endpoints.of_network(tx, NETWORK) == [BOTH]
+
+
+def test_other_options_are_recorded_beside_an_address_that_was_asked_for(tx: Transaction) -> None:
+    asked = EndpointOptions(address=IPv4Address("10.64.0.130"), address6=IPv6Address("fd01:b::8000:0:2"))
+    endpoints.add(tx, msgspec.structs.replace(BOTH, options=asked))
+    limited = msgspec.structs.replace(asked, egress=10_000_000)
+    endpoints.set_options(tx, BOTH.id, limited)
+    assert endpoints.find(tx, BOTH.id).options == limited
 
 
 def test_a_sandbox_is_joined_and_left(tx: Transaction) -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 
 from dni_driver.core.filling import Load, loads
 from dni_driver.core.fullness import Holding, Local, Occupied, OverlayUsage, overlay_usage, room
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
 from tests.unit.scene import LONG_AGO, NOW, POOL, address, records
 
@@ -95,7 +95,7 @@ def test_a_host_that_holds_nothing_yet_is_listed_empty() -> None:
     assert found.problem == "the registry does not answer"
 
 
-def answered(found: OverlayUsage, agent: IPv4Address | None, count: int) -> tuple[bool | None, int | None, str]:
+def answered(found: OverlayUsage, agent: Address | None, count: int) -> tuple[bool | None, int | None, str]:
     asked = room(found, str(agent) if agent else None, "docker", count)
     return asked.room, asked.free, asked.why
 

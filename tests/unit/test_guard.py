@@ -86,6 +86,7 @@ elements = { "dni11111111111" . 02:42:09:00:00:82 . fd01:b::2, \
 
 	chain prerouting {
 		type filter hook prerouting priority -300; policy accept;
+		iifname "dni*" ether type ip iifname . ether saddr . ip saddr @ipv4 accept
 		iifname "dni*" iifname != @free jump sender
 	}
 
@@ -95,14 +96,8 @@ elements = { "dni11111111111" . 02:42:09:00:00:82 . fd01:b::2, \
 	}
 
 	chain sender {
-		ether type ip goto from-ipv4
 		ether type ip6 goto from-ipv6
 		ether type arp goto from-arp
-		drop
-	}
-
-	chain from-ipv4 {
-		iifname . ether saddr . ip saddr @ipv4 accept
 		drop
 	}
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +94,17 @@ def test_core_has_no_use_for_what_has_effects() -> None:
 def test_the_package_itself_is_a_door_to_the_command_line_at_the_most(file: str, imported: set[str]) -> None:
     modules = imports_of((SOURCE / file).read_text(encoding="utf-8"), [PACKAGE])
     assert {module[1] for module in modules if module[0] == PACKAGE} == imported
+
+
+@pytest.mark.parametrize("program", ["serve_agent", "serve_plugin"])
+def test_a_program_loads_the_parts_of_pyroute2_that_it_uses_and_not_its_front_door(program: str) -> None:
+    look = (
+        f"import sys, {PACKAGE}.cli.{program}; print(*(name for name in sys.modules if name.startswith('pyroute2.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], stdout=subprocess.PIPE, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "pyroute2.iproute" in loaded
+    assert loaded & {"pyroute2.ndb", "pyroute2.ethtool", "pyroute2.ipset", "pyroute2.plan9"} == set()
 
 
 @pytest.mark.parametrize(

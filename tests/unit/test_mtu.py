@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 from typing import Literal
 
 import msgspec
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dni_driver.core.errors import Refused
 from dni_driver.core.mtu import LARGEST_BRIDGE_MTU, Underlay, first_mtu, misfits, outdated, overlay_mtu
 from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import Overlay
+from dni_driver.core.overlays import FAMILIES, Family, Overlay
 from dni_driver.core.records import NetworkRecord, Records
 from tests.fakes import DUAL
 
@@ -47,13 +47,13 @@ def records(*networks: NetworkRecord) -> Records:
     [("vxlan", 4, 1450), ("vxlan", 6, 1430), ("auto", 4, 1450), ("auto", 6, 1430), ("direct", 4, 1500)],
 )
 def test_encapsulation_takes_its_bytes_from_the_underlay(
-    backend: Literal["vxlan", "direct", "auto"], family: int, mtu: int
+    backend: Literal["vxlan", "direct", "auto"], family: Family, mtu: int
 ) -> None:
     assert overlay_mtu(1500, backend, family) == mtu
 
 
-@given(st.integers(1280, 1 << 20), st.sampled_from([4, 6]))
-def test_an_encapsulated_packet_fits_the_underlay_and_the_bridge(underlay: int, family: int) -> None:
+@given(st.integers(1280, 1 << 20), st.sampled_from(FAMILIES))
+def test_an_encapsulated_packet_fits_the_underlay_and_the_bridge(underlay: int, family: Family) -> None:
     mtu = overlay_mtu(underlay, "vxlan", family)
     assert 0 < mtu < min(underlay, LARGEST_BRIDGE_MTU)
 
@@ -110,3 +110,12 @@ def test_a_network_whose_overlay_is_not_known_is_left_alone() -> None:
     lost = msgspec.structs.replace(network(), overlay="gone")
     assert outdated(records(lost), eth0(1400)) == {}
     assert list(misfits(records(lost), eth0(1400))) == []
+
+
+def test_over_ipv6_vxlan_takes_twenty_bytes_more() -> None:
+    six = msgspec.structs.replace(eth0(1500), local=IPv6Address("fd00::1"))
+    assert first_mtu(network(), DUAL, six) == 1430
+    assert first_mtu(network(), DIRECT, six) == 1500
+    assert outdated(records(network()), six) == {"n1": 1430}
+    ((_, told),) = misfits(records(network(1450)), six)
+    assert told == "mtu=1450 does not fit: eth0 has 1500, VXLAN takes 70: at most 1430"

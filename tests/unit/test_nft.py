@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Interface, IPv4Network, ip_network
+from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_network
 
 import pytest
 
+from dni_driver.core.entries import Entries, Key
 from dni_driver.core.names import LONGEST
 from dni_driver.core.overlays import define
 from dni_driver.core.peers import Vtep
@@ -56,6 +57,7 @@ table inet dni {
 
 	chain forward {
 		type filter hook forward priority filter - 1; policy accept;
+		ct state established,related accept
 		oifname vmap { "d-dcos" : jump to-dcos, "m-dcos" : jump to-dcos }
 	}
 
@@ -63,9 +65,22 @@ table inet dni {
 		iifname { "d-dcos", "m-dcos" } accept
 		iifname "vtep1024" ip saddr { 9.0.0.0/8 } accept
 		iifname "vtep1024" ip6 saddr { fd01:b::/64 } accept
-		ct state established,related accept
 		ct status dnat accept
 		drop
+	}
+
+	chain disguised {
+		ct state established,related return
+		iifname @bridges ip daddr != @overlays4 drop
+		iifname @bridges ip6 daddr != @overlays6 drop
+		iifname @bridges fib daddr type local drop
+		ip saddr @overlays4 fib daddr type local drop
+		ip6 saddr @overlays6 fib daddr type local drop
+	}
+
+	chain tunnel {
+		type filter hook prerouting priority filter - 1; policy accept;
+		udp dport 64000 jump disguised
 	}
 
 	chain postrouting {
@@ -103,7 +118,12 @@ def test_an_internal_overlay_has_an_entrance_and_an_exit_and_no_replies() -> Non
 def test_an_open_overlay_has_neither() -> None:
     text = rendered(policy("open", "10.65.0.0/16", isolated=False))
     assert "vmap" not in text
-    assert "drop" not in text
+    assert "\t\tdrop" not in text
+
+
+def test_where_no_overlay_speaks_ipv4_no_container_reaches_that_port_by_it_at_all() -> None:
+    lines = chain(rendered(policy("six", "fd06::/64", local=("198.18.0.0/20",))), "disguised")
+    assert lines[1:3] == ["iifname @bridges meta nfproto ipv4 drop", "iifname @bridges ip6 daddr != @overlays6 drop"]
 
 
 def test_where_somebody_else_keeps_the_vtep_other_agents_still_come_in_by_it() -> None:
@@ -115,12 +135,18 @@ def test_where_somebody_else_keeps_the_vtep_other_agents_still_come_in_by_it() -
     assert 'iifname "vtep1024" ip6 saddr fd01:a::/64 accept' in hosted
 
 
-def test_exits_are_judged_before_entrances() -> None:
-    """What an internal overlay sends must not get through as a reply into another one."""
-    lines = rendered(policy("dcos", "9.0.0.0/8"), policy("shut", "10.66.0.0/16", internal=True)).splitlines()
-    (exits,) = (number for number, line in enumerate(lines) if "iifname vmap" in line)
-    (entrances,) = (number for number, line in enumerate(lines) if "oifname vmap" in line)
-    assert exits < entrances
+def test_what_belongs_to_a_connection_is_judged_before_all_but_internal_networks() -> None:
+    """An internal overlay gets no replies, and what it sends must not get through as a reply into another one."""
+    text = rendered(policy("dcos", "9.0.0.0/8"), policy("shut", "10.66.0.0/16", internal=True))
+    assert (
+        """\
+		iifname vmap { "d-shut" : jump from-shut, "m-shut" : jump from-shut }
+		oifname vmap { "d-shut" : jump to-shut, "m-shut" : jump to-shut }
+		ct state established,related accept
+		oifname vmap { "d-dcos" : jump to-dcos, "m-dcos" : jump to-dcos }
+"""
+        in text
+    )
 
 
 @pytest.mark.parametrize("name", ["0-x_y", "7", "a" * LONGEST, "a_-"])
@@ -147,15 +173,25 @@ def test_a_local_subnet_of_an_internal_network_goes_nowhere() -> None:
     assert "masquerade" not in rendered(policy("six", "fd06::/64", internal=True, local=LOCAL))
 
 
-def in_a_cluster(*policies: Policy) -> str:
+GUESTS: dict[Key, str] = {("guest subnet", "9.0.2.0"): "", ("guest agent", "10.0.0.2"): ""}
+GUESTS6: dict[Key, str] = {
+    ("guest subnet", "9.0.2.0"): "",
+    ("guest subnet", "fd01:b:0:0:2::"): "",
+    ("guest agent", "fd00::2"): "",
+    ("guest agent", "44.128.0.2"): "",
+}
+
+
+def in_a_cluster(*policies: Policy, agent: str = "10.0.0.1", guests: Entries = GUESTS) -> str:
     overlays = (define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")]),)
     wanted = Wanted(
         policies=policies,
         overlay_subnets=tuple(overlays[0].subnets()),
         overlays=overlays,
         vtep=Vtep(IPv4Interface("44.128.0.1/20")),
+        agent=ip_address(agent),
     )
-    return nft.ruleset(wanted, "eth0", {("guest subnet", "9.0.2.0"): "", ("guest agent", "10.0.0.2"): ""})
+    return nft.ruleset(wanted, "eth0", guests)
 
 
 def chain(ruleset: str, name: str) -> list[str]:
@@ -171,7 +207,6 @@ def test_in_a_cluster_the_overlay_and_the_agents_come_in_by_either_path() -> Non
         'iifname "vtep1024" ip saddr { 9.0.0.0/8 } accept',
         'iifname "vtep1024" ip6 saddr { fd01:b::/64 } accept',
         'iifname "eth0" ip saddr { 9.0.0.0/8 } ip saddr & 255.255.255.0 @peer-subnets accept',
-        "ct state established,related accept",
         "ct status dnat accept",
         'iifname "vtep1024" ip saddr 44.128.0.0/20 accept',
         'iifname "vtep1024" ip6 saddr fd01:a::/64 accept',
@@ -182,9 +217,26 @@ def test_in_a_cluster_the_overlay_and_the_agents_come_in_by_either_path() -> Non
     assert "set peer-agents { type ipv4_addr; elements = { 10.0.0.2 }; }" in ruleset
 
 
+def test_among_agents_of_ipv6_addresses_both_families_come_in_directly() -> None:
+    ruleset = in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64"), agent="fd00::1", guests=GUESTS6)
+    assert [line for line in chain(ruleset, "to-dcos") if line.startswith('iifname "eth0"')] == [
+        'iifname "eth0" ip saddr { 9.0.0.0/8 } ip saddr & 255.255.255.0 @peer-subnets accept',
+        'iifname "eth0" ip6 saddr { fd01:b::/64 } ip6 saddr & ffff:ffff:ffff:ffff:ffff:: @peer-subnets6 accept',
+        'iifname "eth0" ip saddr @peer-agents accept',
+        'iifname "eth0" ip6 saddr @peer-agents6 accept',
+    ]
+    for name, kind, member in (
+        ("peer-subnets", "ipv4_addr", "9.0.2.0"),
+        ("peer-agents", "ipv4_addr", "44.128.0.2"),
+        ("peer-subnets6", "ipv6_addr", "fd01:b:0:0:2::"),
+        ("peer-agents6", "ipv6_addr", "fd00::2"),
+    ):
+        assert f"set {name} {{ type {kind}; elements = {{ {member} }}; }}" in ruleset
+
+
 def test_what_is_no_overlays_is_not_sent_on_to_another_agents_containers() -> None:
     for ruleset in (in_a_cluster(), in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64"))):
-        assert chain(ruleset, "forward")[1:3] == [
+        assert chain(ruleset, "forward")[2:4] == [
             'oifname { "vtep1024", "eth0" } ip saddr != @overlays4 ip daddr { 9.0.0.0/8 } ct state new drop',
             'oifname { "vtep1024", "eth0" } ip6 saddr != @overlays6 ip6 daddr { fd01:b::/64 } ct state new drop',
         ]
@@ -192,7 +244,8 @@ def test_what_is_no_overlays_is_not_sent_on_to_another_agents_containers() -> No
 
 def test_into_an_open_overlay_anybody_is_sent_on() -> None:
     ruleset = in_a_cluster(policy("dcos", "9.0.0.0/8", "fd01:b::/64", isolated=False))
-    assert "drop" not in ruleset
+    assert "new drop" not in ruleset
+    assert chain(ruleset, "forward") == ["type filter hook forward priority filter - 1; policy accept;"]
 
 
 def test_an_internal_overlay_is_for_its_own_on_other_hosts_too() -> None:

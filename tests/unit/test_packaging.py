@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dni_driver.cli.settings import Settings, load
+from dni_driver.cli.settings import Settings, load, variable
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 
 REPOSITORY = Path(__file__).parents[2]
@@ -83,3 +83,15 @@ def test_the_managed_plugin_offers_settings_that_there_are_with_their_defaults(
     assert values.pop("DNI_PLUGIN_DRIVER") == "@name@"
     assert load(None, values) == Settings()
     assert all(variable["settable"] == ["value"] for variable in plugin["env"])
+
+
+def test_the_managed_plugin_offers_every_setting_but_the_places_that_its_mounts_decide(plugin: Any) -> None:
+    """Docker lets nobody set another one: without DNI_REGISTRY_URL a host would be alone."""
+    places = {("store", "directory"), ("run", "directory"), ("cni", "directory")}
+    places |= {(section, "socket") for section in ("plugin", "api", "docker")}
+    known = {
+        (section, key)
+        for section in Settings.__struct_fields__
+        for key in getattr(Settings(), section).__struct_fields__
+    }
+    assert {one["name"] for one in plugin["env"]} == {variable(*one) for one in known - places}

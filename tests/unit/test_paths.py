@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 
 import msgspec
 import pytest
 
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, define
 from dni_driver.core.paths import Path, Situation, entries, path, problems, rules
 from dni_driver.core.peers import Peer, Vtep
 
 UNDERLAY = Underlay(link="eth0", mtu=1500, networks=(IPv4Network("10.0.0.0/24"),))
 NEAR, FAR = IPv4Address("10.0.0.2"), IPv4Address("10.0.1.2")
+UNDERLAY6 = Underlay(link="eth0", mtu=1500, networks=(IPv6Network("fd00::/64"),), local=IPv6Address("fd00::1"))
+NEAR6, FAR6 = IPv6Address("fd00::2"), IPv6Address("fd00:1::2")
+DUAL = (("dcos", "9.0.2.0/24"), ("dcos", "fd01:b:0:0:2::/80"))
 
 
 def overlay(name: str, *subnets: str, backend: Backend = "vxlan") -> Overlay:
@@ -25,7 +28,7 @@ def situation(*overlays: Overlay) -> Situation:
     return Situation(vtep=Vtep(IPv4Interface("44.128.0.1/20")), overlays=overlays, underlay=UNDERLAY)
 
 
-def peer(agent: IPv4Address, *subnets: tuple[str, str]) -> Peer:
+def peer(agent: Address, *subnets: tuple[str, str]) -> Peer:
     held = tuple(AgentSubnet(overlay=name, subnet=ip_network(subnet)) for name, subnet in subnets)
     return Peer(agent_ip=agent, vtep=Vtep(IPv4Interface("44.128.0.2/20")), subnets=held)
 
@@ -130,3 +133,82 @@ def test_the_other_backends_reach_everybody() -> None:
     auto, dual = overlay("one", "9.0.0.0/8", backend="auto"), overlay("two", "fd01:b::/64", backend="direct")
     far = peer(FAR, ("one", "9.0.2.0/24"), ("two", "fd01:b:0:0:2::/80"))
     assert list(problems([auto, dual], [far], UNDERLAY)) == []
+
+
+def six(*overlays: Overlay) -> Situation:
+    """Answer where an agent stands whose agent IP is an IPv6 address."""
+    return msgspec.structs.replace(situation(*overlays), underlay=UNDERLAY6)
+
+
+def dual(backend: Backend = "vxlan") -> Overlay:
+    return overlay("dcos", "9.0.0.0/8", "fd01:b::/64", backend=backend)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize(
+    ("backend", "near", "expected"),
+    [
+        ("vxlan", True, "vxlan"),
+        ("direct", True, "direct"),
+        ("direct", False, "none"),
+        ("auto", True, "direct"),
+        ("auto", False, "vxlan"),
+    ],
+)
+def test_over_ipv6_both_families_have_a_next_hop(
+    backend: Backend,
+    near: bool,  # noqa: FBT001
+    expected: Path,
+    family: Family,
+) -> None:
+    assert path(backend, family, near=near, over=6) == expected
+
+
+def test_over_ipv6_vxlan_leads_to_an_ipv6_address_and_agents_are_found_by_it() -> None:
+    assert entries(peer(FAR6, *DUAL), six(dual())) == {
+        ("neighbour", "44.128.0.2"): "70:b3:d5:80:00:02",
+        ("neighbour", "fd01:a::2"): "70:b3:d5:80:00:02",
+        ("forwarding", "70:b3:d5:80:00:02"): "fd00:1::2",
+        ("agent route", "fd00:1::2"): "via fd01:a::2 dev vtep1024",
+        ("route", "9.0.2.0/24"): "via 44.128.0.2 dev vtep1024",
+        ("route", "fd01:b:0:0:2::/80"): "via fd01:a::2 dev vtep1024",
+    }
+
+
+def test_over_ipv6_a_direct_way_says_which_address_this_host_sends_from() -> None:
+    """Its IPv4 comes from its VTEP's address, which is the one that all agents know."""
+    assert entries(peer(NEAR6, *DUAL), six(dual("direct"))) == {
+        ("neighbour", "44.128.0.2"): "70:b3:d5:80:00:02",
+        ("neighbour", "fd01:a::2"): "70:b3:d5:80:00:02",
+        ("forwarding", "70:b3:d5:80:00:02"): "fd00::2",
+        ("guest agent", "fd00::2"): "",
+        ("guest agent", "44.128.0.2"): "",
+        ("guest subnet", "9.0.2.0"): "",
+        ("guest subnet", "fd01:b:0:0:2::"): "",
+        ("route", "9.0.2.0/24"): "via inet6 fd00::2 dev eth0 src 44.128.0.1",
+        ("route", "fd01:b:0:0:2::/80"): "via fd00::2 dev eth0 src fd00::1",
+    }
+
+
+def test_over_ipv6_an_overlay_of_ipv4_alone_leaves_no_way_to_the_agents_addresses() -> None:
+    four = overlay("dcos", "9.0.0.0/8")
+    assert ("agent route", "fd00:1::2") not in entries(peer(FAR6, ("dcos", "9.0.2.0/24")), six(four))
+    assert rules((four, overlay("six", "fd01:b::/64")), 6) == {("rule", "fd01:b::/64"): "lookup 42"}
+
+
+def test_over_ipv6_the_vtep_sends_from_the_agent_ip_and_has_twenty_bytes_less() -> None:
+    device = six(dual()).device
+    assert (device.local, device.mtu) == (IPv6Address("fd00::1"), 1430)
+
+
+def test_over_ipv6_direct_reaches_nobody_behind_a_router_with_either_family() -> None:
+    only6 = overlay("dcos6", "fd01:b::/64", backend="direct")
+    ((about, problem),) = problems([only6], [peer(FAR6, ("dcos6", "fd01:b:0:0:2::/80"))], UNDERLAY6)
+    assert (about, problem.partition(":")[0]) == ("overlay dcos6", "backend direct does not reach agent fd00")
+    assert list(problems([only6], [peer(NEAR6, ("dcos6", "fd01:b:0:0:2::/80"))], UNDERLAY6)) == []
+
+
+def test_to_an_agent_of_the_other_family_nothing_leads_and_nothing_leaves_by_the_default_route() -> None:
+    unreachable = {("route", "9.0.2.0/24"): "unreachable", ("route", "fd01:b:0:0:2::/80"): "unreachable"}
+    assert entries(peer(FAR6, *DUAL), situation(dual("auto"))) == unreachable
+    assert entries(peer(NEAR, *DUAL), six(dual("auto"))) == unreachable

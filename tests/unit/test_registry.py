@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
-from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.registry import Host, Lease, News, Registry, open_registry
 
@@ -258,7 +258,7 @@ def test_what_it_is_given_must_be_nobody_elses(registry: Registry) -> None:
         registry.widen(define("dev", [ip_network("10.0.0.0/8")]))
 
 
-def host(agent_ip: IPv4Address = ME, identity: str = "one", **more: Any) -> Host:
+def host(agent_ip: Address = ME, identity: str = "one", **more: Any) -> Host:
     return Host(agent_ip=agent_ip, identity=identity, **{"boot": f"boot of {identity}", **more})
 
 
@@ -267,7 +267,10 @@ def vtep(text: str) -> Vtep:
 
 
 def alive(registry: Registry) -> dict[str, bool]:
-    return {str(member.agent_ip): member.alive for member in registry.members()}
+    """Answer who lives, by all that is told of them; by names alone it is the same."""
+    found = {str(member.agent_ip): member.alive for member in registry.members()}
+    assert set(map(str, registry.alive())) == {agent for agent, lives in found.items() if lives}
+    return found
 
 
 def test_agents_have_vteps_lowest_first_and_keep_them(again: OpenRegistry) -> None:
@@ -377,6 +380,23 @@ def test_a_host_with_a_new_address_takes_everything_along(again: OpenRegistry) -
     two.remove("dcos")
 
 
+def test_it_takes_nothing_from_a_host_that_lives_at_its_former_address(again: OpenRegistry) -> None:
+    """That one was set up anew while this one was away, and got what was recorded for the address."""
+    one = again()
+    one.register(host(ME))
+    one.define(overlay())
+    mine = one.lease("dcos", 4, ME)
+    one.close()
+    two, three = again(), again()
+    two.register(host(ME, "two"))
+    three.register(host(OTHER, formerly=ME))
+    with pytest.raises(InUse, match=r"9\.0\.0\.0/24 of overlay 'dcos' is held by agent 192\.0\.2\.1"):
+        three.confirm(mine, OTHER, formerly=ME)
+    two.close()
+    three.confirm(mine, OTHER, formerly=ME)
+    assert three.leases() == [Lease(agent_ip=OTHER, held=mine)]
+
+
 def test_it_does_not_take_the_place_of_another_host(again: OpenRegistry) -> None:
     one, two = again(), again()
     one.register(host())
@@ -470,7 +490,7 @@ def test_the_backend_of_an_overlay_can_change(again: OpenRegistry) -> None:
         registry.set_backend("dev", "direct")
 
 
-def peer(agent_ip: IPv4Address, vtep_ip: str, *subnets: AgentSubnet) -> Peer:
+def peer(agent_ip: Address, vtep_ip: str, *subnets: AgentSubnet) -> Peer:
     return Peer(agent_ip=agent_ip, vtep=vtep(vtep_ip), subnets=subnets)
 
 
@@ -528,3 +548,62 @@ def test_who_waits_for_news_hears_them_at_once_and_is_let_go_when_the_registry_i
     two.close()
     assert heard.get(timeout=20) == News()
     thread.join()
+
+
+SIX, OTHER_SIX = IPv6Address("fd00::11"), IPv6Address("fd00::12")
+
+
+def test_agents_may_be_named_by_ipv6_addresses(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.define(overlay())
+    assert one.register(host(SIX)) == vtep("44.128.0.1")
+    assert two.register(host(OTHER_SIX, "two")) == vtep("44.128.0.2")
+    mine = one.lease("dcos", 4, SIX)
+    one.use(SIX, ["dcos"])
+    two.seen(OTHER_SIX)
+    assert two.leases(SIX) == [Lease(agent_ip=SIX, held=mine)]
+    assert alive(two) == {"fd00::11": True, "fd00::12": True}
+    news = two.news(0)
+    assert [peer.agent_ip for peer in news.peers] == [SIX, OTHER_SIX]
+    with pytest.raises(InUse, match=r"fd00::11"):
+        two.remove("dcos")
+    one.close()
+    two.forget(SIX)
+    assert two.news(5).gone == {SIX}
+    assert two.leases() == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "theirs", "ours"),
+    [(ME, SIX, "IPv4", r"fd00::11"), (SIX, ME, "IPv6", r"192\.0\.2\.1")],
+    ids=["among IPv4", "among IPv6"],
+)
+def test_an_agent_of_the_other_family_is_refused_with_what_to_do(
+    again: OpenRegistry, first: Address, second: Address, theirs: str, ours: str
+) -> None:
+    one, two = again(), again()
+    one.register(host(first))
+    with pytest.raises(
+        Refused,
+        match=rf"^agents of this registry are named by {theirs} addresses; this host's agent IP is {ours}: "
+        rf"set agent\.ip to an {theirs} address of it$",
+    ):
+        two.register(host(second, "two"))
+    assert alive(two) == {str(first): True}
+    one.close()
+    two.forget(first)
+    assert two.register(host(second, "two")) == vtep("44.128.0.1")
+
+
+def test_a_host_alone_in_its_registry_may_go_from_one_family_to_the_other(again: OpenRegistry) -> None:
+    one = again()
+    one.define(overlay())
+    one.register(host())
+    mine = one.lease("dcos", 4, ME)
+    assert one.register(host(SIX, formerly=ME)) == vtep("44.128.0.1")
+    assert one.leases() == [Lease(agent_ip=SIX, held=mine)]
+    assert one.register(host(ME, formerly=SIX)) == vtep("44.128.0.1")
+    assert again().register(host(OTHER, "two")) == vtep("44.128.0.2")
+    with pytest.raises(Refused, match=r"named by IPv4 addresses"):
+        one.register(host(SIX, formerly=ME))
+    assert one.leases() == [Lease(agent_ip=ME, held=mine)]

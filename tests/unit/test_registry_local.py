@@ -11,6 +11,7 @@ import pytest
 
 from dni_driver.core.errors import SettingsError, StoreError
 from dni_driver.registry import open_registry
+from tests.fakes import AGENT, DCOS
 
 
 def test_an_unknown_registry_is_refused_naming_what_is_allowed(tmp_path: Path) -> None:
@@ -35,3 +36,18 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match=r"written by a newer dni \(version 99\)"):
         open_registry("local", tmp_path)
+
+
+def test_to_say_the_same_of_what_is_used_writes_nothing(tmp_path: Path) -> None:
+    """It is said every few seconds, and each write waits for the disk."""
+    registry = open_registry("local", tmp_path)
+    registry.define(DCOS)
+    registry.use(AGENT, {"dcos"})
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        before = connection.execute("PRAGMA data_version").fetchone()
+        registry.use(AGENT, {"dcos"})
+        assert connection.execute("PRAGMA data_version").fetchone() == before
+        registry.use(AGENT, ())
+        assert connection.execute("PRAGMA data_version").fetchone() != before
+    registry.remove("dcos")
+    registry.close()

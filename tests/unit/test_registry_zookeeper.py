@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from itertools import count
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from dni_driver.core.errors import DniError, Exhausted, Refused, SettingsError, StoreError, Unavailable
-from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal
@@ -36,6 +36,7 @@ DCOS = define("dcos", [ip_network("9.0.0.0/8")])
 DUAL = define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])
 DEV = define("dev", [ip_network("10.64.0.0/16")])
 FIRST = IPv4Address("192.0.2.1")
+SIX = IPv6Address("fd00::1")
 
 Open = Callable[..., ZooKeeperRegistry]
 
@@ -113,7 +114,7 @@ def eventually(what: Callable[[], bool], seconds: float = 20) -> None:
 def audit(registry: ZooKeeperRegistry) -> None:
     """Find every holder's node to agree with its record, and the other way round."""
     link = registry.link
-    records: dict[IPv4Address, Record] = registry.ground.records()
+    records: dict[Address, Record] = registry.ground.records()
     definitions, _ = registry.ground.definitions()
     held = {
         (number, name): str(holder.data, "ascii")
@@ -315,7 +316,7 @@ def test_vteps_of_another_subnet_are_for_those_who_know_of_it(
     first.register(host())
     assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/20", b"1")
     first.widen_vteps(IPv4Network("44.128.0.0/12"))
-    assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/12", b"2")
+    assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/12", b"3")
 
 
 def test_a_registry_from_before_there_was_a_choice_goes_on(
@@ -401,10 +402,48 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
 
 def test_a_registry_of_a_newer_version_is_refused(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
     connect().overlays()
-    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"3")
+    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"5")
     for attempt in (lambda: connect().overlays(), lambda: connect().register(host()), lambda: connect().news(0)):
-        with pytest.raises(StoreError, match=r"written by a newer dni \(version 3\): install that one"):
+        with pytest.raises(StoreError, match=r"written by a newer dni \(version 5\): install that one"):
             attempt()
+
+
+def test_the_format_says_which_family_agents_are_named_by(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    """A dni that knows agents of IPv4 addresses alone, and version 1, says so instead of stumbling over others."""
+    place = f"/{zookeeper_url.rpartition('/')[2]}/format"
+    one = connect()
+    one.register(host())
+    assert raw.get(place)[0] == b"1"
+    one.register(Host(agent_ip=SIX, identity="host 0", boot="boot", formerly=FIRST))
+    assert raw.get(place)[0] == b"2"
+    assert connect().register(Host(agent_ip=SIX + 1, identity="host 1", boot="boot"))
+    audit(one)
+
+
+def test_of_two_first_agents_of_different_families_one_is_refused(connect: Open) -> None:
+    """Whichever comes first: between looking and writing, the other one may come."""
+    one, two = connect(), connect()
+    one.overlays()
+    start = threading.Barrier(2)
+    outcomes: list[object] = []
+
+    def join(registry: ZooKeeperRegistry, agent: Host) -> None:
+        start.wait()
+        try:
+            outcomes.append(registry.register(agent))
+        except Refused as error:
+            outcomes.append(error)
+
+    agents = (host(), Host(agent_ip=SIX, identity="six", boot="boot"))
+    joining = [threading.Thread(target=join, args=each) for each in zip((one, two), agents, strict=True)]
+    for thread in joining:
+        thread.start()
+    for thread in joining:
+        thread.join()
+    assert [isinstance(outcome, Refused) for outcome in outcomes].count(True) == 1
+    assert len(one.members()) == 1
 
 
 def test_what_is_no_registry_is_left_alone(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:

@@ -168,9 +168,16 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
         ),
         (
             '[agent]\nip = "10.0.0.0/8"',
-            'agent.ip = "10.0.0.0/8": must be an IPv4 address of this host, such as 10.0.0.1',
+            'agent.ip = "10.0.0.0/8": must be an address of this host, such as 10.0.0.1 or fd00::11',
         ),
-        ("[agent]\nip = 167772161", "agent.ip = 167772161: must be an IPv4 address of this host, such as 10.0.0.1"),
+        (
+            '[agent]\nip = "fe80::11%eth0"',
+            'agent.ip = "fe80::11%eth0": must be an address of this host, such as 10.0.0.1 or fd00::11',
+        ),
+        (
+            "[agent]\nip = 167772161",
+            "agent.ip = 167772161: must be an address of this host, such as 10.0.0.1 or fd00::11",
+        ),
         ('[overlay]\nsubnet = "9.0.0.1/8"', 'overlay.subnet = "9.0.0.1/8": must be an IPv4 subnet such as 9.0.0.0/8'),
         ('[api]\nsocket = "dni.sock"', 'api.socket = "dni.sock": must be an absolute path of at most 107 bytes'),
         ('[api]\nsocket = "/a\\nb"', 'api.socket = "/a\\nb": must be an absolute path of at most 107 bytes'),

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, ip_network
 
-from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.store import Store, identity, peers
 from dni_driver.store.records import read_all
@@ -14,7 +14,7 @@ from dni_driver.store.records import read_all
 ONE, TWO = IPv4Address("192.0.2.21"), IPv4Address("192.0.2.22")
 
 
-def peer(agent_ip: IPv4Address, *subnets: str) -> Peer:
+def peer(agent_ip: Address, *subnets: str) -> Peer:
     held = tuple(AgentSubnet(overlay="dcos", subnet=ip_network(subnet)) for subnet in subnets)
     return Peer(agent_ip=agent_ip, vtep=Vtep(IPv4Interface((f"44.128.0.{int(agent_ip) & 15}", 20))), subnets=held)
 
@@ -71,6 +71,16 @@ def test_two_stores_are_not_taken_for_each_other(store: Store) -> None:
     for _ in range(2):
         assert [read_all(one).peers for one in (store, other)] == [[peer(ONE)], [peer(TWO)]]
     other.close()
+
+
+def test_peers_may_be_named_by_ipv6_addresses(store: Store) -> None:
+    six = peer(IPv6Address("fd00::5"), "fd01:b::/80")
+    with store.write() as tx:
+        assert peers.put(tx, [six])
+        assert not peers.keep_only(tx, [six.agent_ip])
+    assert read_all(store).peers == [six]
+    with store.write() as tx:
+        assert peers.drop(tx, [six.agent_ip])
 
 
 def test_a_host_that_is_alone_has_no_vtep_in_the_kernel(store: Store) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface, ip_address
 from typing import Any
 
 import msgspec
 
 from dni_driver.core.errors import InUse, NotFound, StoreError
+from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Vtep
 from dni_driver.core.vteps import vtep_in
 from dni_driver.registry.admission import Life, check_address, check_move, moves
@@ -78,15 +79,20 @@ class Agents:
             for agent, record in records.items()
         ]
 
-    def seen(self, agent_ip: IPv4Address) -> None:
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive, by names alone (Registry.alive)."""
+        self._ground.prepare()
+        return self._alive()
+
+    def seen(self, agent_ip: Address) -> None:
         """Have ZooKeeper note the time (Registry.seen)."""
         self._ground.settled(lambda: self._see(agent_ip))
 
-    def forget(self, agent_ip: IPv4Address) -> None:
+    def forget(self, agent_ip: Address) -> None:
         """Forget an agent and what it holds (Registry.forget)."""
         self._ground.settled(lambda: self._forget(agent_ip))
 
-    def reclaim(self) -> list[IPv4Address]:
+    def reclaim(self) -> list[Address]:
         """Forget agents that were not seen for longer than they said, if nobody else is at it (Registry.reclaim)."""
         self._ground.prepare()
         if not self._is_reclaimer():
@@ -137,6 +143,7 @@ class Agents:
         Nothing is asked in a turn that could be asked before: others wait meanwhile.
         """
         changes = self._link.transaction()
+        self._ground.admit(changes, host.agent_ip, None)
         paths = _paths(host.agent_ip)
         was_seen = None
         if given is not None:
@@ -162,13 +169,14 @@ class Agents:
             was_seen = self._link.exists(seen) is not None
         changes.put(seen, b"", -1 if was_seen else None)
 
-    def _move(self, host: Host, formerly: IPv4Address, theirs: Known, mine: Known) -> Vtep:
+    def _move(self, host: Host, formerly: Address, theirs: Known, mine: Known) -> Vtep:
         """Have an agent be known by its new IP, with all that it held under the former one."""
         old = theirs.record
         record = msgspec.structs.replace(
             old, subnets=(*old.subnets, *mine.record.subnets), reclaim_after=host.reclaim_after
         )
         changes = self._link.transaction()
+        self._ground.admit(changes, host.agent_ip, formerly)
         new = str(host.agent_ip).encode()
         for path in self._held_by(old):
             changes.put(path, new, -1)
@@ -180,7 +188,7 @@ class Agents:
         self._ground.commit(changes, *_paths(host.agent_ip))
         return _vtep(record)
 
-    def _leave(self, changes: Changes, agent_ip: IPv4Address, known: Known, sign: Sign) -> None:
+    def _leave(self, changes: Changes, agent_ip: Address, known: Known, sign: Sign) -> None:
         """Have a transaction delete what is there of an agent, but for what it holds."""
         if sign.life is not None:
             changes.delete(of_agent(ALIVE, agent_ip))
@@ -190,7 +198,7 @@ class Agents:
             changes.delete(path)
         self._ground.drop_record(changes, agent_ip, known)
 
-    def _forget(self, agent_ip: IPv4Address) -> None:
+    def _forget(self, agent_ip: Address) -> None:
         known = self._ground.known(agent_ip)
         if known.version is None:
             raise unknown_agent(agent_ip)
@@ -218,7 +226,7 @@ class Agents:
                     paths.append(of_subnet(one.number, subnet, space[0]))
         return paths
 
-    def _uses(self, agent_ip: IPv4Address) -> list[str]:
+    def _uses(self, agent_ip: Address) -> list[str]:
         definitions, _ = self._ground.definitions()
         return self._there([of_agent(of_overlay(USES, one.number), agent_ip) for one in definitions.overlays])
 
@@ -226,25 +234,25 @@ class Agents:
         stats = self._link.every_stat(paths)
         return [path for path, stat in zip(paths, stats, strict=True) if stat is not None]
 
-    def _sign(self, agent_ip: IPv4Address) -> Sign:
+    def _sign(self, agent_ip: Address) -> Sign:
         path = of_agent(ALIVE, agent_ip)
         found = self._link.get(path)
         if found is None:
             return Sign(None, is_ours=False)
         return Sign(decode(found.data, Life, path), is_ours=found.stat.ephemeralOwner == self._link.session)
 
-    def _alive(self) -> frozenset[IPv4Address]:
+    def _alive(self) -> frozenset[Address]:
         shards = [f"{ALIVE}/{shard}" for shard in self._link.children(ALIVE)]
-        return frozenset(IPv4Address(name) for names in self._link.every_child(shards) for name in names)
+        return frozenset(ip_address(name) for names in self._link.every_child(shards) for name in names)
 
-    def _since(self, agents: Iterable[IPv4Address], alive: frozenset[IPv4Address]) -> dict[IPv4Address, float]:
+    def _since(self, agents: Iterable[Address], alive: frozenset[Address]) -> dict[Address, float]:
         """Answer since when each lives, or when it was last seen; the time is ZooKeeper's."""
         every = list(agents)
         paths = [of_agent(ALIVE if agent in alive else SEEN, agent) for agent in every]
         stats = self._link.every_stat(paths)
         return {agent: _time(stat, agent in alive) for agent, stat in zip(every, stats, strict=True)}
 
-    def _see(self, agent_ip: IPv4Address) -> None:
+    def _see(self, agent_ip: Address) -> None:
         seen = of_agent(SEEN, agent_ip)
         changes = self._link.transaction()
         changes.put(seen, b"", -1)
@@ -272,7 +280,7 @@ class Agents:
         (stat,) = self._ground.commit(changes)
         return float(stat.mtime / _MILLISECONDS)
 
-    def _is_forgotten(self, agent_ip: IPv4Address) -> bool:
+    def _is_forgotten(self, agent_ip: Address) -> bool:
         """Forget one that may have come back, or been forgotten, meanwhile."""
         with suppress(InUse, NotFound):
             self.forget(agent_ip)
@@ -280,7 +288,7 @@ class Agents:
         return False
 
 
-def _paths(agent_ip: IPv4Address) -> list[str]:
+def _paths(agent_ip: Address) -> list[str]:
     return [of_agent(folder, agent_ip) for folder in (ALIVE, SEEN, AGENTS)]
 
 

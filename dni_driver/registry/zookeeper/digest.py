@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address
 
 import msgspec
 
 from dni_driver.core.errors import DniError, StoreError
+from dni_driver.core.overlays import Address
 from dni_driver.registry.zookeeper.layout import DIGESTS, SHARDS, Record, decode, encode, shard_of_agent
 from dni_driver.registry.zookeeper.link import Conflict, Link
 
@@ -51,13 +51,13 @@ class Digest:
         records = {agent: record for page in pages for agent, record in page.records.items()}
         return Page(place=min(page.place for page in pages), records=records)
 
-    def renew(self, place: int, records: Mapping[IPv4Address, Record]) -> None:
+    def renew(self, place: int, records: Mapping[Address, Record]) -> None:
         """Write all pages, unless somebody else has not long ago, or is about to; where that fails, others will."""
         with suppress(DniError):
             if len(records) >= WORTHWHILE and self._is_mine(place):
                 self._write(place, records)
 
-    def _write(self, place: int, records: Mapping[IPv4Address, Record]) -> None:
+    def _write(self, place: int, records: Mapping[Address, Record]) -> None:
         pages: list[dict[str, Record]] = [{} for _ in range(SHARDS)]
         for agent, record in records.items():
             pages[shard_of_agent(agent)][str(agent)] = record

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 import time
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from time import monotonic
 
+from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Peer
 from dni_driver.registry.interface import News
 from dni_driver.registry.zookeeper.digest import EVERY, Digest
@@ -37,7 +38,7 @@ class Follower:
         self._digest = Digest(ground.link)
         self._digested = 0
         self._digest_at: float | None = None
-        self._records: dict[IPv4Address, Record] = {}
+        self._records: dict[Address, Record] = {}
         self._names: dict[int, str] = {}
 
     def news(self, seconds: float) -> News:
@@ -86,11 +87,11 @@ class Follower:
         entries = self._reader.entries()
         if entries is None:
             return False
-        self._records = {IPv4Address(agent): record for agent, record in page.records.items()}
+        self._records = {ip_address(agent): record for agent, record in page.records.items()}
         self._digested = page.place
         for entry in entries:
             if entry.agent is not None:
-                self._note(IPv4Address(entry.agent), entry.record)
+                self._note(ip_address(entry.agent), entry.record)
         return True
 
     def _renew_digest(self) -> None:
@@ -113,7 +114,7 @@ class Follower:
         before |= {agent: None for agent, record in self._records.items() if _holds(record, lost)}
         for entry in entries:
             if entry.agent is not None:
-                self._note(IPv4Address(entry.agent), entry.record)
+                self._note(ip_address(entry.agent), entry.record)
         after = {agent: self._peer(agent) for agent in before}
         return News(
             peers=tuple(peer for agent, peer in after.items() if peer is not None and peer != before[agent]),
@@ -121,8 +122,8 @@ class Follower:
             overlays=overlays,
         )
 
-    def _touched(self, entries: list[Entry]) -> list[IPv4Address]:
-        return [IPv4Address(entry.agent) for entry in entries if entry.agent is not None]
+    def _touched(self, entries: list[Entry]) -> list[Address]:
+        return [ip_address(entry.agent) for entry in entries if entry.agent is not None]
 
     def _renew_names(self) -> frozenset[int]:
         """Read which overlays there are; answer the numbers of those that are gone."""
@@ -130,13 +131,13 @@ class Follower:
         self._names = self._ground.definitions()[0].names()
         return frozenset(known.keys() - self._names.keys())
 
-    def _note(self, agent: IPv4Address, record: Record | None) -> None:
+    def _note(self, agent: Address, record: Record | None) -> None:
         if record is None:
             self._records.pop(agent, None)
         else:
             self._records[agent] = record
 
-    def _peer(self, agent: IPv4Address) -> Peer | None:
+    def _peer(self, agent: Address) -> Peer | None:
         record = self._records.get(agent)
         return peer_of(agent, record, self._names) if record else None
 

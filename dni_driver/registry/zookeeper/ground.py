@@ -5,25 +5,28 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import msgspec
 
+from dni_driver.core.agent_ip import check_family, in_order
 from dni_driver.core.deadline import deadline, within
 from dni_driver.core.errors import StoreError
+from dni_driver.core.overlays import Address, family_of
 from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
     FOLDERS,
     FORMAT,
-    FOUNDED,
     LINE,
+    OTHER_VTEPS,
     OVERLAYS,
     SUBNETS,
     USES,
     VERSION,
+    VERSIONS,
     Definitions,
     Entry,
     Record,
@@ -115,26 +118,47 @@ class Ground:
         changes.put(OVERLAYS, encode(definitions), version)
         journal.append(changes, Entry())
 
-    def known(self, agent_ip: IPv4Address) -> Known:
+    def admit(self, changes: Changes, agent_ip: Address, formerly: Address | None) -> None:
+        """Have a transaction that adds an agent fail where others are named by the other family of addresses by then.
+
+        Raises Refused where they are now; `formerly` is the same agent. Where there are no others, it is this one's
+        family that counts from now on.
+        """
+        found = self.link.get(FORMAT)
+        if found is None:
+            raise StoreError(f"the registry {self.link.address} is damaged: it has no format node")
+        others = OTHER_VTEPS if int(found.data) > max(VERSIONS.values()) else 0
+        wanted = str(VERSIONS[family_of(agent_ip)] + others).encode()
+        if found.data == wanted:
+            changes.check(FORMAT, found.version)
+        else:
+            check_family(agent_ip, (agent for agent in self._agents() if agent != formerly))
+            changes.put(FORMAT, wanted, found.version)
+
+    def _agents(self) -> Iterator[Address]:
+        for shard in self.link.children(AGENTS):
+            yield from map(ip_address, self.link.children(f"{AGENTS}/{shard}"))
+
+    def known(self, agent_ip: Address) -> Known:
         """Answer an agent's record; an empty one for an agent that has none."""
         path = of_agent(AGENTS, agent_ip)
         found = self.link.get(path)
         return Known(decode(found.data, Record, path), found.version) if found else Known(Record(), None)
 
-    def records(self) -> dict[IPv4Address, Record]:
+    def records(self) -> dict[Address, Record]:
         """Answer all agents' records, by IP."""
         shards = self.link.children(AGENTS)
         names = self.link.every_child([f"{AGENTS}/{shard}" for shard in shards])
-        agents = sorted(IPv4Address(name) for some in names for name in some)
+        agents = in_order(ip_address(name) for some in names for name in some)
         found = self.link.every([of_agent(AGENTS, agent) for agent in agents])
         return {agent: decode(one.data, Record, str(agent)) for agent, one in zip(agents, found, strict=True) if one}
 
-    def put_record(self, changes: Changes, agent_ip: IPv4Address, record: Record, version: int | None) -> None:
+    def put_record(self, changes: Changes, agent_ip: Address, record: Record, version: int | None) -> None:
         """Have a transaction change an agent's record, and tell everybody."""
         changes.put(of_agent(AGENTS, agent_ip), encode(record), version)
         journal.append(changes, Entry(agent=str(agent_ip), record=record))
 
-    def drop_record(self, changes: Changes, agent_ip: IPv4Address, known: Known) -> None:
+    def drop_record(self, changes: Changes, agent_ip: Address, known: Known) -> None:
         """Have a transaction delete an agent's record, and tell everybody."""
         changes.delete(of_agent(AGENTS, agent_ip), -1 if known.version is None else known.version)
         journal.append(changes, Entry(agent=str(agent_ip)))
@@ -159,7 +183,7 @@ class Ground:
         """Make an empty registry; who is first makes all of it."""
         self.link.make_folders([""])
         changes = self.link.transaction()
-        changes.create(FORMAT, str(FOUNDED).encode())
+        changes.create(FORMAT, str(VERSIONS[4]).encode())
         changes.create(OVERLAYS, encode(Definitions()))
         for folder in FOLDERS:
             changes.create(folder)

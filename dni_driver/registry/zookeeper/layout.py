@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What lies where in ZooKeeper, and how it is written.
 
-    format                      the version of all this
+    format                      the version of all this: 1 where agents have IPv4 addresses, 2 where IPv6 ones
     overlays                    every overlay, each with a number that no other ever has
     agents/SHARD/IP             an agent: identity, VTEP, agent subnets
     alive/SHARD/IP              ephemeral: who says so
@@ -27,12 +27,14 @@ from zlib import crc32
 import msgspec
 
 from dni_driver.core.errors import StoreError
-from dni_driver.core.overlays import AgentSubnet, Backend, Network, Overlay
+from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Network, Overlay
 from dni_driver.core.peers import Peer, Vtep
 
-VERSION = 2
-"""The newest that is understood; 2: VTEPs come from another subnet than DC/OS's, and need not fit into that."""
-FOUNDED = 1
+VERSIONS: dict[Family, int] = {4: 1, 6: 2}
+"""By the family of the agents' addresses: of IPv6 ones a dni that knows version 1 alone could make nothing."""
+OTHER_VTEPS = 2
+"""Added where VTEPs come from another subnet than DC/OS's: an older dni would take them from that all the same."""
+VERSION = max(VERSIONS.values()) + OTHER_VTEPS
 
 FORMAT = "format"
 OVERLAYS = "overlays"
@@ -160,12 +162,12 @@ def decode(data: bytes, kind: type[K], where: str) -> K:
         raise StoreError(f"the registry is damaged: {where} is not understood ({error})") from None
 
 
-def of_agent(folder: str, agent_ip: IPv4Address) -> str:
+def of_agent(folder: str, agent_ip: Address) -> str:
     """Answer where something of an agent lies, below `folder`."""
     return f"{folder}/{shard_of_agent(agent_ip):02d}/{agent_ip}"
 
 
-def shard_of_agent(agent_ip: IPv4Address) -> int:
+def shard_of_agent(agent_ip: Address) -> int:
     """Answer in which shard an agent is."""
     return crc32(agent_ip.packed) % SHARDS
 
@@ -218,7 +220,7 @@ def vtep_of(record: Record) -> Vtep | None:
     return Vtep(IPv4Interface(record.vtep)) if record.vtep else None
 
 
-def peer_of(agent_ip: IPv4Address, record: Record, names: dict[int, str]) -> Peer | None:
+def peer_of(agent_ip: Address, record: Record, names: dict[int, str]) -> Peer | None:
     """Answer an agent as others reach it; None where they cannot yet."""
     vtep = vtep_of(record)
     return Peer(agent_ip=agent_ip, vtep=vtep, subnets=subnets_of(record, names)) if vtep else None

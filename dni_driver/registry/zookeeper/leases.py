@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from ipaddress import IPv4Address
 
 import msgspec
 
-from dni_driver.core.overlays import AgentSubnet, Family, agent_subnet, full, space_of
+from dni_driver.core.overlays import Address, AgentSubnet, Family, agent_subnet, full, space_of
 from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
+    ALIVE,
     OVERLAYS,
     SUBNETS,
     Definition,
@@ -38,19 +38,19 @@ class Leases:
         self._ground = ground
         self._link = ground.link
 
-    def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give the lowest free agent subnet (Registry.lease)."""
         return self._ground.settled_in_turn(lambda turn: self._lease(overlay, family, agent_ip, turn))
 
-    def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None) -> None:
+    def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None) -> None:
         """Record a lease that a store knows of (Registry.confirm)."""
         self._ground.settled(lambda: self._confirm(held, agent_ip, formerly))
 
-    def give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         """End a lease (Registry.give_back)."""
         self._ground.settled(lambda: self._give_back(held, agent_ip))
 
-    def every(self, agent_ip: IPv4Address | None) -> list[Lease]:
+    def every(self, agent_ip: Address | None) -> list[Lease]:
         """Answer who holds what (Registry.leases)."""
         self._ground.prepare()
         records = self._ground.records() if agent_ip is None else {agent_ip: self._ground.known(agent_ip).record}
@@ -61,7 +61,7 @@ class Leases:
             for held in subnets_of(record, names)
         ]
 
-    def _lease(self, name: str, family: Family, agent_ip: IPv4Address, turn: Turn) -> AgentSubnet:
+    def _lease(self, name: str, family: Family, agent_ip: Address, turn: Turn) -> AgentSubnet:
         """Take the lowest; nothing is asked in a turn that could be asked before, as others wait meanwhile."""
         found = self._find(name)
         overlay = found.definition.overlay()
@@ -81,7 +81,7 @@ class Leases:
         turn.left()
         return held
 
-    def _confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None) -> None:
+    def _confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None) -> None:
         found = self._find(held.overlay)
         check_shape(held, found.definition.overlay())
         path = _path(found.definition, held)
@@ -90,33 +90,38 @@ class Leases:
             changes = self._link.transaction()
             self._add(changes, found, held, agent_ip, self._ground.known(agent_ip))
             self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
-        elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip):
+        elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip) and self._is_gone(formerly):
             self._move(found.definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
             raise held_by(held, node.data.decode())
 
-    def _add(self, changes: Changes, found: _Found, held: AgentSubnet, agent_ip: IPv4Address, mine: Known) -> None:
+    def _add(self, changes: Changes, found: _Found, held: AgentSubnet, agent_ip: Address, mine: Known) -> None:
         """Have a transaction give an agent what nobody has, while the overlays are what was found."""
         changes.check(OVERLAYS, found.version)
         changes.create(_path(found.definition, held), _holder(agent_ip))
         more = (*mine.record.subnets, _slice(found.definition, held))
         self._put(changes, agent_ip, mine, more, found.numbers)
 
-    def _move(
-        self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[IPv4Address, IPv4Address]
-    ) -> None:
-        """Have the second agent hold what the first one held."""
+    def _move(self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[Address, Address]) -> None:
+        """Have the second agent hold what the first one held, who is not alive."""
         formerly, agent_ip = agents
+        alive = of_agent(ALIVE, formerly)
         theirs, mine = self._ground.known(formerly), self._ground.known(agent_ip)
         slice_ = _slice(definition, held)
         numbers = self._ground.definitions()[0].names()
         changes = self._link.transaction()
+        # As in forgetting an agent: to make the node and to take it away says that it is not there.
+        changes.create(alive)
+        changes.delete(alive)
         changes.put(_path(definition, held), _holder(agent_ip), node.version)
         self._put(changes, formerly, theirs, _less(theirs.record, slice_), numbers)
         self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_), numbers)
-        self._ground.commit(changes, of_agent(AGENTS, agent_ip))
+        self._ground.commit(changes, alive, of_agent(AGENTS, agent_ip))
 
-    def _give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def _is_gone(self, agent_ip: Address) -> bool:
+        return self._link.exists(of_agent(ALIVE, agent_ip)) is None
+
+    def _give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         definitions = self._ground.definitions()[0]
         definition = definitions.named(held.overlay)
         node = self._link.get(_path(definition, held)) if definition and _fits(definition, held) else None
@@ -131,7 +136,7 @@ class Leases:
     def _put(
         self,
         changes: Changes,
-        agent_ip: IPv4Address,
+        agent_ip: Address,
         known: Known,
         subnets: tuple[Slice, ...],
         numbers: Container[int],
@@ -184,5 +189,5 @@ def _less(record: Record, slice_: Slice) -> tuple[Slice, ...]:
     return tuple(one for one in record.subnets if one != slice_)
 
 
-def _holder(agent_ip: IPv4Address) -> bytes:
+def _holder(agent_ip: Address) -> bytes:
     return str(agent_ip).encode()

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from dni_driver.core.errors import DniError
-from dni_driver.core.overlays import Backend, Overlay
+from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.registry.interface import check_widening, is_defined, unknown, used_by, with_backend
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import (
@@ -60,7 +60,7 @@ class Overlays:
         with suppress(DniError):
             self._sweep()
 
-    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+    def use(self, agent_ip: Address, names: Collection[str]) -> None:
         """Say which overlays an agent uses (Registry.use)."""
         self._ground.settled(lambda: self._use(agent_ip, names))
 
@@ -94,7 +94,7 @@ class Overlays:
             raise unknown(name)
         uses = of_overlay(USES, known.number)
         shards = [f"{uses}/{shard}" for shard in self._link.children(uses)]
-        users = {IPv4Address(user) for names in self._link.every_child(shards) for user in names}
+        users = {ip_address(user) for names in self._link.every_child(shards) for user in names}
         if users:
             raise used_by(name, users)
         changes = self._link.transaction()
@@ -111,7 +111,7 @@ class Overlays:
                 if number not in definitions.names() and number < definitions.following:
                     self._link.remove_tree(of_overlay(folder, number))
 
-    def _use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+    def _use(self, agent_ip: Address, names: Collection[str]) -> None:
         definitions, version = self._ground.definitions()
         wanted = frozenset(one.number for one in definitions.overlays if one.name in names)
         state = (self._link.epoch, wanted)
@@ -131,5 +131,5 @@ class Overlays:
         self._used = state
 
 
-def _use_of(one: Definition, agent_ip: IPv4Address) -> str:
+def _use_of(one: Definition, agent_ip: Address) -> str:
     return of_agent(of_overlay(USES, one.number), agent_ip)

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay
+from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay
 from dni_driver.core.peers import Vtep
 from dni_driver.core.registry_address import ZooKeeperAddress
 from dni_driver.registry.access import Access
@@ -51,7 +51,7 @@ class ZooKeeperRegistry:
         """Have an overlay's packets travel in another way."""
         self._overlays.set_backend(name, backend)
 
-    def use(self, agent_ip: IPv4Address, names: Collection[str]) -> None:
+    def use(self, agent_ip: Address, names: Collection[str]) -> None:
         """Say which overlays an agent uses now."""
         self._overlays.use(agent_ip, names)
 
@@ -59,19 +59,19 @@ class ZooKeeperRegistry:
         """Forget an overlay and every lease on it."""
         self._overlays.remove(name)
 
-    def lease(self, overlay: str, family: Family, agent_ip: IPv4Address) -> AgentSubnet:
+    def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give an agent one more agent subnet."""
         return self._leases.lease(overlay, family, agent_ip)
 
-    def confirm(self, held: AgentSubnet, agent_ip: IPv4Address, formerly: IPv4Address | None = None) -> None:
+    def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None = None) -> None:
         """Record that an agent holds this very subnet."""
         self._leases.confirm(held, agent_ip, formerly)
 
-    def leases(self, agent_ip: IPv4Address | None = None) -> list[Lease]:
+    def leases(self, agent_ip: Address | None = None) -> list[Lease]:
         """Answer who holds what."""
         return self._leases.every(agent_ip)
 
-    def give_back(self, held: AgentSubnet, agent_ip: IPv4Address) -> None:
+    def give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
         """End a lease."""
         self._leases.give_back(held, agent_ip)
 
@@ -87,19 +87,23 @@ class ZooKeeperRegistry:
         """Answer all agents."""
         return self._agents.members()
 
+    def alive(self) -> frozenset[Address]:
+        """Answer which agents are alive."""
+        return self._agents.alive()
+
     def news(self, seconds: float) -> News:
         """Answer what has changed since the last call."""
         return self._follower.news(seconds)
 
-    def seen(self, agent_ip: IPv4Address) -> None:
+    def seen(self, agent_ip: Address) -> None:
         """Note that an agent has its wits about it."""
         self._agents.seen(agent_ip)
 
-    def forget(self, agent_ip: IPv4Address) -> None:
+    def forget(self, agent_ip: Address) -> None:
         """Forget an agent, and give up all it holds."""
         self._agents.forget(agent_ip)
 
-    def reclaim(self) -> list[IPv4Address]:
+    def reclaim(self) -> list[Address]:
         """Forget agents that were not seen for longer than they said."""
         return self._agents.reclaim()
 

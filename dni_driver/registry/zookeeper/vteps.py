@@ -10,12 +10,12 @@ import msgspec
 
 from dni_driver.core import vteps
 from dni_driver.core.errors import StoreError
-from dni_driver.core.overlays import VTEP_SUBNET, Overlay
+from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay, family_of
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.interface import Host
 from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.ground import Ground
-from dni_driver.registry.zookeeper.layout import FORMAT, OVERLAYS, VERSION, VTEPS, Entry, of_vtep
+from dni_driver.registry.zookeeper.layout import FORMAT, OTHER_VTEPS, OVERLAYS, VERSIONS, VTEPS, Entry, of_vtep
 from dni_driver.registry.zookeeper.link import Changes
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
@@ -61,12 +61,18 @@ class Vteps:
             raise vteps.exhausted(known.subnet)
         return vteps.vtep_in(known.subnet.network_address + number, known.subnet)
 
-    def give(self, changes: Changes, vtep: Vtep, known: Range, agent_ip: IPv4Address) -> None:
-        """Have a transaction note who has a VTEP, while all come from that subnet; the first one settles that."""
+    def give(self, changes: Changes, vtep: Vtep, known: Range, agent_ip: Address) -> None:
+        """Have a transaction note who has a VTEP, while all come from that subnet; the first one settles that.
+
+        The agent was admitted before, in the same transaction.
+        """
         if known.is_recorded:
             changes.check(VTEPS, known.version)
         else:
             self._settle(changes, known.subnet, known.version)
+            if known.subnet != VTEP_SUBNET:
+                version = VERSIONS[family_of(agent_ip)] + OTHER_VTEPS
+                changes.put(FORMAT, str(version).encode(), -1)
         changes.create(of_vtep(vtep.ip), str(agent_ip).encode())
 
     def widen(self, subnet: IPv4Network) -> None:
@@ -87,7 +93,8 @@ class Vteps:
         vteps.check_widening(known.subnet, subnet, definitions.every())
         changes = self._link.transaction()
         changes.check(OVERLAYS, version)
-        self._record(changes, subnet, known.version)
+        changes.put(VTEPS, str(subnet).encode(), known.version)
+        self._mark(changes)
         # Everybody looks at everything that is the same for all, and at this with it.
         journal.append(changes, Entry())
         self._ground.commit(changes)
@@ -96,13 +103,13 @@ class Vteps:
         definitions, overlays_version = self._ground.definitions()
         vteps.check_apart(subnet, definitions.every())
         changes.check(OVERLAYS, overlays_version)
-        self._record(changes, subnet, version)
-
-    def _record(self, changes: Changes, subnet: IPv4Network, version: int) -> None:
         changes.put(VTEPS, str(subnet).encode(), version)
-        if subnet != VTEP_SUBNET:
-            # An older dni would take VTEPs of DC/OS's subnet all the same.
-            changes.put(FORMAT, str(VERSION).encode(), -1)
+
+    def _mark(self, changes: Changes) -> None:
+        """Have the registry be for those alone who know that VTEPs may come from another subnet."""
+        found = self._link.get(FORMAT)
+        if found is not None and int(found.data) <= max(VERSIONS.values()):
+            changes.put(FORMAT, str(int(found.data) + OTHER_VTEPS).encode(), found.version)
 
 
 def _numbered(subnet: IPv4Network) -> Numbered:

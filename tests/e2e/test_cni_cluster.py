@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers of CNI and of Docker on one overlay of two hosts, which know each other by a ZooKeeper."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.e2e import cni, host_state
+from tests.e2e.cni import Runtime
+from tests.e2e.conftest import ENGINE
+from tests.e2e.containers import fetch, serve, start
+from tests.e2e.host_state import eventually
+from tests.lab import Host, Lab
+from tests.lab.node import REPOSITORY
+from tests.lab.zookeeper import ZooKeeper
+
+IPAMS = ("host-local", "dni")
+ECHO = REPOSITORY / "tests/lab/echo.py"
+PING = "for at in {}; do (ping -q -c 1 -W 2 $at > /dev/null && echo $at) & done; wait"
+"""All at a time: who is not reached costs two seconds."""
+
+
+class Place(NamedTuple):
+    """A host with a runtime of CNI beside its Docker."""
+
+    host: Host
+    runtime: Runtime
+    docker_half: IPv4Network
+    mesos_half: IPv4Network
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Lab]:
+    """Two hosts with real dockerds, and a ZooKeeper outside of them."""
+    with Lab(hosts=2, engine=ENGINE) as made:
+        ZooKeeper(made.outside.directory / "zookeeper", made.outside).start()
+        yield made
+
+
+@pytest.fixture(params=IPAMS)
+def places(cluster: Lab, request: pytest.FixtureRequest) -> Iterator[list[Place]]:
+    """Give hosts with overlays dcos and dev, whose Mesos halves are handed out by one of both ways."""
+    url = f"zookeeper://{cluster.outside.address}:2181/{request.param}"
+    for host in cluster.hosts:
+        host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
+        host.start_dni(**host_state.SETTINGS, registry_url=url, cni_directory=cni.DIRECTORY, cni_ipam=request.param)
+    cluster.hosts[0].dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
+    with ExitStack() as leaving:
+        made = []
+        for host in cluster.hosts:
+            leaving.callback(_forget, host)
+            made.append(_place(host))
+            leaving.callback(made[-1].runtime.stop_all)
+        yield made
+
+
+def _place(host: Host) -> Place:
+    for network in ("dcos", "dev"):
+        there = lambda: host.try_docker("network", "inspect", network).returncode == 0  # noqa: B023, E731
+        eventually(there, 60, f"{host.name} has no network {network}")
+    dcos = next(overlay for overlay in host_state.overlays(host) if overlay["name"] == "dcos")
+    (docker_half,), (subnet,) = dcos["docker_halves"], dcos["agent_subnets"]
+    mesos_half, _ = IPv4Network(subnet).subnets()
+    return Place(host, Runtime(host), IPv4Network(docker_half), mesos_half)
+
+
+def _forget(host: Host) -> None:
+    containers = host.docker("ps", "-aq").split()
+    if containers:
+        host.docker("rm", "-f", *containers)
+    host.docker("network", "rm", "dcos", "dev")
+    host.stop_dni()
+    host.run("sh", "-c", f"rm -rf /run/dcos {cni.DIRECTORY}")
+
+
+def test_containers_of_both_kinds_on_two_hosts_reach_their_own_overlay_and_no_other(places: list[Place]) -> None:
+    """By the file that the agent writes for Mesos on dcos, by the plain one on dev."""
+    dcos = [_start(place, "dcos") for place in places]
+    dev = [_start(place, "dev", "--plain") for place in places]
+    for place, (docker, mesos) in zip(places, dcos, strict=True):
+        assert IPv4Address(docker) in place.docker_half
+        assert IPv4Address(mesos) in place.mesos_half
+    ours, theirs = {*dcos[0], *dcos[1]}, {*dev[0], *dev[1]}
+    for place in places:
+        for ask in (_ask_docker, _ask_mesos):
+            for overlay, own in (("dcos", ours), ("dev", theirs)):
+                _reach_all(lambda: own - ask(place, overlay, own), f"{overlay} on {place.host.name}")  # noqa: B023
+                assert ask(place, overlay, ours | theirs) == own
+        assert host_state.findings(place.host) == []
+    _see_each_other(places, dcos)
+
+
+def _start(place: Place, overlay: str, *words: str) -> tuple[str, str]:
+    """Start a container of each kind, both called after their overlay; answer their addresses, Docker's first."""
+    docker = start(place.host, overlay, net=overlay)
+    return docker, place.runtime.start(overlay, place.runtime.configuration(overlay, *words))
+
+
+def _ask_docker(place: Place, name: str, targets: Iterable[str]) -> set[str]:
+    """Answer who replies to ping of a container of Docker."""
+    return set(place.host.docker("exec", name, "sh", "-c", PING.format(" ".join(targets))).split())
+
+
+def _ask_mesos(place: Place, name: str, targets: Iterable[str]) -> set[str]:
+    """Answer who replies to ping of a container of CNI."""
+    return set(place.runtime.inside(name, "sh", "-c", PING.format(" ".join(targets))).split())
+
+
+def _reach_all(missed: Callable[[], set[str]], who: str) -> None:
+    """Wait a while until nobody is missed."""
+    last: set[str] = set()
+
+    def look() -> bool:
+        last.clear()
+        last.update(missed())
+        return not last
+
+    try:
+        eventually(look, 20, f"{who} reaches not all")
+    except AssertionError:
+        raise AssertionError(f"{who} does not reach {sorted(last)}") from None
+
+
+def _see_each_other(places: list[Place], addresses: list[tuple[str, str]]) -> None:
+    """TCP in both directions between hosts, each caller seen under its own address."""
+    (here, there), (docker, mesos) = places, (addresses[0][0], addresses[1][1])
+    serve(here.host, "dcos")
+    assert there.runtime.inside("dcos", "curl", "-sS", "-m", "5", f"http://{docker}:9000/") == "dcos"
+    entered = ("ip", "netns", "exec", "dcos", sys.executable, "-I", "-S", str(ECHO), "9000")
+    echo = there.host.spawn(*entered, log=Path(there.host.directory, "echo.log"))
+    try:
+        seen = lambda: fetch(here.host, "dcos", f"http://{mesos}:9000/") == docker  # noqa: E731
+        eventually(seen, 10, "a container of Docker is not seen under its own address")
+    finally:
+        echo.kill()
+        echo.wait(10)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent gives running containers the limits that their Docker labels say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dni_driver.agent.docker_wire import Container, Network, convert, to_view
+from dni_driver.core.errors import KernelError, Refused
+from dni_driver.core.labels import limits_of
+from tests.fakes import DCOS
+from tests.scratch import fast_directory
+from tests.unit import docker_api
+from tests.unit.test_agent import World
+
+MBIT = 1_000_000
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Give a host with containers web and db."""
+    with fast_directory() as directory:
+        made = World(Path(directory))
+        made.agent.define_overlay(DCOS)
+        made.run_containers()
+        yield made
+        made.store.close()
+
+
+def label(world: World, **labels: str) -> None:
+    """Have container web carry labels, `_` standing for the dot after `dni`."""
+    (network,) = world.docker.networks
+    web, db = network.endpoints
+    told = {key.replace("_", ".", 1): value for key, value in labels.items()}
+    web = msgspec.structs.replace(web, labels=told)
+    world.docker.networks = (msgspec.structs.replace(network, endpoints=(web, db)),)
+
+
+def limits(world: World) -> dict[str, tuple[int | None, int | None]]:
+    """Answer egress and ingress by address."""
+    return {row.address: (row.egress, row.ingress) for row in world.agent.addresses("dcos", with_free=False)}
+
+
+def test_a_running_container_has_the_limits_of_its_labels_and_the_others_have_none(world: World) -> None:
+    label(world, dni_egress="10mbit", dni_ingress="5mbit")
+    assert world.agent.look() == []
+    assert limits(world) == {"9.0.0.130": (10 * MBIT, 5 * MBIT), "9.0.0.131": (None, None)}
+    assert {(link.limits.egress, link.limits.ingress) for link in world.kernel.links.values()} == {
+        (10 * MBIT, 5 * MBIT),
+        (None, None),
+    }
+
+
+def test_what_a_person_has_changed_since_is_left(world: World) -> None:
+    label(world, dni_egress="10mbit")
+    world.agent.look()
+    world.agent.limit(ip_address("9.0.0.130"), {"egress": 2 * MBIT})
+    world.agent.look()
+    assert limits(world)["9.0.0.130"] == (2 * MBIT, None)
+
+
+def test_a_look_at_what_is_done_already_writes_nothing(world: World) -> None:
+    label(world, dni_egress="10mbit")
+    world.agent.look()
+    before = world.store.version()
+    world.agent.look()
+    assert world.store.version() == before
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ({"dni.address": "9.0.0.200"}, "label dni.address comes too late, .*: use --ip or a driver-opt"),
+        ({"dni.groups": "public"}, "label 'dni.groups' is not known to dni: use dni.egress, dni.ingress"),
+        ({"dni.egress": "fast"}, "egress=.*fast"),
+    ],
+)
+def test_a_label_that_says_nothing_is_a_problem_told_with_the_containers_name(
+    world: World, labels: dict[str, str], text: str
+) -> None:
+    with pytest.raises(Refused, match=text):
+        limits_of(labels)
+    label(world, **{key.replace(".", "_"): value for key, value in labels.items()})
+    (problem,) = world.agent.look()
+    assert problem.startswith("container web: ")
+    assert limits(world)["9.0.0.130"] == (None, None)
+
+
+def test_labels_of_others_are_nobodys_business() -> None:
+    assert limits_of({"MESOS_TASK_ID": "x", "dnix.egress": "1mbit"}) == {}
+
+
+def test_limits_that_the_kernel_cannot_keep_are_a_problem_and_tried_again(world: World) -> None:
+    label(world, dni_egress="10mbit")
+    world.kernel.refusals.append(KernelError("egress=10mbit needs ifb in this host's kernel"))
+    assert world.agent.look() == [
+        "the limits of labels cannot be kept: egress=10mbit needs ifb in this host's kernel"
+    ]
+    assert limits(world)["9.0.0.130"] == (None, None)
+    assert world.agent.look() == []
+    assert limits(world)["9.0.0.130"] == (10 * MBIT, None)
+
+
+def test_docker_tells_labels_beside_a_containers_networks_and_only_those_of_dni_are_taken() -> None:
+    network = docker_api.network("dcos", docker_api.DCOS, "dni", "dni")
+    told = docker_api.container("web", docker_api.DCOS, docker_api.WEB, "9.0.0.130")
+    for labels, taken in ((None, {}), ({"dni.egress": "1mbit", "role": "web"}, {"dni.egress": "1mbit"})):
+        containers = [convert({**told, "Labels": labels}, Container)]
+        (endpoint,) = to_view(convert(network, Network), containers).endpoints
+        assert endpoint.labels == taken
