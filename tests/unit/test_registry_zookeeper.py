@@ -18,7 +18,16 @@ import msgspec
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.core.errors import DniError, Exhausted, Refused, SettingsError, StoreError, Unavailable
+from dni_driver.core.deadline import deadline
+from dni_driver.core.errors import (
+    DeadlineExceeded,
+    DniError,
+    Exhausted,
+    Refused,
+    SettingsError,
+    StoreError,
+    Unavailable,
+)
 from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
@@ -267,6 +276,17 @@ def test_who_waits_behind_one_that_hangs_goes_ahead(connect: Open) -> None:
     assert str(other.register(host(1)).ip.ip) == "44.128.0.1"
     assert time.monotonic() - began < 10
     assert len(other.link.children("line")) == 1, "its own place is left, that of the other stays"
+
+
+def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
+    first, other = connect(), connect()
+    first.define(DCOS)
+    other.overlays()
+    Turn(first.link).queue()
+    Turn(first.link).queue()
+    with pytest.raises(DeadlineExceeded), deadline(1.5):
+        other.lease("dcos", 4, FIRST)
+    eventually(lambda: len(first.link.children("line")) == 2)
 
 
 def test_the_lowest_that_is_free_is_found_without_reading_what_is_full(

@@ -172,6 +172,11 @@ class Link:
             with self._explained(), suppress(said.NodeExistsError):
                 one.get(timeout=within(ANSWER_SECONDS))
 
+    def drop(self, path: str) -> None:
+        """Have a node deleted by and by; where that fails, one that goes with the session stays as long as that."""
+        with suppress(said.KazooException):
+            self.client.delete_async(self._at(path))
+
     def remove_tree(self, path: str) -> None:
         """Remove a node and everything below it."""
         for name in self.children(path):

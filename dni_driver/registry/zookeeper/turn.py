@@ -9,13 +9,11 @@ from having the same is the transaction. So who waits behind one that hangs goes
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from typing import Self
 
 from dni_driver.core.deadline import within
-from dni_driver.core.errors import DniError
 from dni_driver.registry.zookeeper.layout import LINE
-from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
+from dni_driver.registry.zookeeper.link import Changes, Link
 
 _PREFIX = "q-"
 _HANGS_AFTER = 1.0
@@ -37,13 +35,10 @@ class Turn:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the line where the transaction that should have done it was not."""
+        """Leave the line where no transaction did it; there may be no time left to wait for that."""
         if self._number is not None:
-            with suppress(DniError, Conflict):
-                changes = self._link.transaction()
-                self.leave(changes)
-                self._link.commit(changes)
-                self.left()
+            self._link.drop(_path(self._number))
+            self.left()
 
     def queue(self) -> None:
         """Stand in the line, unless that is so already."""
