@@ -26,7 +26,7 @@ from tests.bench.crowd import FIRST, Orders, Outcome, Phase, join
 from tests.lab.zookeeper import ZooKeeper, running
 from tests.root.ground import Namespace
 
-RESULT = Path("bench-scale-result.json")
+RESULT = Path("bench-result-scale.json")
 _PLACE = "/dni"
 _PROCESSES = 4
 _QUIET_SECONDS = 20.0
