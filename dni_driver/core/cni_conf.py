@@ -56,7 +56,7 @@ def configuration(records: Records, overlay: str, form: CniForm) -> dict[str, An
     if form.shape == "plain":
         return {"cniVersion": _PLAIN_VERSION, "name": overlay, **plugin}
     if form.shape == "list":
-        return {"cniVersion": _PLAIN_VERSION, "name": overlay, "plugins": [plugin, _PORTS]}
+        return {"cniVersion": _PLAIN_VERSION, "name": overlay, "plugins": [_with_ranges(plugin), _PORTS]}
     bridge = mesos_bridge(overlay)
     return {
         "name": overlay,
@@ -74,6 +74,14 @@ def write(document: dict[str, Any]) -> bytes:
 
 def _dni_cni(form: CniForm) -> dict[str, Any]:
     return {"type": PLUGIN, **({"socket": form.socket} if form.socket else {})}
+
+
+def _with_ranges(plugin: dict[str, Any]) -> dict[str, Any]:
+    """Answer the same with host-local's subnet in its later form, in which Podman finds it."""
+    if "ipam" not in plugin:
+        return plugin
+    ipam = {key: value for key, value in plugin["ipam"].items() if key != "subnet"}
+    return {**plugin, "ipam": {**ipam, "ranges": [[{"subnet": plugin["ipam"]["subnet"]}]]}}
 
 
 def _bridge(records: Records, overlay: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
 """
+_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+"""Podman's own defaults may be more than a machine allows."""
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
@@ -47,7 +49,7 @@ class Podman:
     def start(self, name: str, *words: str) -> str:
         """Start a container that serves its own name on port 9000; answer its address."""
         script = f"mkdir /www; echo {name} > /www/index.html; exec httpd -f -p 9000 -h /www"
-        self("run", "-d", "--name", name, "--network", "dcos", *words, image.NAME, "sh", "-c", script)
+        self("run", "-d", "--name", name, *_LIMITS, "--network", "dcos", *words, image.NAME, "sh", "-c", script)
         networks: dict[str, Any] = json.loads(self("inspect", "--format", "{{json .NetworkSettings.Networks}}", name))
         return str(networks["dcos"]["IPAddress"])
 
@@ -88,8 +90,8 @@ def test_podmans_containers_and_dockers_are_on_one_overlay(
     for name in ("web", "strange"):
         serve(host, name)
     first = podman.start("first", "-p", "8071:9000")
-    asked = podman.start("asked", *(("--ip", "9.0.0.77") if ipam == "dni" else ()))
-    assert (first, asked, docker) == ("9.0.0.2", "9.0.0.77" if ipam == "dni" else "9.0.0.3", "9.0.0.130")
+    asked = podman.start("asked", "--ip", "9.0.0.77")
+    assert (first, asked, docker) == ("9.0.0.2", "9.0.0.77", "9.0.0.130")
     for name, address in (("first", first), ("asked", asked)):
         assert fetch(host, "web", f"http://{address}:9000/") == name
         assert fetch(host, "strange", f"http://{address}:9000/") is None
@@ -101,4 +103,5 @@ def test_podmans_containers_and_dockers_are_on_one_overlay(
     held = {row["address"] for row in host_state.held(host)}
     assert held == {docker, strange, *((first, asked) if ipam == "dni" else ())}
     podman("rm", "-f", "-t", "0", "first")
-    assert podman.start("next") == ("9.0.0.3" if ipam == "dni" else "9.0.0.4")
+    later = podman.start("next")
+    assert later == "9.0.0.3" if ipam == "dni" else later not in (first, asked)

@@ -130,7 +130,7 @@ class Witness:
             self._check_not_published(call, before, text)
         if call.method in ("IpamDriver.RequestAddress", "IpamDriver.RequestPool"):
             assert self.records.addresses == before.addresses
-            assert self.records.pools == before.pools
+            assert _settled(self.records.pools, text) == _settled(before.pools, text)
         if "no free address" in text:
             full = [pool for pool in self._pools_of(call) if not self._open_places(pool)]
             assert full, "refused with room left"
@@ -300,6 +300,11 @@ def own_places(network: Network) -> Iterator[Place]:
 def place(record: AddressRecord) -> Place:
     """Answer where a record belongs."""
     return record.pool, record.address
+
+
+def _settled(pools: Iterable[PoolRecord], text: str) -> list[PoolRecord]:
+    """Answer pools; where an agent died before its answer, without those on trial, which go by themselves."""
+    return [pool for pool in pools if not (text == "the agent does not answer" and pool.trial and not pool.uses)]
 
 
 def members(span: Span) -> list[Address]:

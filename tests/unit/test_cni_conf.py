@@ -63,11 +63,12 @@ def test_plain_it_is_the_bridge_plugins_alone_with_a_version() -> None:
 
 def test_in_a_list_cnis_own_port_mapper_comes_after_it() -> None:
     told = configuration(HERE, "dcos", CniForm(shape="list"))
-    assert told == {
-        "cniVersion": "1.0.0",
-        "name": "dcos",
-        "plugins": [BRIDGE, {"type": "portmap", "capabilities": {"portMappings": True}}],
-    }
+    bridge, ports = told.pop("plugins")
+    assert told == {"cniVersion": "1.0.0", "name": "dcos"}
+    assert ports == {"type": "portmap", "capabilities": {"portMappings": True}}
+    ipam = bridge.pop("ipam")
+    assert (ipam["ranges"], "subnet" in ipam) == ([[{"subnet": "9.0.2.0/25"}]], False)
+    assert bridge == {key: value for key, value in BRIDGE.items() if key != "ipam"}
     assert configuration(HERE, "dcos", CniForm(ipam="dni", shape="list"))["plugins"][0] == {"type": "dni-cni"}
 
 
