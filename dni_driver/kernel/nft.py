@@ -180,6 +180,7 @@ def _tunnel(wanted: Wanted) -> list[str]:
     """Render what keeps containers from sending VXLAN themselves, by which they would get past every entrance.
 
     Agents listen for it at all their addresses. Within overlays, and to answer to, that port is as good as any.
+    What agents send each other, which is most of it, is let through by a few look-ups.
     """
     known = [*wanted.overlay_subnets, *_of_policies(wanted.policies)]
     spoken = [family for family in FAMILIES if _family(known, family)]
@@ -196,9 +197,14 @@ def _tunnel(wanted: Wanted) -> list[str]:
             *(f"{_SADDR[family]} @overlays{family} fib daddr type local drop" for family in spoken),
         ),
         _chain(
+            "suspects",
+            "iifname @bridges goto disguised",
+            *(f"{_SADDR[family]} @overlays{family} goto disguised" for family in spoken),
+        ),
+        _chain(
             "tunnel",
             "type filter hook prerouting priority filter - 1; policy accept;",
-            f"udp dport {VXLAN_PORT} jump disguised",
+            f"udp dport {VXLAN_PORT} jump suspects",
         ),
     ]
 
