@@ -33,6 +33,7 @@ from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
 from dni_driver.agent.watcher import note_names
+from dni_driver.agent.whereabouts import Whereabouts
 from dni_driver.core import dcos, reports
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.collection import Sightings
@@ -61,10 +62,13 @@ FILLING = Pace(every=10.0)
 STORE = Pace(every=1.0)
 HOSTED = Pace(every=30.0)
 CLUSTER = Pace(every=5.0)
+ADDRESS = Pace(every=5.0)
 
 _JOINING_PART = "registry"
 _CLUSTER_PART = "cluster"
 _STOP_SECONDS = 5.0
+_FIRST_SECONDS = 1.0
+"""For how long everything else leaves the processor to joining: longer than that takes where the registry answers."""
 _LOOK_SECONDS = 2.0
 """How long somebody who asks for addresses waits for the names that Docker has for them."""
 
@@ -101,7 +105,8 @@ class Agent:
         self._leasing = Leasing(store, registry, self._identity, self._reconciler.mend, self._joining.in_turn, time)
         self._collector = Collector(store, kernel, Sightings(options.graces()), time)
         self._inspection = Inspection(store, kernel, docker, time)
-        self._networking = Networking(store, docker, options.makes_network, options.driver, time)
+        makes = options.makes_network
+        self._networking = Networking(store, docker, makes, options.driver, time, made=self._tell_soon)
         self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
@@ -129,11 +134,17 @@ class Agent:
             heard=lambda: self._problems.report(_CLUSTER_PART, ()),
         )
         self._following_loop = Loop(_CLUSTER_PART, self._following.follow, CLUSTER, self._problems)
+        self._whereabouts = Whereabouts(self._identity, kernel.underlay, self._joining_loop.wake, time.monotonic)
+        self._address_loop = Loop("address", self._whereabouts.look, ADDRESS, self._problems)
         self._presence_loop = Loop("presence", self._presence.tell, CLUSTER, self._problems)
 
     def start(self) -> None:
-        """Start the loops: joining first, as the plugin waits for that."""
-        for loop in self._loops():
+        """Start the loops: joining and following first, as the plugin and other hosts wait for that."""
+        first, second, *others = self._loops()
+        first.start()
+        second.start()
+        first.await_first(_FIRST_SECONDS)
+        for loop in others:
             loop.start()
 
     def stop(self) -> None:
@@ -238,6 +249,9 @@ class Agent:
     def _mend_soon(self) -> None:
         self._kernel_loop.wake()
 
+    def _tell_soon(self) -> None:
+        self._presence_loop.wake()
+
     def _defined(self, overlay: Overlay) -> reports.OverlayReport:
         """Report a new overlay; the firewall, which lists them all, follows at once."""
         self._kernel_loop.wake()
@@ -323,7 +337,9 @@ class Agent:
         try:
             return self._joining.join()
         finally:
-            for loop in (self._presence_loop, self._kernel_loop, self._cni_loop):
+            for loop in (self._kernel_loop, self._networks_loop):
+                loop.hurry()
+            for loop in (self._presence_loop, self._cni_loop):
                 loop.wake()
 
     def _lost(self, docker: DockerView) -> list[str]:
@@ -367,6 +383,7 @@ class Agent:
             self._joining_loop,
             self._following_loop,
             self._presence_loop,
+            self._address_loop,
             self._room_loop,
             self._kernel_loop,
             self._cni_loop,

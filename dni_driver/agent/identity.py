@@ -21,9 +21,9 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 class Identity:
     """Under which address this host is an agent: the configured one, or the one it is best known by.
 
-    Found once: an address that changes under a running agent is taken up at its next start. A host that is found
-    to have none but its loopback, or none of the family of the one it was known by, keeps that: networks come up one
-    family after the other, and a cluster has one. Before it is known by any it is looked at each time it registers.
+    Found once, until somebody has it found anew. A host that is found to have none but its loopback, or none of the
+    family of the one it was known by, keeps that: networks come up one family after the other, and a cluster has one.
+    Before it is known by any it is looked at each time it registers.
     """
 
     def __init__(
@@ -50,6 +50,11 @@ class Identity:
         if self._found is None or self._found.is_loopback:
             self._found = self._best(self._find())
         return self._found
+
+    def find_anew(self) -> Address:
+        """Find and answer the agent IP, which may have changed; a configured one has not."""
+        self._found = None
+        return self.agent_ip()
 
     def _best(self, found: Address) -> Address:
         known = self.recorded()

@@ -142,7 +142,9 @@ class Joining:
         """Have an overlay's packets travel in another way, in the whole cluster."""
         with self.in_turn():
             self._registry.set_backend(name, backend)
-            self._take_part(next(overlay for overlay in self._registry.overlays() if overlay.name == name))
+            for overlay in self._registry.overlays():
+                if overlay.name == name:
+                    self._take_part(overlay)
 
     def _register(self) -> None:
         """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""

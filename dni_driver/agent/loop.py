@@ -48,6 +48,7 @@ class Loop:
         self._hurried = False
         self._asked = self._begun = self._done = 0
         self._failures = 0
+        self._is_past_first = False
         self._thread = threading.Thread(target=self._run, name=f"dni-{name}", daemon=True)
 
     def start(self) -> None:
@@ -59,6 +60,18 @@ class Loop:
         with self._changed:
             self._asked += 1
             self._changed.notify_all()
+
+    def hurry(self) -> None:
+        """Do the next step now, whatever the last one took."""
+        with self._changed:
+            self._asked += 1
+            self._hurried = True
+            self._changed.notify_all()
+
+    def await_first(self, seconds: float) -> None:
+        """Return when the first step is done, or after some seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_past_first, seconds)
 
     def catch_up(self, seconds: float) -> None:
         """Do now what it was woken for, and return when that is done, or after some seconds."""
@@ -96,6 +109,7 @@ class Loop:
         """Wait until the next step is due: by the clock, or a little after news."""
         with self._changed:
             self._done = self._begun
+            self._is_past_first = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._hurried or self._stopping, self._rest(took))
             if self._changed.wait_for(lambda: self._asked > self._begun, self._pause(took)):

@@ -33,14 +33,25 @@ class Networking:
     """Holds the overlays against Docker's networks. Safe to call from several threads."""
 
     def __init__(
-        self, store: Store, docker: Docker, is_wanted: Callable[[str], bool], driver: str, time: Time
+        self,
+        store: Store,
+        docker: Docker,
+        is_wanted: Callable[[str], bool],
+        driver: str,
+        time: Time,
+        *,
+        made: Callable[[], None] = lambda: None,
     ) -> None:
-        """`is_wanted` tells of which overlays there shall be networks, `driver` what users type after `-d`."""
+        """`is_wanted` tells of which overlays there shall be networks, `driver` what users type after `-d`.
+
+        `made` is called when a network was made: until it is known who made it, it counts as a use of its overlay.
+        """
         self._store = store
         self._docker = docker
         self._is_wanted = is_wanted
         self._driver = driver
         self._time = time
+        self._made = made
         self._turn = threading.Lock()
         self._seen: object = None
         self._refused: dict[str, tuple[float, str]] = {}
@@ -149,6 +160,7 @@ class Networking:
             if network is not None:
                 networks.set_name(tx, network.id, overlay.name)
         log.info("Docker network made", overlay=overlay.name)
+        self._made()
 
     def _due(self) -> list[Overlay]:
         """Answer the overlays that are to get a network; what was refused to others is no problem any more."""

@@ -218,7 +218,7 @@ def cni() -> None:
     help="Who hands out the addresses, instead of who does by the settings: host-local, or dni by dni-cni.",
 )
 @click.pass_obj
-def cnishow(named: Named, overlay: str, shape: str | None, ipam: str | None) -> None:
+def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) -> None:
     """Write the CNI network configuration of an overlay.
 
     With cni.directory in the settings it is kept there as NAME.conf.

@@ -13,14 +13,14 @@ from dni_driver.agent.docker import DockerDaemon
 from dni_driver.agent.options import Options
 from dni_driver.cli import locks, systemd
 from dni_driver.cli.settings import ApiSettings, RegistrySettings, Settings
-from dni_driver.console.app import create_app, create_reading_app
-from dni_driver.console.server import Server
 from dni_driver.kernel import Kernel
 from dni_driver.registry import Access, open_registry
 from dni_driver.store.records import open_sound
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from dni_driver.console.server import Server
 
 _STUCK_SECONDS = 9
 """After SIGTERM, until the kernel ends what does not end by itself; `dni up` waits 10 s."""
@@ -34,13 +34,22 @@ def run(settings: Settings) -> None:
         signal.signal(number, _end)
     with ExitStack() as resources:
         agent = _open(settings, resources)
-        server = Server(create_app(agent, settings.plugin.driver, agent.cni), settings.api.socket)
-        if settings.api.listen is not None:
-            server.listen_too(create_reading_app(agent, settings.plugin.driver), settings.api.listen)
         resources.callback(agent.stop)
         agent.start()
+        server = _console(settings, agent)
         systemd.notify("READY=1")
         server.run()
+
+
+def _console(settings: Settings, agent: Agent) -> Server:
+    """Open the operator API. Other hosts need not wait for what it imports: that is a third of all there is."""
+    from dni_driver.console.app import create_app, create_reading_app  # noqa: PLC0415 - as the line above says
+    from dni_driver.console.server import Server  # noqa: PLC0415 - as above
+
+    server = Server(create_app(agent, settings.plugin.driver, agent.cni), settings.api.socket)
+    if settings.api.listen is not None:
+        server.listen_too(create_reading_app(agent, settings.plugin.driver), settings.api.listen)
+    return server
 
 
 def _open(settings: Settings, resources: ExitStack) -> Agent:

@@ -15,7 +15,7 @@ from dni_driver.core.mac import mac_for
 from dni_driver.core.names import mesos_bridge
 from dni_driver.core.records import Interface
 from dni_driver.core.wanted import Bridge
-from dni_driver.kernel import addresses, sysctl
+from dni_driver.kernel import addresses, connected, sysctl
 from dni_driver.kernel.conversation import conversation, dump, tolerating
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.links import UNFINISHED
@@ -93,6 +93,7 @@ def mend(wanted: Iterable[Bridge], seen: Snapshot, ledger: Ledger) -> None:
                 _mend_reverse_path(bridge, ledger)
                 _mend_link(bridge, link, ledger)
                 _mend_addresses(bridge, link, set(carried(link, seen)), ledger)
+                _mend_routes(bridge, link, ledger)
 
 
 def _check_usable(bridge: Bridge, link: LinkDetails, seen: Snapshot) -> None:
@@ -162,6 +163,11 @@ def _mend_addresses(bridge: Bridge, link: LinkDetails, there: set[Interface], le
             with tolerating(errno.EADDRNOTAVAIL):
                 kernel.addr("del", index=link.index, **addresses.described(address))
             ledger.did(f"bridge {bridge.name}: address {address} removed")
+
+
+def _mend_routes(bridge: Bridge, link: LinkDetails, ledger: Ledger) -> None:
+    for network in connected.mend(link.index, _sayable(bridge)):
+        ledger.did(f"bridge {bridge.name}: route to {network} put back")
 
 
 def _sayable(bridge: Bridge) -> Iterator[Interface]:

@@ -17,7 +17,8 @@ from dni_driver.core.wanted import Policy
 CHAIN = "DNI-FORWARD"
 _JUMP = f"-j {CHAIN}"
 _DOCKER_LINK = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
-_DOCKER_CHAINS = ("DOCKER", "DOCKER-USER")
+_FORWARD, _DOCKER_USER = "FORWARD", "DOCKER-USER"
+_DOCKER_CHAINS = ("DOCKER", _DOCKER_USER)
 _DOCKER_TARGETS = frozenset({"DOCKER", "DOCKER-CT", "DOCKER-BRIDGE"})
 """What Docker's rules call for each of its bridges: `-o docker0 -j DOCKER`, and by chain since 28."""
 
@@ -88,8 +89,8 @@ def chain_rules(policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]
 
 def parent(listing: Listing) -> str:
     """Answer which chain jumps to ours: DOCKER-USER where FORWARD comes by it, else FORWARD."""
-    reached = "-A FORWARD -j DOCKER-USER" in listing.rules
-    return "DOCKER-USER" if reached and "DOCKER-USER" in listing.chains else "FORWARD"
+    reached = f"-A {_FORWARD} -j {_DOCKER_USER}" in listing.rules
+    return _DOCKER_USER if reached and _DOCKER_USER in listing.chains else _FORWARD
 
 
 def faults(rules: Sequence[str], listing: Listing) -> list[str]:
@@ -99,17 +100,28 @@ def faults(rules: Sequence[str], listing: Listing) -> list[str]:
     if CHAIN not in listing.chains:
         return [f"chain {CHAIN} is missing"]
     found = [] if listing.ours == list(rules) else [f"chain {CHAIN} has other rules"]
-    jump = f"-A {parent(listing)} {_JUMP}"
-    if listing.jumps != [jump] or listing.first_rule(parent(listing)) != jump:
-        found.append(f"chain {CHAIN} is not what {parent(listing)} jumps to first and once")
+    if not _is_in_place(listing):
+        behind = ", and FORWARD behind that" if parent(listing) == _DOCKER_USER else ""
+        found.append(f"chain {CHAIN} is not what {parent(listing)} jumps to first and once{behind}")
     return found
 
 
+def _is_in_place(listing: Listing) -> bool:
+    wanted = {f"-A {chain} {_JUMP}" for chain in (parent(listing), _FORWARD)}
+    first = listing.first_rule(parent(listing)) == f"-A {parent(listing)} {_JUMP}"
+    return first and set(listing.jumps) == wanted and len(listing.jumps) == len(wanted)
+
+
 def restore_text(rules: Sequence[str], listing: Listing) -> str:
-    """Answer what to feed `iptables-restore --noflush` to put our chain and its jump in their places, or away."""
+    """Answer what to feed `iptables-restore --noflush` to put our chain and its jumps in their places, or away.
+
+    FORWARD gets a jump of its own at its end: whenever a network is created, dockerd takes DOCKER-USER out of FORWARD
+    and puts it back, and what is forwarded between the two would be dropped.
+    """
     lines = [f"-D {jump.removeprefix('-A ')}" for jump in listing.jumps]
     if rules:
         lines = [f":{CHAIN} - [0:0]", *lines, *rules, f"-I {parent(listing)} 1 {_JUMP}"]
+        lines += [f"-A {_FORWARD} {_JUMP}"] if parent(listing) == _DOCKER_USER else []
     elif CHAIN in listing.chains:
         lines = [f":{CHAIN} - [0:0]", *lines, f"-X {CHAIN}"]
     return "\n".join(["*filter", *lines, "COMMIT", ""])

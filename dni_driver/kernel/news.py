@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""News of links that should not wait for the next look: one came or went, or has another MTU; the VTEP went down.
+"""News that should not wait for the next look.
+
+A link came or went, or has another MTU; the VTEP went down; a route of ours, or to what is on a link, was deleted.
 
 A new bridge of Docker's is open to overlays until the firewall knows of it, and containers send too large packets
 until they have the MTU of an underlay that has shrunk. The links of containers come and go by the hundred and are
@@ -16,15 +18,25 @@ import struct
 import sys
 from collections.abc import Iterator
 
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK
+from pyroute2.netlink.rtnl import (
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_NEWLINK,
+    RTMGRP_IPV4_ROUTE,
+    RTMGRP_LINK,
+    rt_proto,
+)
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from dni_driver.core.names import HOST_LINK_PREFIX, VTEP_LINK, container_link
 from dni_driver.kernel import netlink
+from dni_driver.kernel.batches import PROTOCOL
 
 _OF_CONTAINERS = (HOST_LINK_PREFIX, container_link(""), "veth")
 _HEAD = struct.Struct("=BxHiII")
 _NAME, _MTU = 3, 4
+_TABLE_AT, _PROTOCOL_AT = 4, 5
+_MAIN = 254
 _LARGEST = 1 << 16
 
 
@@ -43,7 +55,7 @@ class News:
     def __iter__(self) -> Iterator[None]:
         """Answer, each time there are news of this thread's network namespace, until `end`; raise OSError."""
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as ear:
-            ear.bind((0, RTMGRP_LINK))
+            ear.bind((0, RTMGRP_LINK | RTMGRP_IPV4_ROUTE))
             ready = select.poll()
             for file in (ear.fileno(), self._ended):
                 ready.register(file, select.POLLIN)
@@ -59,7 +71,7 @@ class News:
         """Tell whether one message or more is news; what was too much to be kept (None) is."""
         if heard is None:
             return True
-        news = [self._note(kind, body) for kind, _, body in netlink.messages(heard)]
+        news = [self._note(kind, body) or _robs(kind, body) for kind, _, body in netlink.messages(heard)]
         return any(news)
 
     def _note(self, kind: int, body: bytes) -> bool:
@@ -77,6 +89,14 @@ class News:
         if kind == RTM_NEWLINK:
             self._known[index] = (name, mtu, flags & IFF_UP if name == VTEP_LINK else 0)
         return before != self._known.get(index)
+
+
+def _robs(kind: int, body: bytes) -> bool:
+    """Tell whether a route of ours was deleted, or one that the kernel makes with an address."""
+    if kind != RTM_DELROUTE:
+        return False
+    kernels = body[_PROTOCOL_AT] == rt_proto["kernel"] and body[_TABLE_AT] == _MAIN
+    return kernels or body[_PROTOCOL_AT] == PROTOCOL
 
 
 def _heard(ear: socket.socket) -> bytes | None:

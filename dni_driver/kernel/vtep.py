@@ -14,7 +14,7 @@ from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.paths import VtepDevice
 from dni_driver.core.peers import VNI, VXLAN_PORT
 from dni_driver.core.records import Interface
-from dni_driver.kernel import addresses, sysctl
+from dni_driver.kernel import addresses, connected, sysctl
 from dni_driver.kernel.conversation import Message, conversation, tolerating
 from dni_driver.kernel.ledger import Ledger
 
@@ -119,8 +119,11 @@ def _ensure(wanted: VtepDevice, there: VtepState | None, ledger: Ledger) -> None
     if there is None or not there.serves(wanted):
         with conversation() as kernel:
             _make(kernel, wanted, there)
-    elif wrong:
-        _mend(wanted, there)
+    else:
+        if wrong:
+            _mend(wanted, there)
+        for network in connected.mend(there.index, wanted.addresses):
+            ledger.did(f"{VTEP_LINK}: route to {network} put back")
     if wrong:
         ledger.did(f"{VTEP_LINK} {', '.join(wrong)}: put right")
     _keep_reverse_path_loose(ledger)

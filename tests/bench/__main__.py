@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import across, callers, cni, containers, known, peers, programs
+from tests.bench import across, callers, cni, containers, joining, known, peers, programs
 from tests.bench.figures import Figure, show
 from tests.bench.machine import describe
 from tests.lab import Lab, LabError
@@ -26,6 +26,7 @@ CALLS = 1600
 ROUNDS_OF_PEERS = 3
 PEERS_MORE = 20
 ROUNDS_OF_TCP = 5
+ROUNDS_OF_JOINING = 5
 MOST_MEMORY = 120.0
 """In MiB, of everything that `dni up` runs."""
 
@@ -76,6 +77,12 @@ class Bench:
         _say(f"across hosts: TCP {ROUNDS_OF_TCP} times each way, and single packets, in turn")
         taken = across.in_turn(ROUNDS_OF_TCP)
         self.keep("across hosts", msgspec.to_builtins(taken), across.figures(taken))
+
+    def measure_joining(self) -> None:
+        """Measure how a cluster grows, in a lab of its own."""
+        _say(f"a new host and a new overlay in a cluster of three: {ROUNDS_OF_JOINING} times")
+        taken = joining.in_turn(ROUNDS_OF_JOINING)
+        self.keep("joining", taken, joining.figures(taken))
 
     def _programs(self) -> None:
         _say("dni up: starts and memory")
@@ -142,6 +149,7 @@ def bench(rounds: int) -> None:
             run = Bench(lab)
             run.measure(rounds)
             where = describe(run.host)
+        run.measure_joining()
     except LabError as error:
         sys.exit(f"bench: {error}")
     RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(run.figures), "samples": run.samples}))

@@ -16,10 +16,17 @@ OUTSIDE = LINK[1]
 OUTSIDE6 = LINK6[1]
 WORLD = IPv4Address("198.51.100.1")
 WORLD6 = IPv6Address("2001:db8:51::1")
+_FIRST_SERVER = 2
 _FIRST_HOST = 11
+MOST_SERVERS = _FIRST_HOST - _FIRST_SERVER
 MOST_HOSTS = LINK.num_addresses - 1 - _FIRST_HOST
 
 
 def of_host(number: int) -> tuple[str, str]:
     """Answer the IPv4 and the IPv6 address of a host, the first being number 0."""
     return str(LINK[_FIRST_HOST + number]), str(LINK6[_FIRST_HOST + number])
+
+
+def of_server(number: int) -> tuple[str, str]:
+    """Answer the IPv4 and the IPv6 address of a node without Docker, the first being number 0."""
+    return str(LINK[_FIRST_SERVER + number]), str(LINK6[_FIRST_SERVER + number])

@@ -23,20 +23,27 @@ class Lab:
     """A context manager: `hosts` on one link, each with a dockerd of version `engine`, and `outside`.
 
     With `dockerd=False` the hosts come up without Docker running. Host `h1` is on port `p-h1` of `switch`.
-    `machines` are on the link as well: hosts that systemd runs, with the same engine.
+    `machines` are on the link as well: hosts that systemd runs, with the same engine. So are `servers`, nodes without
+    Docker, `z1` and so on.
     """
 
     hosts: list[Host]
     machines: list[Machine]
+    servers: list[Node]
     outside: Outside
     switch: Node
 
-    def __init__(self, *, hosts: int = 1, machines: int = 0, engine: str = "20.10", dockerd: bool = True) -> None:
+    def __init__(
+        self, *, hosts: int = 1, machines: int = 0, servers: int = 0, engine: str = "20.10", dockerd: bool = True
+    ) -> None:
         """Make nothing yet."""
         if not 1 <= hosts + machines <= addresses.MOST_HOSTS:
             raise LabError(f"a lab has 1 to {addresses.MOST_HOSTS} hosts, not {hosts + machines}")
+        if servers > addresses.MOST_SERVERS:
+            raise LabError(f"a lab has no more than {addresses.MOST_SERVERS} servers, not {servers}")
         self._number_of_hosts = hosts
         self._number_of_machines = machines
+        self._number_of_servers = servers
         self._engine = engine
         self._dockerd = dockerd
         self._removal = contextlib.ExitStack()
@@ -82,7 +89,8 @@ class Lab:
             Machine(len(self.hosts) + number, directory, engine_root=engine_root, image_archive=image_archive)
             for number in range(self._number_of_machines)
         ]
-        for node in (self.switch, self.outside, *self.hosts, *self.machines):
+        self.servers = [_server(number, directory) for number in range(self._number_of_servers)]
+        for node in (self.switch, self.outside, *self.servers, *self.hosts, *self.machines):
             removal.callback(node.remove)
             node.boot()
         self._connect()
@@ -92,7 +100,7 @@ class Lab:
 
     def _connect(self) -> None:
         wiring.make_switch(self.switch)
-        for node in (self.outside, *self.hosts, *self.machines):
+        for node in (self.outside, *self.servers, *self.hosts, *self.machines):
             wiring.plug_in(self.switch, node)
         wiring.stand_for_the_world(self.outside)
         for host in (*self.hosts, *self.machines):
@@ -106,6 +114,11 @@ class Lab:
             host.wait_for_dockerd()
         for machine in self.machines:
             machine.start_docker()
+
+
+def _server(number: int, directory: Path) -> Node:
+    address, address6 = addresses.of_server(number)
+    return Node(f"z{number + 1}", directory, address=address, address6=address6)
 
 
 def _expect_bridge_netfilter() -> None:

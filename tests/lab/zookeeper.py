@@ -20,7 +20,7 @@ _JARS = Path("/usr/share/java")
 JAR = _JARS / "zookeeper.jar"
 _BESIDE = (_JARS / "netty-codec.jar", _JARS / "slf4j-simple.jar")
 """For TLS, and so that it says what is wrong."""
-_PORT = 2181
+_PORT, _PEERS, _ELECTIONS = 2181, 2888, 3888
 TICK_SECONDS = 0.5
 """A server gives sessions of 2 to 20 ticks."""
 
@@ -68,7 +68,11 @@ class ZooKeeper:
         """
         self.host = host or (node.address if node else "127.0.0.1")
         self.port = _PORT if node else free_port()
-        self.address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        self._host = f"[{self.host}]" if ":" in self.host else self.host
+        self.address = f"{self._host}:{self.port}"
+        peers, elections = (_PEERS, _ELECTIONS) if node else (free_port(), free_port())
+        self.member = f"{self._host}:{peers}:{elections}"
+        """Where other servers of an ensemble find it."""
         self._directory = directory
         self._node = node
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,11 +82,11 @@ class ZooKeeper:
             tick=int(TICK_SECONDS * 1000), directory=directory, port=self.port, host=self.host
         )
 
-    def be_one_of(self, number: int, members: list[tuple[int, int]]) -> None:
-        """Be server `number` of an ensemble whose servers have these ports on loopback, for peers and elections."""
+    def be_one_of(self, number: int, servers: list[ZooKeeper]) -> None:
+        """Be server `number` of an ensemble, the first being number 1."""
         (self._directory / "myid").write_text(f"{number}\n")
-        for other, (peers, elections) in enumerate(members, 1):
-            self._settings += f"server.{other}=127.0.0.1:{peers}:{elections}\n"
+        for other, server in enumerate(servers, 1):
+            self._settings += f"server.{other}={server.member}\n"
 
     def speak_tls(self, certificates: Path) -> str:
         """Speak TLS as well, to who shows a certificate of `ca.pem`, with `server.pem`; answer where."""
@@ -181,17 +185,32 @@ def running(directory: Path) -> Iterator[ZooKeeper]:
 def ensemble(directory: Path, size: int) -> Iterator[list[ZooKeeper]]:
     """Give servers that agree with each other, and end them afterwards."""
     servers = [ZooKeeper(directory / str(number)) for number in range(1, size + 1)]
-    members = [(free_port(), free_port()) for _ in servers]
     try:
-        for number, server in enumerate(servers, 1):
-            server.be_one_of(number, members)
-            server.launch()
-        for server in servers:
-            server.wait_until_ready()
+        start_together(servers)
         yield servers
     finally:
         for server in servers:
             server.kill()
+
+
+def start_together(servers: list[ZooKeeper]) -> None:
+    """Make an ensemble of servers that have never run, and wait until each serves."""
+    for number, server in enumerate(servers, 1):
+        server.be_one_of(number, servers)
+    start_again(servers)
+
+
+def start_again(servers: list[ZooKeeper]) -> None:
+    """Start servers that were an ensemble before, and wait until each serves."""
+    for server in servers:
+        server.launch()
+    for server in servers:
+        server.wait_until_ready()
+
+
+def url_of(servers: list[ZooKeeper], place: str = "dni") -> str:
+    """Answer what `registry.url` is to be."""
+    return f"zookeeper://{','.join(server.address for server in servers)}/{place}"
 
 
 def free_port() -> int:

@@ -34,7 +34,7 @@ def test_docker_user_comes_first_where_forward_passes_it(host: Host) -> None:
         host.want(DCOS)
         host.reconcile()
         assert rules(host, "DOCKER-USER")[0] == "-A DOCKER-USER -j DNI-FORWARD"
-        assert not any("DNI" in rule for rule in rules(host, "FORWARD"))
+        assert rules(host, "FORWARD")[-1] == "-A FORWARD -j DNI-FORWARD"
 
 
 def test_docker_that_comes_later_gets_the_jump(dcos: Host) -> None:
@@ -42,7 +42,16 @@ def test_docker_that_comes_later_gets_the_jump(dcos: Host) -> None:
     with docker.docker_on(dcos):
         dcos.reconcile()
         assert rules(dcos, "DOCKER-USER")[0] == "-A DOCKER-USER -j DNI-FORWARD"
-        assert not any("DNI" in rule for rule in rules(dcos, "FORWARD"))
+        assert rules(dcos, "FORWARD")[-1] == "-A FORWARD -j DNI-FORWARD"
+
+
+def test_overlays_stay_open_while_dockerd_has_its_chain_out_of_forward(host: Host) -> None:
+    with docker.docker_on(host):
+        host.want(DCOS)
+        host.reconcile()
+        one, other = host.container(DCOS), host.container(DCOS, 1)
+        host.sh("iptables -D FORWARD -j DOCKER-USER")
+        assert call(one.sandbox, other.address.ip)
 
 
 def test_a_docker_user_that_nobody_passes_is_not_used(dcos: Host) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What wakes whoever keeps the kernel: bridges and MTUs, and no container."""
+"""What wakes whoever keeps the kernel: bridges, MTUs and routes that are gone, and no container."""
 
 from __future__ import annotations
 
@@ -94,6 +94,14 @@ def test_a_vtep_that_goes_down_or_away_is_news(listener: Listener) -> None:
     assert listener.hears("ip link set vtep1024 up")
     assert listener.hears("ip link set vtep1024 down")
     assert listener.hears("ip link del vtep1024")
+
+
+def test_routes_of_ours_and_to_what_is_on_a_link_are_missed_and_no_others(listener: Listener) -> None:
+    listener.hears("ip addr add 10.9.0.1/24 dev uplink")
+    assert not listener.hears("ip route add 192.0.2.0/24 via 10.9.0.2", "ip route del 192.0.2.0/24")
+    assert not listener.hears("ip route add 9.0.7.0/24 via 10.9.0.2 proto 64")
+    assert listener.hears("ip route flush table all proto 64")
+    assert listener.hears("ip route del 10.9.0.0/24")
 
 
 def test_containers_are_no_news(host: Host, listener: Listener) -> None:

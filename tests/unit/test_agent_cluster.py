@@ -25,7 +25,7 @@ from dni_driver.store.records import read_all
 from tests.fakes import DCOS, UNDERLAY_MTU
 from tests.lab.zookeeper import ZooKeeper, running
 from tests.scratch import fast_directory
-from tests.unit.agents import AgentsKernel, FakeDocker, create_network
+from tests.unit.agents import AgentsKernel, FakeDocker, claim, create_network
 
 pytestmark = pytest.mark.zookeeper
 
@@ -273,6 +273,7 @@ def test_what_uses_an_overlay_is_told_to_the_others_by_itself(make: Make) -> Non
     one, two = join(make, 2)
     eventually(lambda: two.holds() != [])
     create_network(two.store, time.time())
+    claim(two.store, "9.0.1.130", time.time())
     assert one.registry is not None
     registry = one.registry
     eventually(lambda: registry.link.children("uses/1") != [])

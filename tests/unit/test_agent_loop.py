@@ -139,6 +139,29 @@ def test_news_during_a_step_are_not_lost() -> None:
         assert step.reached(2)
 
 
+def test_a_loop_that_is_hurried_neither_rests_nor_waits_for_more_news() -> None:
+    step = Counted(well)
+    with Run(step, Pace(every=LONG, settle=LONG, rest=LONG)) as run:
+        assert step.reached(1)
+        run.loop.hurry()
+        assert step.reached(2)
+
+
+def test_the_first_step_can_be_waited_for_and_not_for_ever() -> None:
+    go_on = threading.Event()
+
+    def slow() -> Sequence[str]:
+        go_on.wait(PATIENCE)
+        return ()
+
+    step = Counted(slow, well)
+    with Run(step, Pace(every=LONG)) as run:
+        run.loop.await_first(0.05)
+        go_on.set()
+        run.loop.await_first(PATIENCE)
+        assert step.count == 1
+
+
 def test_a_step_that_takes_long_leaves_room_behind_it_even_when_woken() -> None:
     begun: list[float] = []
 

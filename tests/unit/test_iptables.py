@@ -129,6 +129,25 @@ def test_faults_are_told(listed: str, fault: str) -> None:
     assert faults(RULES, parse(listed)) == [fault]
 
 
+@pytest.mark.parametrize(
+    "jumps",
+    [
+        "-A DOCKER-USER -j DNI-FORWARD\n",
+        JUMP,
+        JUMP * 2 + "-A DOCKER-USER -j DNI-FORWARD\n",
+        JUMP + "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -j DNI-FORWARD\n",
+    ],
+    ids=["not in FORWARD", "not in DOCKER-USER", "twice in FORWARD", "not first in DOCKER-USER"],
+)
+def test_beside_docker_it_is_jumped_to_twice_as_dockerd_takes_its_own_chain_out_for_a_moment(jumps: str) -> None:
+    without = DOCKER_20.replace("-A DOCKER-USER -j RETURN\n", "")
+    right = JUMP + "-A DOCKER-USER -j DNI-FORWARD\n-A DOCKER-USER -j RETURN\n"
+    assert faults(RULES, parse(without + CHAIN + right + OURS)) == []
+    assert faults(RULES, parse(without + CHAIN + jumps + OURS)) == [
+        "chain DNI-FORWARD is not what DOCKER-USER jumps to first and once, and FORWARD behind that"
+    ]
+
+
 def test_leftovers_are_told() -> None:
     assert faults([], parse(EMPTY + CHAIN)) == ["chain DNI-FORWARD is left over"]
 
@@ -142,6 +161,7 @@ def test_everything_is_put_in_place_in_one_transaction() -> None:
         "-D DOCKER-USER -j DNI-FORWARD",
         *RULES,
         "-I DOCKER-USER 1 -j DNI-FORWARD",
+        "-A FORWARD -j DNI-FORWARD",
         "COMMIT",
     ]
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dni_driver.agent.agent import Agent
-from dni_driver.agent.networking import PRUNE_SECONDS, RETRY_SECONDS
+from dni_driver.agent.networking import PRUNE_SECONDS, RETRY_SECONDS, Networking
+from dni_driver.agent.occupancy import used_overlays
 from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.docker_networks import LABEL, ListedNetwork, creation, is_wanted
@@ -117,6 +118,19 @@ def test_an_overlay_that_came_from_elsewhere_gets_it_at_the_next_look(host: Host
     host.agent._joining.join()  # noqa: SLF001 - what its loop does
     assert host.networking.look() == []
     assert host.names() == ["dev"]
+
+
+def test_a_network_that_the_agent_has_made_is_told_of_as_soon_as_it_is_no_use_of_its_overlay(host: Host) -> None:
+    host.agent._joining.define(DEV)  # noqa: SLF001 - without its network
+    told: list[set[str]] = []
+
+    def tell() -> None:
+        with host.store.read() as tx:
+            told.append(used_overlays(tx, host.clock.now))
+
+    networking = Networking(host.store, host.docker, lambda _: True, "dni", frozen(host.clock), made=tell)
+    assert networking.make("dev") is None
+    assert told == [set()]
 
 
 def test_the_default_overlay_of_a_host_alone_is_left_to_its_user(host: Host) -> None:

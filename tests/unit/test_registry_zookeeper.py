@@ -19,6 +19,7 @@ from kazoo.client import KazooClient
 
 from dni_driver.core.errors import DniError, Refused, SettingsError, StoreError, Unavailable
 from dni_driver.core.overlays import Address, AgentSubnet, define
+from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry, journal
@@ -261,22 +262,44 @@ def life(registry: ZooKeeperRegistry) -> None:
             step()
 
 
-def ends_at(place: int) -> Callable[[str], None]:
-    """Answer a crash point at which a process ends, counted from its start."""
+def ends_at(place: int, kinds: set[str]) -> Callable[[str], None]:
+    """Answer a crash point at which a process ends, counted from its start; note of which kind it is."""
     numbers = count()
 
-    def end(_: str) -> None:
+    def end(kind: str) -> None:
         if next(numbers) == place:
+            kinds.add(kind)
             raise Died
 
     return end
 
 
-def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(zookeeper: ZooKeeper) -> None:
+def follow(registry: ZooKeeperRegistry, peers: dict[Address, Peer]) -> dict[Address, Peer]:
+    """Take over all news there are into what was known before."""
+    while news := registry.news(0):
+        peers = {} if news.whole else {agent: peer for agent, peer in peers.items() if agent not in news.gone}
+        peers |= {peer.agent_ip: peer for peer in news.peers}
+    return peers
+
+
+def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
+    zookeeper: ZooKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other time its session is over when it comes back. Whoever followed all along knows what is so."""
+    monkeypatch.setattr(journal, "KEPT", 4)
+    monkeypatch.setattr(journal, "_TRIMMED_EVERY", 4)
+    monkeypatch.setattr(journal, "_CHECKED_EVERY", 0.0)
+    kinds: set[str] = set()
     for place in count():
         with opening(f"zookeeper://{zookeeper.address}/dni-crash-{place}") as connect:
+            gone = connect()
+            gone.register(msgspec.structs.replace(host(9), reclaim_after=0.001))
+            gone.close()
+            follower = connect()
+            known = follow(follower, {})
+            dying = connect(crash_point=ends_at(place, kinds))
             try:
-                life(connect(crash_point=ends_at(place)))
+                life(dying)
             except Died:
                 pass
             else:
@@ -287,14 +310,20 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
             other.register(host(5))
             theirs = other.lease("dcos", 4, FIRST + 5)
             audit(other)
+            known = follow(follower, known)
+            if place % 2:
+                expire(dying)
             again = connect()
             life(again)
             audit(again)
             assert again.overlays() == [DUAL]
-            assert [member.agent_ip for member in again.members() if member.alive] == [FIRST, FIRST + 5]
+            alive = [member.agent_ip for member in again.members() if member.alive]
+            assert alive == [FIRST, FIRST + 5]
             assert [one.held for one in again.leases(FIRST + 5)] == [theirs]
             assert theirs not in [one.held for one in again.leases(FIRST)]
-    assert place > 40
+            assert follow(follower, known) == follow(connect(), {})
+    assert place > 80
+    assert kinds == {"before a folder", "before a transaction", "after a transaction", "before a removal"}
 
 
 def test_a_registry_of_a_newer_version_is_refused(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:

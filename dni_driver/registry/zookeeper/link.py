@@ -63,7 +63,7 @@ class Found(msgspec.Struct, frozen=True):
 class Link:
     """A session with ZooKeeper, kept up in the background. Paths are below the registry's own.
 
-    `crash_point` is called before and after each transaction: tests raise there. `epoch` is another after a session
+    `crash_point` is called around whatever writes: tests raise there. `epoch` is another after a session
     was lost, `turns` counts changes of its state, and `rung` is set at each of them.
     """
 
@@ -165,6 +165,7 @@ class Link:
         """Remove a node and everything below it."""
         for name in self.children(path):
             self.remove_tree(f"{path}/{name}")
+        self._crash_point("before a removal")
         with self._explained():
             try:
                 self.client.delete_async(self._at(path)).get(timeout=within(ANSWER_SECONDS))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes that the kernel makes with an address, and does not make again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.root.cluster import Cluster, Member
+
+pytestmark = pytest.mark.root
+
+LISTINGS = ("ip route show table main", "ip -6 route show table main")
+
+
+@pytest.fixture
+def member(cluster: Cluster) -> Member:
+    cluster.meet(dcos="vxlan")
+    return cluster.near[0]
+
+
+def routes(member: Member) -> list[str]:
+    lines = (line.rstrip() for listing in LISTINGS for line in member.sh(listing).splitlines())
+    return sorted(line for line in lines if "fe80::" not in line)
+
+
+def test_all_routes_that_are_flushed_are_put_back_those_to_what_is_on_our_links_too(member: Member) -> None:
+    before = routes(member)
+    for link in ("d-dcos", "vtep1024"):
+        member.sh(f"ip route flush dev {link}", f"ip -6 route flush dev {link}")
+    done = member.reconcile()
+    assert routes(member) == before
+    for what in (
+        "bridge d-dcos: route to 9.0.1.128/25 put back",
+        "bridge d-dcos: route to fd01:b::1:8000:0:0/81 put back",
+        "vtep1024: route to 44.128.0.0/20 put back",
+        "vtep1024: route to fd01:a::/64 put back",
+    ):
+        assert what in done
+    assert member.reconcile() == []
+
+
+def test_a_route_that_leads_elsewhere_by_a_rule_of_the_administrators_is_left_alone(member: Member) -> None:
+    member.sh("ip rule add to 9.0.1.128/25 lookup 77", "ip route add 9.0.1.128/25 via 10.0.0.254 table 77")
+    before = routes(member)
+    assert member.reconcile() == []
+    assert routes(member) == before
