@@ -405,6 +405,7 @@ def follow(registry: ZooKeeperRegistry, peers: dict[Address, Peer]) -> dict[Addr
     return peers
 
 
+@pytest.mark.timeout(900)
 def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
     zookeeper: ZooKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,8 +419,8 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
             gone = connect()
             gone.register(msgspec.structs.replace(host(9), reclaim_after=0.001))
             gone.close()
-            follower = connect()
-            known = follow(follower, {})
+            other = connect()
+            known = follow(other, {})
             dying = connect(crash_point=ends_at(place, kinds))
             try:
                 life(dying)
@@ -427,13 +428,12 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
                 pass
             else:
                 break
-            other = connect()
             with suppress(Refused):
                 other.define(DCOS)
             other.register(host(5))
             theirs = other.lease("dcos", 4, FIRST + 5)
             audit(other)
-            known = follow(follower, known)
+            known = follow(other, known)
             if place % 2:
                 expire(dying)
             again = connect()
@@ -444,7 +444,7 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
             assert alive == [FIRST, FIRST + 5]
             assert [one.held for one in again.leases(FIRST + 5)] == [theirs]
             assert theirs not in [one.held for one in again.leases(FIRST)]
-            assert follow(follower, known) == follow(connect(), {})
+            assert follow(other, known) == follow(again, {})
     assert place > 80
     assert kinds == {"before a folder", "before a transaction", "after a transaction", "before a removal"}
 
