@@ -95,7 +95,9 @@ class Agent:
         self._docker = docker
         self._options = options
         self._registry = registry
-        self._identity = Identity(store, kernel.agent_address, options.agent_ip, options.reclaim_after)
+        self._identity = Identity(
+            store, kernel.agent_address, options.agent_ip, options.reclaim_after, options.vtep_subnet
+        )
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
         self._presence = Presence(store, registry, self._joining, options.reclaim_after, time)
         self._cluster = Cluster(store, registry)

@@ -74,6 +74,8 @@ class Joining:
             disputed = self._agree(problems)
             self.is_settled = not problems.texts
             self._identity.record()
+            with problems.of("overlay.vtep_subnet"):
+                self._widen_vteps()
             for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
                 with problems.of(f"overlay {overlay.name!r}"):
                     self._take_part(overlay)
@@ -164,6 +166,13 @@ class Joining:
             with self._store.write() as tx:
                 peers.set_vtep(tx, vtep)
         self.is_registered = True
+
+    def _widen_vteps(self) -> None:
+        """Have VTEPs come from the subnet that the settings say; raise Refused or InUse where they cannot."""
+        host = self._identity.host()
+        if host.vtep_subnet is not None and host.vtep is not None and host.vtep.ip.network != host.vtep_subnet:
+            self._registry.widen_vteps(host.vtep_subnet)
+            self._register()
 
     def _define(self, overlay: Overlay) -> None:
         if not self.is_registered:
