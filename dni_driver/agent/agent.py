@@ -15,6 +15,7 @@ from dni_driver.agent.cluster import Cluster
 from dni_driver.agent.cni import Cni
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.dcos import DcosView
+from dni_driver.agent.defining import Defining
 from dni_driver.agent.following import Following
 from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.hosted import Hosted
@@ -95,7 +96,9 @@ class Agent:
         self._docker = docker
         self._options = options
         self._registry = registry
-        self._identity = Identity(store, kernel.agent_address, options.agent_ip, options.reclaim_after)
+        self._identity = Identity(
+            store, kernel.agent_address, options.agent_ip, options.reclaim_after, options.vtep_subnet
+        )
         self._joining = Joining(store, registry, self._identity, options.default_overlay, time.clock)
         self._presence = Presence(store, registry, self._joining, options.reclaim_after, time)
         self._cluster = Cluster(store, registry)
@@ -107,6 +110,7 @@ class Agent:
         self._inspection = Inspection(store, kernel, docker, time)
         makes = options.makes_network
         self._networking = Networking(store, docker, makes, options.driver, time, made=self._tell_soon)
+        self._defining = Defining(store, kernel, self._joining, self._networking, makes)
         self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
@@ -230,20 +234,17 @@ class Agent:
 
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return it has its Docker network here, if it is to have one."""
-        self._joining.define(overlay)
-        makes = self._options.makes_network(overlay.name)
-        hindrance = self._networking.make(overlay.name) if makes else None
+        hindrance = self._defining.define(overlay)
         return msgspec.structs.replace(self._defined(overlay), hindrance=hindrance)
 
     def define_without_network(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; its Docker network on this host is left to the user."""
-        with self._networking.sparing(overlay.name):
-            self._joining.define(overlay)
+        self._defining.define_without_network(overlay)
         return self._defined(overlay)
 
     def try_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay for a Docker network that is being created."""
-        self._joining.try_out(overlay)
+        self._defining.try_out(overlay)
         return self._defined(overlay)
 
     def _mend_soon(self) -> None:

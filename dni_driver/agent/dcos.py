@@ -10,11 +10,11 @@ import structlog
 
 from dni_driver.core import dcos
 from dni_driver.core.errors import NotFound
-from dni_driver.core.overlays import Address
+from dni_driver.core.overlays import VTEP_SUBNET, Address
 from dni_driver.mesos.dcos_json import agent_of, cluster_of
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import still_alive
-from dni_driver.store import Store
+from dni_driver.store import Store, peers
 from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,11 @@ class DcosView:
 
     def cluster(self) -> dcos.Cluster:
         """Answer all agents; raise Unavailable where the registry cannot be had."""
-        return cluster_of(self._registry.overlays(), self._registry.members())
+        with self._store.read() as tx:
+            vtep = peers.vtep(tx)
+        return cluster_of(
+            self._registry.overlays(), self._registry.members(), vtep.ip.network if vtep else VTEP_SUBNET
+        )
 
     def purge(self, agents: Sequence[Address]) -> None:
         """Forget agents that are gone; raise InUse where one is alive, before any is forgotten."""

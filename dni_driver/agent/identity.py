@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import structlog
@@ -32,15 +33,18 @@ class Identity:
         find: Callable[[], Address],
         configured: Address | None,
         reclaim_after: float | None = None,
+        vtep_subnet: IPv4Network | None = None,
     ) -> None:
         """Take how to find the address; `configured` is used as it stands.
 
-        `reclaim_after`: so many seconds unseen, this host may lose what it holds; None for never.
+        `reclaim_after`: so many seconds unseen, this host may lose what it holds; None for never. `vtep_subnet`:
+        where all VTEPs are to come from; None for where they do.
         """
         self._store = store
         self._find = find
         self._configured = configured
         self._reclaim_after = reclaim_after
+        self._vtep_subnet = vtep_subnet
         self._found: Address | None = None
 
     def agent_ip(self) -> Address:
@@ -88,4 +92,5 @@ class Identity:
             formerly=self.recorded(),
             vtep=vtep,
             reclaim_after=self._reclaim_after,
+            vtep_subnet=self._vtep_subnet,
         )

@@ -28,7 +28,10 @@ log = structlog.get_logger(__name__)
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
 
-_WAY_OUT = "stop its containers here and `docker network rm` its network, then this host gets another part of it"
+_WAY_OUT = (
+    "stop its containers here and `docker network rm` its network, then this host gets another part of it "
+    "within a minute"
+)
 
 
 class Joining:
@@ -71,6 +74,8 @@ class Joining:
             disputed = self._agree(problems)
             self.is_settled = not problems.texts
             self._identity.record()
+            with problems.of("overlay.vtep_subnet"):
+                self._widen_vteps()
             for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
                 with problems.of(f"overlay {overlay.name!r}"):
                     self._take_part(overlay)
@@ -162,6 +167,13 @@ class Joining:
                 peers.set_vtep(tx, vtep)
         self.is_registered = True
 
+    def _widen_vteps(self) -> None:
+        """Have VTEPs come from the subnet that the settings say; raise Refused or InUse where they cannot."""
+        host = self._identity.host()
+        if host.vtep_subnet is not None and host.vtep is not None and host.vtep.ip.network != host.vtep_subnet:
+            self._registry.widen_vteps(host.vtep_subnet)
+            self._register()
+
     def _define(self, overlay: Overlay) -> None:
         if not self.is_registered:
             self._register()
@@ -227,7 +239,10 @@ class Joining:
         if default is None or default.name != name:
             return
         if any(overlay.name == name and agree(overlay, default) for overlay in self._registry.overlays()):
-            raise Refused(f"overlay {name!r} is the default overlay: it is there as long as the settings name it")
+            raise Refused(
+                f"overlay {name!r} is the default overlay, there as long as the settings say so: set overlay.name to "
+                f"another, start dni again, and remove it then"
+            )
 
     def _forget(self, name: str) -> None:
         """Take an overlay out of the store, if nothing uses it; raise InUse."""
@@ -272,9 +287,10 @@ class Joining:
                     self._settle(overlay, mine)
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
-            self._judge(f"{error[0]}; {_WAY_OUT}" if error else None, overlay.name)
             if error:
+                problems.texts[-1] += f"; {_WAY_OUT}"
                 disputed.add(overlay.name)
+            self._judge(f"{error[0]}; {_WAY_OUT}" if error else None, overlay.name)
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:

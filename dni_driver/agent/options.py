@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 import msgspec
 
 from dni_driver.agent.cni import CniOptions
@@ -18,6 +20,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     `default_overlay` is None where somebody else says which overlays there are. `registry` names it for people;
     `agent_ip` is None where the agent shall find it; graces are in seconds, as is `reclaim_after`, None for never.
     `driver` is what Docker calls dni, `create_networks` whether the agent makes the Docker networks of overlays.
+    `vtep_subnet` is where all agents have their VTEPs from, None for where the registry says.
     """
 
     default_overlay: Overlay | None
@@ -29,6 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = Graces().endpoint
     reclaim_after: float | None = None
     cni: CniOptions = CniOptions()
+    vtep_subnet: IPv4Network | None = None
 
     @property
     def default_name(self) -> str | None:

@@ -11,7 +11,7 @@ import msgspec
 
 from dni_driver.core.docker_networks import ListedNetwork
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.overlays import Address
+from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView, KernelView
 from dni_driver.core.wanted import Link, Wanted
@@ -25,6 +25,9 @@ class Kernel(Protocol):
 
     def underlay(self, agent: Address) -> Underlay:
         """Answer the link that carries the agent IP."""
+
+    def overlapping_routes(self, network: Network) -> list[str]:
+        """Name the on-link routes and name servers that overlap a network."""
 
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel as wanted; answer in words what was changed."""

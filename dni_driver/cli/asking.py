@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from dni_driver.cli.settings import Settings, load
+from dni_driver.cli.loading import load
+from dni_driver.cli.settings import Settings
 from dni_driver.core.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dni_driver import __version__
 from dni_driver.cli import agents, usage, views
 from dni_driver.cli.addresses import address
 from dni_driver.cli.asking import Named, as_json, show
-from dni_driver.cli.settings import DEFAULT_FILE
+from dni_driver.cli.loading import DEFAULT_FILE
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.fullness import OverlayUsage
 from dni_driver.core.reports import OverlayReport, PortReport, Repair, Status
@@ -42,8 +42,9 @@ networks are called overlays, and one, "dcos", is there from the start. You go o
   sudo docker network create -d dni --ipam-driver dni dcos   once on each host
   sudo docker run --rm -it --net dcos busybox                a container with its own address
 
-Then `sudo dni status` shows how full the overlay is, and `sudo dni address ls` who has which address.
-A second overlay, and a container on it:
+Where dni is installed, `sudo systemctl enable --now dni-plugin` takes the place of `dni up`. `sudo dni
+status` shows how full the overlay is, `sudo dni address ls` who has which address, `sudo dni doctor`
+what the host lacks. A second overlay, and a container on it:
 
 \b
   sudo dni overlay create dev --subnet 10.64.0.0/16          makes the Docker network too

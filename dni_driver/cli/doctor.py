@@ -16,7 +16,8 @@ import msgspec
 from dni_driver.agent import survey
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import surroundings
-from dni_driver.cli.settings import Settings, load
+from dni_driver.cli.loading import load
+from dni_driver.cli.settings import Settings
 from dni_driver.core.ailments import Ailment, Severity
 from dni_driver.core.deadline import deadline
 from dni_driver.core.diagnosis import Report, Unseen, report

@@ -39,6 +39,8 @@ def _explain(error: Exception) -> int:
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message())
             return 0
+        case click.NoSuchOption(option_name="--json", ctx=click.Context(command=click.Group())):
+            text, status = "--json comes after the command: `dni status --json`", MISUSED
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "dni"
             text, status = f"{error.format_message()} (`{command} --help` says more)", MISUSED

@@ -76,6 +76,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
             grace=settings.collector.grace,
             reclaim_after=settings.registry.reclaim_after,
             cni=_cni(settings),
+            vtep_subnet=settings.overlay.vtep_subnet,
         ),
     )
 

@@ -16,7 +16,8 @@ import structlog
 
 from dni_driver.cli import locks
 from dni_driver.cli.listening import listen
-from dni_driver.cli.settings import Settings, load
+from dni_driver.cli.loading import load
+from dni_driver.cli.settings import Settings
 from dni_driver.cli.supervisor import Program, Supervisor
 
 log = structlog.get_logger(__name__)

@@ -103,6 +103,8 @@ def created(report: OverlayReport) -> str:
         lines.append(f"Its Docker network is there: docker run --net {report.network.name} …")
     elif report.create:
         lines.append(f"Its Docker network on this host: {report.create}")
+        if report.hindrance:
+            lines.append(f"Or take the overlay back, on every host: dni overlay rm {report.name}")
     return "\n".join(lines)
 
 

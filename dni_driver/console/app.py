@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -42,6 +43,8 @@ ANSWER_SECONDS = 20.0
 REPAIR_SECONDS = 60.0
 """A repair asks every address that it would free whether somebody has it, a second each."""
 LARGEST_BODY = 1 << 16
+
+_EXAMPLES = {"subnet": "10.64.0.0/16", "subnet6": "fd01:d::/64"}
 
 _STATUS = (
     (NotFound, HTTPStatus.NOT_FOUND),
@@ -127,7 +130,9 @@ class NewLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         given = {"egress": self.egress, "ingress": self.ingress}
         limits = {key: parse_rate(key, text) for key, text in given.items() if text is not None}
         if not limits:
-            raise Refused("nothing is to be changed: give a rate for egress, for ingress, or for both")
+            raise Refused(
+                "nothing is to be changed: give a rate for egress, for ingress or for both, such as --egress 10mbit"
+            )
         return limits
 
 
@@ -319,13 +324,16 @@ def _is_set(query: dict[str, str], key: str) -> bool:
 def _subnet(key: str, text: str | None, prefix: int | None) -> Network | None:
     if text is None:
         if prefix is not None:
-            raise Refused(f"an agent prefix of {prefix} needs {key}")
+            raise Refused(f"an agent prefix of {prefix} needs {key} beside it, such as --{key} {_EXAMPLES[key]}")
         return None
-    kind, example = (IPv4Network, "10.64.0.0/16") if key == "subnet" else (IPv6Network, "fd01:d::/64")
+    kind, other = (IPv4Network, "subnet6") if key == "subnet" else (IPv6Network, "subnet")
     try:
         return kind(text)
     except ValueError as error:
-        raise Refused(f"{key} {text!r} cannot be used: {error}; write it like {example}") from None
+        with suppress(ValueError):
+            ip_network(text)
+            raise Refused(f"{key} {text!r} is of the other family: use --{other}") from None
+        raise Refused(f"{key} {text!r} cannot be used: {error}; write it like {_EXAMPLES[key]}") from None
 
 
 def _json(answer: Any, status: int) -> Response:

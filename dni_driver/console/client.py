@@ -59,7 +59,7 @@ class Console:
             response = connection.getresponse()
             return _read(response.status, response.read(), self._path)
         except PermissionError:
-            raise Unavailable(f"you may not open {self._path}: use sudo dni ..., or join its group") from None
+            raise Unavailable(f"you may not open {self._path}: use sudo dni ...") from None
         except TimeoutError:
             raise Unavailable(f"the dni agent at {self._path} took longer than {self._patience:g} s") from None
         except (OSError, http.client.HTTPException):

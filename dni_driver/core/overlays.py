@@ -37,8 +37,8 @@ _SPECIAL: dict[str, tuple[Network, ...]] = {
     "addresses that mean this host": (IPv4Network("0.0.0.0/8"), IPv4Network("127.0.0.0/8"), IPv6Network("::/127")),
     "link-local addresses": (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10")),
     "multicast and reserved addresses": (IPv4Network("224.0.0.0/3"), IPv6Network("ff00::/8")),
-    f"the agents' own VTEP addresses {VTEP_SUBNET}": (VTEP_SUBNET,),
 }
+SPECIAL_RANGES = [network for networks in _SPECIAL.values() for network in networks]
 
 
 class Overlay(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +146,7 @@ def define(
 
 
 def _check_usable(name: str, subnet: Network) -> None:
-    """Refuse what no container can be in: special addresses (RFC 6890), and those of the VTEPs."""
+    """Refuse what no container can be in: special addresses (RFC 6890)."""
     special = next((why for why, of_that_kind in _SPECIAL.items() if _touches(subnet, of_that_kind)), None)
     if special is not None:
         raise Refused(
@@ -182,20 +182,38 @@ def check_no_overlap(new: Overlay, known: Iterable[Overlay]) -> None:
                     )
 
 
-def lowest_free(overlay: Overlay, family: Family, taken: Iterable[Network]) -> Network:
-    """Answer the lowest agent subnet that nobody holds, none reserved (as the DC/OS master does)."""
+def space_of(overlay: Overlay, family: Family) -> tuple[Network, int]:
+    """Answer the subnet and agent prefix of one family; raise Refused where the overlay has none."""
     space = overlay.space(family)
     if space is None:
         raise Refused(f"overlay {overlay.name!r} has no IPv{family} subnet")
-    subnet, prefix = space
+    return space
+
+
+def lowest_free(overlay: Overlay, family: Family, taken: Iterable[Network]) -> Network:
+    """Answer the lowest agent subnet that nobody holds, none reserved (as the DC/OS master does)."""
+    space = space_of(overlay, family)
     held = {int(network.network_address) for network in taken}
-    for candidate in _agent_subnets(subnet, prefix):
+    for candidate in _agent_subnets(*space):
         if int(candidate.network_address) not in held:
             return candidate
+    raise full(overlay, family)
+
+
+def agent_subnet(overlay: Overlay, family: Family, number: int) -> Network:
+    """Answer one of an overlay's agent subnets, counted from 0."""
+    subnet, prefix = space_of(overlay, family)
+    start = subnet.network_address + (number << (subnet.max_prefixlen - prefix))
+    return IPv4Network((start, prefix)) if isinstance(start, IPv4Address) else IPv6Network((start, prefix))
+
+
+def full(overlay: Overlay, family: Family) -> Exhausted:
+    """Build the error of an overlay all of whose agent subnets are held."""
+    subnet, prefix = space_of(overlay, family)
     number = 1 << (prefix - subnet.prefixlen)
     many = f"all {number} agent subnets of /{prefix} in {subnet} are"
     what = many if number > 1 else f"its one agent subnet {subnet} is"
-    raise Exhausted(f"overlay {overlay.name!r} is full: {what} held; `dni agent ls` lists the holders")
+    return Exhausted(f"overlay {overlay.name!r} is full: {what} held; `dni agent ls` lists the holders")
 
 
 def _agent_subnets(subnet: Network, prefix: int) -> Iterator[Network]:

@@ -152,7 +152,7 @@ def rules(overlays: tuple[Overlay, ...], over: Family = 4) -> dict[Key, str]:
 
 def problems(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Underlay) -> Iterator[tuple[str, str]]:
     """Answer the overlays whose backend does not reach some peers, each with the problem in words."""
-    for overlay in overlays:
+    for overlay in (one for one in overlays if one.backend == "direct"):
         far = [peer.agent_ip for peer in peers if _is_lost(overlay, peer, underlay)]
         if far:
             others = f" and {len(far) - 1} more" if len(far) > 1 else ""
@@ -161,6 +161,6 @@ def problems(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Under
 
 
 def _is_lost(overlay: Overlay, peer: Peer, underlay: Underlay) -> bool:
-    if overlay.backend != "direct" or underlay.reaches(peer.agent_ip):
+    if underlay.reaches(peer.agent_ip):
         return False
     return any(held.overlay == overlay.name and _has_next_hop(held.family, underlay.family) for held in peer.subnets)

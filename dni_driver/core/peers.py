@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
 
 import msgspec
 
-from dni_driver.core.errors import Exhausted
-from dni_driver.core.overlays import VTEP_SUBNET, Address, AgentSubnet
+from dni_driver.core.overlays import Address, AgentSubnet
 
 VTEP_SUBNET6 = IPv6Network("fd01:a::/64")
 """Where the VTEPs of IPv6 overlays have their addresses: the host part is the IPv4 one's place in its subnet."""
@@ -42,15 +40,3 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     agent_ip: Address
     vtep: Vtep
     subnets: tuple[AgentSubnet, ...] = ()
-
-
-def lowest_free_vtep(taken: Iterable[IPv4Address], subnet: IPv4Network = VTEP_SUBNET) -> Vtep:
-    """Answer the lowest VTEP address that no agent has, as the DC/OS master does; raise Exhausted."""
-    held = set(taken)
-    for address in subnet.hosts():
-        if address not in held:
-            return Vtep(IPv4Interface((address, subnet.prefixlen)))
-    raise Exhausted(
-        f"all {subnet.num_addresses - 2} VTEP addresses of {subnet} are held: `dni agent ls` lists the agents, "
-        f"`dni agent forget IP` gives up one that is gone"
-    )

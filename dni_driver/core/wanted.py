@@ -12,7 +12,7 @@ from dni_driver.core.bandwidth import Limits, effective
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 from dni_driver.core.options import DEFAULT_LINK_PREFIX, NetworkOptions
-from dni_driver.core.overlays import FAMILIES, Address, Network, Overlay, gateway_of
+from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Address, Network, Overlay, gateway_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.ports import Published
 from dni_driver.core.records import (
@@ -97,8 +97,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
 
     `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
-    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`. `hosted`: the
-    VTEP and the ways to other hosts are somebody else's.
+    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`, whose VTEPs
+    are of `vtep_subnet`. `hosted`: the VTEP and the ways to other hosts are somebody else's.
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -111,6 +111,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     vtep: Vtep | None = None
     overlays: tuple[Overlay, ...] = ()
     peers: Sequence[Peer] = []
+    vtep_subnet: IPv4Network = VTEP_SUBNET
     hosted: bool = False
 
 
@@ -138,6 +139,7 @@ def wanted(records: Records) -> Wanted:
         vtep=None if records.hosting.carries else records.vtep,
         overlays=tuple(records.overlays),
         peers=[] if records.hosting.carries else records.peers,
+        vtep_subnet=records.vtep.ip.network if records.vtep else VTEP_SUBNET,
         hosted=records.hosting.carries,
     )
 

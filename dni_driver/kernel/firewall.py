@@ -112,6 +112,7 @@ def _sight(wanted: Wanted, dockers: Sequence[str], underlay: str | None) -> tupl
         wanted.overlay_subnets,
         tuple(dockers),
         wanted.overlays,
+        wanted.vtep_subnet,
         underlay,
         wanted.agent,
     )

@@ -15,7 +15,7 @@ import msgspec
 
 from dni_driver.core.entries import Entries, Kind
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Address, Family, Network, family_of
+from dni_driver.core.overlays import FAMILIES, Address, Family, Network, family_of
 from dni_driver.core.peers import VTEP_SUBNET6, VXLAN_PORT
 from dni_driver.core.wanted import Policy, Wanted
 from dni_driver.kernel.nfnetlink import Table
@@ -180,6 +180,7 @@ def _tunnel(wanted: Wanted) -> list[str]:
     """Render what keeps containers from sending VXLAN themselves, by which they would get past every entrance.
 
     Agents listen for it at all their addresses. Within overlays, and to answer to, that port is as good as any.
+    What agents send each other, which is most of it, is let through by a few look-ups.
     """
     known = [*wanted.overlay_subnets, *_of_policies(wanted.policies)]
     spoken = [family for family in FAMILIES if _family(known, family)]
@@ -196,9 +197,14 @@ def _tunnel(wanted: Wanted) -> list[str]:
             *(f"{_SADDR[family]} @overlays{family} fib daddr type local drop" for family in spoken),
         ),
         _chain(
+            "suspects",
+            "iifname @bridges goto disguised",
+            *(f"{_SADDR[family]} @overlays{family} goto disguised" for family in spoken),
+        ),
+        _chain(
             "tunnel",
             "type filter hook prerouting priority filter - 1; policy accept;",
-            f"udp dport {VXLAN_PORT} jump disguised",
+            f"udp dport {VXLAN_PORT} jump suspects",
         ),
     ]
 
@@ -230,7 +236,7 @@ def _guests(policy: Policy, wanted: Wanted, uplink: Uplink | None) -> list[str]:
     """Render that published ports and, for health checks, the other agents come in; replies have come in before."""
     if policy.internal:
         return []
-    by_vtep = _by_vtep() if uplink or wanted.hosted else ()
+    by_vtep = _by_vtep(wanted.vtep_subnet) if uplink or wanted.hosted else ()
     return ["ct status dnat accept", *by_vtep, *_agents(uplink)]
 
 
@@ -241,8 +247,8 @@ def _agents(uplink: Uplink | None) -> Iterator[str]:
         yield f'iifname "{uplink.link}" {_SADDR[family]} @{GUEST_SETS["guest agent", family]} accept'
 
 
-def _by_vtep() -> Iterator[str]:
-    for subnet in (VTEP_SUBNET, VTEP_SUBNET6):
+def _by_vtep(vteps: Network) -> Iterator[str]:
+    for subnet in (vteps, VTEP_SUBNET6):
         yield f'iifname "{VTEP_LINK}" {_SADDR[subnet.version]} {subnet} accept'
 
 

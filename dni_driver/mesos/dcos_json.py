@@ -10,7 +10,7 @@ import msgspec
 from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.names import docker_bridge, mesos_bridge
-from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, AgentSubnet, Family, Network, Overlay
+from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network, Overlay
 from dni_driver.core.peers import VNI, VTEP_SUBNET6, Vtep
 from dni_driver.core.records import Records
 from dni_driver.registry import Member
@@ -34,14 +34,14 @@ def agent_of(records: Records, failures: Mapping[str, str]) -> dcos.Agent:
     )
 
 
-def cluster_of(overlays: Iterable[Overlay], members: Iterable[Member]) -> dcos.Cluster:
-    """Answer what `/overlay-master/state` says of overlays and all agents."""
+def cluster_of(overlays: Iterable[Overlay], members: Iterable[Member], vtep_subnet: Network) -> dcos.Cluster:
+    """Answer what `/overlay-master/state` says of overlays, all agents, and where they have their VTEPs from."""
     known = list(overlays)
     return dcos.Cluster(
         network=dcos.Network(
             overlays=[info_of(overlay) for overlay in known],
             vtep_mac_oui=VTEP_MAC_OUI,
-            vtep_subnet=str(VTEP_SUBNET),
+            vtep_subnet=str(vtep_subnet),
             vtep_subnet6=str(VTEP_SUBNET6),
         ),
         agents=[_agent(member, known) for member in members],

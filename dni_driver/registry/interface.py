@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from ipaddress import IPv4Network
 from typing import Protocol
 
 import msgspec
@@ -29,7 +30,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     `identity` is its store's, and `boot` that of its running system: by the two, two hosts are told apart that have
     one address or one disk. `formerly` is the agent IP it had before, `vtep` the one it had. `reclaim_after`: who has
-    not seen it for so many seconds may give its agent subnets to others; None for never.
+    not seen it for so many seconds may give its agent subnets to others; None for never. `vtep_subnet` is where VTEPs
+    come from in a registry that has none yet; None for where they always did.
     """
 
     agent_ip: Address
@@ -38,6 +40,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     formerly: Address | None = None
     vtep: Vtep | None = None
     reclaim_after: float | None = None
+    vtep_subnet: IPv4Network | None = None
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +127,14 @@ class Registry(Protocol):
 
         It is alive until the registry is closed, or has not heard of it for some seconds. An agent keeps its VTEP,
         and a new one has the lowest that is free; one with a new address takes along what it held. Raises InUse
-        where another living host has its address or its identity, Exhausted where no VTEP is free.
+        where another living host has its address or its identity, Exhausted where no VTEP is free. All VTEPs have
+        the mask of the subnet that they come from: the first agent's, until it is widened.
+        """
+
+    def widen_vteps(self, subnet: IPv4Network) -> None:
+        """Have the VTEPs of all agents come from a wider subnet, or from the one that they do; all keep theirs.
+
+        Raises Refused for any other, InUse where an overlay has addresses of it.
         """
 
     def members(self) -> list[Member]:

@@ -15,6 +15,7 @@ from dni_driver.core.deadline import within
 from dni_driver.core.errors import StoreError
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, lowest_free
 from dni_driver.core.peers import Peer, Vtep
+from dni_driver.core.vteps import check_apart
 from dni_driver.registry import local_agents
 from dni_driver.registry.interface import (
     Host,
@@ -35,7 +36,7 @@ LOCK_SECONDS = 5.0
 MODE = 0o600
 _LOOKS_EVERY = 1.0
 """Seconds: what other processes write is looked for."""
-_VERSION = 2
+_VERSION = 3
 _OVERLAY_TABLE = """
 CREATE TABLE overlay (
     name    TEXT PRIMARY KEY,
@@ -53,7 +54,7 @@ CREATE TABLE lease (
     agent_ip TEXT NOT NULL
 ) STRICT"""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-_STEPS = ((_OVERLAY_TABLE, _LEASE_TABLE), local_agents.TABLES)
+_STEPS = ((_OVERLAY_TABLE, _LEASE_TABLE), local_agents.TABLES, local_agents.VTEPS_TABLE)
 """What makes each version out of the one before."""
 
 
@@ -85,12 +86,14 @@ class LocalRegistry:
         """Record an overlay (Registry.define)."""
         with self._transaction() as tx:
             if not is_defined(overlay, _overlays(tx)):
+                check_apart(local_agents.vtep_subnet(tx), [overlay])
                 tx.execute("INSERT INTO overlay VALUES (?, ?, ?, ?, ?, ?)", _row(overlay))
 
     def widen(self, overlay: Overlay) -> None:
         """Give an overlay the family that it lacks (Registry.widen)."""
         with self._transaction() as tx:
             check_widening(overlay, _overlays(tx))
+            check_apart(local_agents.vtep_subnet(tx), [overlay])
             _replace(tx, overlay)
 
     def set_backend(self, name: str, backend: Backend) -> None:
@@ -151,7 +154,12 @@ class LocalRegistry:
     def register(self, host: Host) -> Vtep:
         """Make a host an agent that is alive (Registry.register)."""
         with self._transaction() as tx:
-            return local_agents.register(tx, host, self._lives, time.time())
+            return local_agents.register(tx, host, _overlays(tx), self._lives, time.time())
+
+    def widen_vteps(self, subnet: IPv4Network) -> None:
+        """Have VTEPs come from a wider subnet (Registry.widen_vteps)."""
+        with self._transaction() as tx:
+            local_agents.widen_vteps(tx, subnet, _overlays(tx))
 
     def members(self) -> list[Member]:
         """Answer all agents (Registry.members)."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import IPv4Interface, IPv4Network, ip_address
 
 import msgspec
 
 from dni_driver.core.agent_ip import check_family, in_order
-from dni_driver.core.overlays import Address
-from dni_driver.core.peers import Vtep, lowest_free_vtep
+from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay
+from dni_driver.core.peers import Vtep
+from dni_driver.core.vteps import check_apart, check_widening, chosen, kept, lowest_free, vtep_in
 from dni_driver.registry.admission import Life, check_address, check_move, moves
 from dni_driver.registry.interface import Host, Lease, Member, still_alive, unknown_agent
 from dni_driver.registry.local_life import Lives
@@ -35,6 +36,9 @@ CREATE TABLE use (
 ) STRICT, WITHOUT ROWID""",
 )
 
+VTEPS_TABLE = ("CREATE TABLE vteps (subnet TEXT NOT NULL) STRICT",)
+"""One row, once there is an agent; where there are agents and none, VTEPs come from DC/OS's subnet."""
+
 
 class _Row(msgspec.Struct, frozen=True):
     """An agent, as its table has it; `since` and `seen` in seconds since 1970."""
@@ -56,8 +60,9 @@ class _Row(msgspec.Struct, frozen=True):
         return Life(identity=self.identity, boot=self.boot)
 
 
-def register(tx: sqlite3.Connection, host: Host, lives: Lives, now: float) -> Vtep:
-    """Make a host an agent that is alive (Registry.register)."""
+def register(tx: sqlite3.Connection, host: Host, known: Sequence[Overlay], lives: Lives, now: float) -> Vtep:
+    """Make a host an agent that is alive, beside the overlays that are known (Registry.register)."""
+    subnet = _settled_subnet(tx, host, known)
     mine = _find(tx, host.agent_ip)
     if not lives.is_ours(host.agent_ip):
         check_address(host, _life(mine, lives))
@@ -66,13 +71,13 @@ def register(tx: sqlite3.Connection, host: Host, lives: Lives, now: float) -> Vt
     if formerly is not None:
         _move(tx, host, formerly, mine, lives)
         mine = _find(tx, host.agent_ip)
-    vtep = Vtep(IPv4Interface(mine.vtep)) if mine else _free_vtep(tx, host.vtep)
+    vtep = vtep_in(IPv4Interface(mine.vtep).ip, subnet) if mine else _free_vtep(tx, host.vtep, subnet)
     since = mine.since if mine and lives.is_ours(host.agent_ip) else now
     lives.begin(host.agent_ip)
     tx.execute(
         "INSERT INTO agent VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (agent_ip) DO UPDATE SET identity = "
-        "excluded.identity, boot = excluded.boot, since = excluded.since, seen = excluded.seen, "
-        "reclaim_after = excluded.reclaim_after",
+        "excluded.identity, vtep = excluded.vtep, boot = excluded.boot, since = excluded.since, "
+        "seen = excluded.seen, reclaim_after = excluded.reclaim_after",
         (str(host.agent_ip), str(vtep.ip), host.identity, host.boot, since, now, host.reclaim_after),
     )
     return vtep
@@ -163,9 +168,35 @@ def _life(row: _Row | None, lives: Lives) -> Life | None:
     return row.life if row is not None and lives.is_alive(row.ip) else None
 
 
-def _free_vtep(tx: sqlite3.Connection, wanted: Vtep | None) -> Vtep:
+def widen_vteps(tx: sqlite3.Connection, subnet: IPv4Network, known: Sequence[Overlay]) -> None:
+    """Have VTEPs come from a wider subnet (Registry.widen_vteps)."""
+    now = vtep_subnet(tx)
+    if subnet != now:
+        check_widening(now, subnet, known)
+        tx.execute("DELETE FROM vteps")
+        tx.execute("INSERT INTO vteps VALUES (?)", (str(subnet),))
+
+
+def vtep_subnet(tx: sqlite3.Connection) -> IPv4Network:
+    """Answer where VTEPs come from."""
+    found = tx.execute("SELECT subnet FROM vteps").fetchone()
+    return IPv4Network(found[0]) if found else VTEP_SUBNET
+
+
+def _settled_subnet(tx: sqlite3.Connection, host: Host, known: Sequence[Overlay]) -> IPv4Network:
+    """Answer where VTEPs come from; the first agent settles that."""
+    (settled,) = tx.execute("SELECT (SELECT count(*) FROM agent) + (SELECT count(*) FROM vteps)").fetchone()
+    if not settled:
+        subnet = chosen(host.vtep_subnet, host.vtep)
+        check_apart(subnet, known)
+        tx.execute("INSERT INTO vteps VALUES (?)", (str(subnet),))
+    return vtep_subnet(tx)
+
+
+def _free_vtep(tx: sqlite3.Connection, wanted: Vtep | None, subnet: IPv4Network) -> Vtep:
     taken = {vtep.ip.ip for vtep in vteps(tx).values()}
-    return wanted if wanted is not None and wanted.ip.ip not in taken else lowest_free_vtep(taken)
+    had = kept(wanted, subnet)
+    return had if had is not None and had.ip.ip not in taken else lowest_free(taken, subnet)
 
 
 def _find(tx: sqlite3.Connection, agent_ip: Address) -> _Row | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from ipaddress import IPv4Network
 
 from dni_driver.core.errors import Exhausted, InUse, Refused, Unavailable
 from dni_driver.core.mesos_part import MesosPart, read_part
@@ -120,6 +121,15 @@ class MesosRegistry:
         if part.vtep is None:
             raise Unavailable(f"Mesos has given agent {part.agent_ip} no VTEP: its overlays have no VXLAN backend")
         return part.vtep
+
+    def widen_vteps(self, subnet: IPv4Network) -> None:
+        """Agree to the subnet that Mesos takes them from; raise Refused for any other."""
+        vtep = self.part().vtep
+        if vtep is not None and vtep.ip.network != subnet:
+            raise Refused(
+                f"Mesos gives VTEPs of {vtep.ip.network}: leave overlay.vtep_subnet out, or change `vtep_subnet` in "
+                f"the overlay configuration of the Mesos masters"
+            )
 
     def members(self) -> list[Member]:
         """Answer this host: of others Mesos tells an agent nothing."""

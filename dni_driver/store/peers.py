@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable
-from functools import lru_cache
 from ipaddress import IPv4Interface, ip_address, ip_network
 
 from dni_driver.core.overlays import Address, AgentSubnet
@@ -14,13 +14,36 @@ from dni_driver.store import meta
 from dni_driver.store.database import Transaction
 
 _VTEP = "vtep"
-_REMEMBERED = 1 << 14
-"""Peers that need not be decoded again each time that the store is read."""
+_STATE = "peers"
+"""A text that is another one after each change, and is never again what it was, in this store or any other."""
+
+
+class _Reading:
+    """What was read last, of which a peer that did not change is the same object next time; for any thread."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, list[Peer]] | None = None
+        self._decoded: dict[tuple[str, str, str], Peer] = {}
+
+    def every(self, tx: Transaction) -> list[Peer]:
+        state, last = meta.find(tx, _STATE), self._last
+        if last is not None and last[0] == state:
+            return last[1]
+        rows = [tuple(row) for row in tx.execute("SELECT agent_ip, vtep, subnets FROM peer ORDER BY agent_ip")]
+        known = self._decoded
+        decoded = {row: known.get(row) or _peer(*row) for row in rows}
+        found = list(decoded.values())
+        self._decoded = decoded
+        self._last = (state, found) if state is not None else None
+        return found
+
+
+_reading = _Reading()
 
 
 def every(tx: Transaction) -> list[Peer]:
-    """Answer all peers, by agent IP as text."""
-    return [_peer(*row) for row in tx.execute("SELECT agent_ip, vtep, subnets FROM peer ORDER BY agent_ip")]
+    """Answer all peers, by agent IP as text; nobody changes the list, as it is answered again."""
+    return _reading.every(tx)
 
 
 def number(tx: Transaction) -> int:
@@ -36,12 +59,19 @@ def put(tx: Transaction, peers: Iterable[Peer]) -> bool:
         "subnets = excluded.subnets WHERE (vtep, subnets) != (excluded.vtep, excluded.subnets)",
         [_row(peer) for peer in peers],
     )
-    return changed.rowcount > 0
+    return _noted(tx, changed.rowcount > 0)
 
 
 def drop(tx: Transaction, agents: Iterable[Address]) -> bool:
     """Forget peers; tell whether any of them was known."""
-    return tx.executemany("DELETE FROM peer WHERE agent_ip = ?", [(str(agent),) for agent in agents]).rowcount > 0
+    gone = tx.executemany("DELETE FROM peer WHERE agent_ip = ?", [(str(agent),) for agent in agents])
+    return _noted(tx, gone.rowcount > 0)
+
+
+def _noted(tx: Transaction, changed: bool) -> bool:  # noqa: FBT001 - what is answered
+    if changed:
+        meta.put(tx, _STATE, secrets.token_hex(16))
+    return changed
 
 
 def keep_only(tx: Transaction, agents: Iterable[Address]) -> bool:
@@ -66,7 +96,6 @@ def _row(peer: Peer) -> tuple[str, str, str]:
     return str(peer.agent_ip), str(peer.vtep.ip), json.dumps(subnets)
 
 
-@lru_cache(_REMEMBERED)
 def _peer(agent_ip: str, vtep: str, subnets: str) -> Peer:
     held = (AgentSubnet(overlay=overlay, subnet=ip_network(subnet)) for overlay, subnet in json.loads(subnets))
     return Peer(agent_ip=ip_address(agent_ip), vtep=Vtep(IPv4Interface(vtep)), subnets=tuple(held))

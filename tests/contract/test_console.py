@@ -375,9 +375,13 @@ def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> N
             "subnet '10.64.0.0/33' cannot be used: .*; write it like 10.64.0.0/16",
         ),
         ({"name": "dev", "subnet": "10.64.0.1/16"}, "10.64.0.1/16 has host bits set"),
-        ({"name": "dev", "subnet": "fd01:d::/64"}, "subnet 'fd01:d::/64' cannot be used: Expected 4 octets"),
-        ({"name": "dev", "subnet6": "10.64.0.0/16"}, "write it like fd01:d::/64"),
-        ({"name": "dev", "subnet": "10.64.0.0/16", "prefix6": 80}, "an agent prefix of 80 needs subnet6"),
+        ({"name": "dev", "subnet": "fd01:d::/64"}, "subnet 'fd01:d::/64' is of the other family: use --subnet6"),
+        ({"name": "dev", "subnet6": "10.64.0.0/16"}, "subnet6 '10.64.0.0/16' is of the other family: use --subnet"),
+        ({"name": "dev", "subnet6": "fd01:d::/640"}, "write it like fd01:d::/64"),
+        (
+            {"name": "dev", "subnet": "10.64.0.0/16", "prefix6": 80},
+            "of 80 needs subnet6 beside it, such as --subnet6 fd01:d::/64",
+        ),
         ({"name": "dev", "subnet": "10.64.0.0/16", "prefix": 30}, "its prefix must be 16 to 29"),
         ({"name": "dev"}, "overlay 'dev' needs a subnet"),
         ({"name": "a.b", "subnet": "10.64.0.0/16"}, "'a.b' has a dot"),
@@ -688,7 +692,7 @@ def test_who_may_not_open_the_socket_is_told_so(operations: _Operations, path: P
     for folder in (path.parent, path.parent.parent):
         folder.chmod(0o755)
     said = subprocess.run([sys.executable, "-c", AS_NOBODY, str(path)], check=True, capture_output=True, text=True)
-    assert said.stdout == f"you may not open {path}: use sudo dni ..., or join its group\n"
+    assert said.stdout == f"you may not open {path}: use sudo dni ...\n"
     assert operations.asked == []
 
 

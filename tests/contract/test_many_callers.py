@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 
 from dni_driver.core.overlays import define
+from dni_driver.store.addresses import LONGEST_QUEUE
 from tests.contract.dockerd import Dockerd
 from tests.contract.plugin import Plugin, eventually
 from tests.fakes import lease
@@ -59,7 +60,7 @@ def test_many_containers_that_come_and_go_never_share_an_address_and_leave_nothi
             _come_and_go(dockerd, network, holders)
 
     at_once(caller)
-    assert len(holders.ever) == CALLERS * CALLS // 4
+    assert LONGEST_QUEUE <= len(holders.ever) < CALLERS * CALLS // 4, "freed ones wait in line, and then come back"
     assert light.held() == before
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dni_driver.cli.settings import variable
+from dni_driver.cli.loading import variable
 from tests.contract.dockerd import Dockerd
 from tests.contract.plugin import underlay
 from tests.contract.test_serving import PATIENCE, await_true

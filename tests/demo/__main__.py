@@ -18,8 +18,8 @@ _SERVER = "echo hello from web > index.html; httpd -f"
 _WHAT_NEXT = """\
 On a host of your own, with Docker on it, as root:
 
-  pip install .                                          in this folder, best in a virtual environment
-  dni up                                                 in a terminal of its own, until Ctrl-C
+  make install                                           in this folder
+  systemctl enable --now dni-plugin                      or `dni up`, in a terminal of its own, until Ctrl-C
   docker network create -d dni --ipam-driver dni dcos
   docker run --rm -it --net dcos busybox
 

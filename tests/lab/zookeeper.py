@@ -123,6 +123,13 @@ class ZooKeeper:
         lines = self.ask("srvr").splitlines()
         return next((line.removeprefix("Mode: ") for line in lines if line.startswith("Mode: ")), None)
 
+    @property
+    def pid(self) -> int:
+        """Answer the process of a server that runs."""
+        if self._process is None:
+            raise LabError("ZooKeeper does not run")
+        return self._process.pid
+
     def ask(self, word: str) -> str:
         """Answer what the server says to one of its four letter words; nothing where it does not answer."""
         command = [sys.executable, "-c", _ASK, self.host, str(self.port), word]

@@ -17,7 +17,7 @@ from shutil import which
 import pytest
 
 from dni_driver.cli import doctor, locks, surroundings
-from dni_driver.cli.settings import variable
+from dni_driver.cli.loading import variable
 from dni_driver.core.ailments import Ailment
 from dni_driver.core.diagnosis import Report, report
 from dni_driver.core.errors import KernelError

@@ -19,7 +19,7 @@ from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.bandwidth import UNLIMITED, Limits
 from dni_driver.core.collection import Graces
-from dni_driver.core.errors import KernelError, NotFound, NotMended
+from dni_driver.core.errors import KernelError, NotFound, NotMended, Refused
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
@@ -209,6 +209,20 @@ def test_overlays_are_reported_with_this_agents_part_and_how_full_it_is(world: W
     assert dev.network is None
     assert dev.usage.v6 is not None
     assert dev.usage.v6.free == 2**47 - 2
+
+
+@pytest.mark.parametrize("define_it", ["define_overlay", "define_without_network", "try_overlay"])
+def test_an_overlay_on_what_the_host_reaches_directly_is_refused_and_defined_nowhere(
+    world: World, define_it: str
+) -> None:
+    world.kernel.foreign["eth0"] = ip_network("192.0.2.0/24")
+    lan = define("lan", [ip_network("192.0.0.0/16")])
+    with pytest.raises(Refused, match=r"'lan' overlaps what this host reaches directly \(192\.0\.2\.0/24 on eth0\)"):
+        getattr(world.agent, define_it)(lan)
+    assert "lan" not in {overlay.name for overlay in world.agent.overlays()}
+    world.agent.define_overlay(DEV)
+    world.kernel.foreign["eth1"] = ip_network("10.64.0.0/16")
+    world.agent.define_overlay(DEV)
 
 
 def test_an_ipv6_only_overlay_is_reported_with_the_ipv4_it_has_here(world: World) -> None:

@@ -12,9 +12,10 @@ from structlog.testing import capture_logs
 
 from dni_driver.agent.fullness import Fullness
 from dni_driver.core.errors import NotFound, Unavailable
-from dni_driver.core.overlays import Address, AgentSubnet
-from dni_driver.core.peers import Peer, lowest_free_vtep
+from dni_driver.core.overlays import VTEP_SUBNET, Address, AgentSubnet
+from dni_driver.core.peers import Peer
 from dni_driver.core.records import AddressState
+from dni_driver.core.vteps import lowest_free
 from dni_driver.registry import Host as NewAgent
 from dni_driver.registry import Registry, open_registry
 from dni_driver.store import Store, addresses, overlays, peers, pools
@@ -37,7 +38,7 @@ class Host:
         self.registry.register(NewAgent(agent_ip=AGENT, identity="me", boot="b"))
         theirs = AgentSubnet(overlay="dcos", subnet=ip_network("9.0.1.0/24"))
         with store.write() as tx:
-            peers.put(tx, [Peer(agent_ip=OTHER, vtep=lowest_free_vtep([]), subnets=(theirs,))])
+            peers.put(tx, [Peer(agent_ip=OTHER, vtep=lowest_free([], VTEP_SUBNET), subnets=(theirs,))])
             pools.use_overlay(tx, "dcos", 4, None, self.clock.now)
         self.cni = directory / "cni"
         self.fullness = Fullness(store, self.registry, self.clock, [self.cni])

@@ -20,7 +20,7 @@ from dni_driver.core.options import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Host, Lease, Registry, open_registry
-from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, pools
+from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, peers, pools
 from dni_driver.store.forget import forget_network
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.scratch import fast_directory
@@ -62,8 +62,9 @@ def start(store: Store, registry: Registry) -> Start:
         default: Overlay = DCOS,
         configured: Address | None = None,
         clock: Callable[[], float] = FakeClock(),  # noqa: B008 - nobody lets it pass
+        vtep_subnet: IPv4Network | None = None,
     ) -> Joining:
-        identity = Identity(store, lambda: found, configured)
+        identity = Identity(store, lambda: found, configured, vtep_subnet=vtep_subnet)
         return Joining(store, registry, identity, default, clock)
 
     return start
@@ -316,8 +317,9 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     (mine,) = registry.leases()
     registry.give_back(mine.held, AGENT)
     registry.lease("dcos", 4, OTHER)
-    problems = joining.join()
-    assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20" in problems
+    (problem,) = joining.join()
+    assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20; stop" in problem
+    assert "`docker network rm` its network" in problem
     assert held(store)[0] == "dcos 9.0.0.0/24"
 
 
@@ -731,3 +733,27 @@ def test_a_used_local_subnet_keeps_this_host_out_of_an_overlay_and_that_is_told(
     registry.define(define("wide", [ip_network("198.18.0.0/16")]))
     (problem,) = start().join()
     assert "overlay 'wide': subnet 198.18.0.0/16 overlaps 198.18.0.0/20, which overlay 'six' has" in problem
+
+
+def own_vtep(store: Store) -> str:
+    with store.read() as tx:
+        return str((vtep := peers.vtep(tx)) and vtep.ip)
+
+
+def test_vteps_come_from_where_the_settings_say_and_from_a_wider_subnet_later(start: Start, store: Store) -> None:
+    assert start(vtep_subnet=IPv4Network("10.96.0.0/16")).join() == []
+    assert own_vtep(store) == "10.96.0.1/16"
+    assert start(vtep_subnet=IPv4Network("10.96.0.0/12")).join() == []
+    assert own_vtep(store) == "10.96.0.1/12"
+    assert start().join() == [], "who says nothing takes what there is"
+    assert own_vtep(store) == "10.96.0.1/12"
+
+
+def test_another_subnet_of_vteps_is_told_and_hinders_nothing(start: Start, store: Store) -> None:
+    start().join()
+    joining = start(vtep_subnet=IPv4Network("10.96.0.0/16"))
+    (problem,) = joining.join()
+    assert problem.startswith("overlay.vtep_subnet: the VTEPs of this registry come from 44.128.0.0/20, and the")
+    assert joining.is_settled
+    assert own_vtep(store) == "44.128.0.1/20"
+    assert held(store) == ["dcos 9.0.0.0/24"]

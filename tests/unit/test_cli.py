@@ -206,6 +206,9 @@ def test_a_group_without_a_command_shows_its_commands(dni: Dni, group: str) -> N
         (["nonsense"], "dni: No such command 'nonsense'. (`dni --help` says more)"),
         (["overlay", "create"], "dni: Missing argument 'NAME'. (`dni overlay create --help` says more)"),
         (["status", "--x"], "dni: No such option '--x'. (`dni status --help` says more)"),
+        (["--json", "status"], "dni: --json comes after the command: `dni status --json`"),
+        (["overlay", "--json", "ls"], "dni: --json comes after the command: `dni status --json`"),
+        (["cni", "show", "dcos", "--json"], "dni: No such option '--json'. (`dni cni show --help` says more)"),
     ],
 )
 def test_a_mistyped_command_is_one_line_and_status_2(dni: Dni, words: list[str], line: str) -> None:
@@ -290,6 +293,7 @@ def test_why_no_network_was_made_is_shown(dni: Dni, agent: _CannedAgent) -> None
     ran = dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--no-network")
     assert agent.asked == [("POST /v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "network": False})]
     assert f"problem: Docker says no\nIts Docker network on this host: {NEW['create']}" in ran.out
+    assert ran.out.endswith("\nOr take the overlay back, on every host: dni overlay rm dev\n")
 
 
 SIX = {

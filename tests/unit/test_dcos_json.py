@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.overlays import AgentSubnet, Overlay, define
+from dni_driver.core.overlays import VTEP_SUBNET, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Vtep
 from dni_driver.core.records import Records
 from dni_driver.mesos.dcos_json import agent_of, cluster_of
@@ -217,7 +217,7 @@ def test_the_state_has_every_agent_and_the_network_in_defaults_of_dcos() -> None
         member(1, vtep(1)),
         member(3, None),
     ]
-    state = written(cluster_of(known.overlays, members))
+    state = written(cluster_of(known.overlays, members, VTEP_SUBNET))
     assert state["network"] == {
         "overlays": [
             {"enabled": True, "name": "dcos", "prefix": 24, "subnet": "9.0.0.0/8"},
@@ -236,7 +236,7 @@ def test_the_state_has_every_agent_and_the_network_in_defaults_of_dcos() -> None
 
 
 def test_an_empty_cluster_is_its_network_alone() -> None:
-    state = written(cluster_of([], []))
+    state = written(cluster_of([], [], VTEP_SUBNET))
     assert set(state) == {"network"}
     assert "overlays" not in state["network"]
 

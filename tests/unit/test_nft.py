@@ -78,9 +78,15 @@ table inet dni {
 		ip6 saddr @overlays6 fib daddr type local drop
 	}
 
+	chain suspects {
+		iifname @bridges goto disguised
+		ip saddr @overlays4 goto disguised
+		ip6 saddr @overlays6 goto disguised
+	}
+
 	chain tunnel {
 		type filter hook prerouting priority filter - 1; policy accept;
-		udp dport 64000 jump disguised
+		udp dport 64000 jump suspects
 	}
 
 	chain postrouting {

@@ -168,7 +168,7 @@ def test_a_family_that_the_overlay_does_not_speak_cannot_be_leased() -> None:
 
 @pytest.mark.parametrize(
     "subnet",
-    ["0.0.0.0/0", "127.0.0.0/16", "169.254.0.0/17", "224.0.0.0/8", "44.128.0.0/24", "fe80::/64", "ff00::/16"],
+    ["0.0.0.0/0", "127.0.0.0/16", "169.254.0.0/17", "224.0.0.0/8", "fe80::/64", "ff00::/16"],
 )
 def test_no_overlay_is_made_of_addresses_that_no_container_can_have(subnet: str) -> None:
     with pytest.raises(Refused, match="overlaps"):

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dni_driver.cli.settings import Settings, load, variable
+from dni_driver.cli.loading import load, variable
+from dni_driver.cli.settings import Settings
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
 
 REPOSITORY = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ def test_the_managed_plugin_mounts_what_the_settings_name(plugin: Any) -> None:
 def test_the_managed_plugin_offers_settings_that_there_are_with_their_defaults(
     plugin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("dni_driver.cli.settings.DEFAULT_FILE", tmp_path / "absent.toml")
+    monkeypatch.setattr("dni_driver.cli.loading.DEFAULT_FILE", tmp_path / "absent.toml")
     values = {variable["name"]: variable["value"] for variable in plugin["env"]}
     assert values.pop("DNI_PLUGIN_DRIVER") == "@name@"
     assert load(None, values) == Settings()

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface
 
 import pytest
 
-from dni_driver.core.errors import Exhausted
-from dni_driver.core.peers import Vtep, lowest_free_vtep
+from dni_driver.core.peers import Vtep
 
 
 @pytest.mark.parametrize(
@@ -21,14 +20,3 @@ def test_the_mac_is_dcos_prefix_and_the_low_bits_of_the_address(address: str, ma
 
 def test_the_ipv6_address_has_the_place_of_the_ipv4_one() -> None:
     assert str(Vtep(IPv4Interface("44.128.0.2/20")).ip6) == "fd01:a::2/64"
-
-
-def test_vtep_addresses_are_handed_out_lowest_first() -> None:
-    assert str(lowest_free_vtep([]).ip) == "44.128.0.1/20"
-    assert str(lowest_free_vtep([IPv4Address("44.128.0.1"), IPv4Address("44.128.0.3")]).ip) == "44.128.0.2/20"
-
-
-def test_a_full_subnet_of_vteps_says_what_to_do() -> None:
-    subnet = IPv4Network("44.128.0.0/30")
-    with pytest.raises(Exhausted, match="dni agent forget"):
-        lowest_free_vtep(subnet.hosts(), subnet)

@@ -7,9 +7,10 @@ import gc
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from itertools import count
 from pathlib import Path
 
@@ -17,14 +18,25 @@ import msgspec
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.core.errors import DniError, Refused, SettingsError, StoreError, Unavailable
+from dni_driver.core.deadline import deadline
+from dni_driver.core.errors import (
+    DeadlineExceeded,
+    DniError,
+    Exhausted,
+    Refused,
+    SettingsError,
+    StoreError,
+    Unavailable,
+)
 from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
-from dni_driver.registry.zookeeper import ZooKeeperRegistry, journal
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal
+from dni_driver.registry.zookeeper.digest import Digest
 from dni_driver.registry.zookeeper.layout import VTEPS, Record
 from dni_driver.registry.zookeeper.link import Link
+from dni_driver.registry.zookeeper.turn import Turn
 from tests.lab.zookeeper import ZooKeeper, ensemble, running
 from tests.scratch import fast_directory
 
@@ -82,8 +94,8 @@ def raw(zookeeper: ZooKeeper) -> Iterator[KazooClient]:
     client.close()
 
 
-def host(number: int = 0) -> Host:
-    return Host(agent_ip=FIRST + number, identity=f"host {number}", boot="boot")
+def host(number: int = 0, vtep_subnet: IPv4Network | None = None) -> Host:
+    return Host(agent_ip=FIRST + number, identity=f"host {number}", boot="boot", vtep_subnet=vtep_subnet)
 
 
 def expire(registry: ZooKeeperRegistry) -> None:
@@ -232,6 +244,117 @@ def test_ten_agents_that_join_at_once_never_get_the_same(connect: Open) -> None:
     audit(connect())
 
 
+def test_forty_agents_that_join_at_once_take_turns_and_none_looks_often(connect: Open) -> None:
+    connect().define(DCOS)
+    many = 40
+    asked: list[str] = []
+    begin = Link._begin  # noqa: SLF001 - every question goes through it
+
+    def counted(link: Link, call: str, path: str, *more: object) -> object:
+        asked.append(path)
+        return begin(link, call, path, *more)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(many) as pool, pytest.MonkeyPatch.context() as patch:
+        registries = list(pool.map(lambda _: connect(), range(many)))
+        assert all(pool.map(lambda registry: registry.overlays(), registries))
+        patch.setattr(Link, "_begin", counted)
+        vteps = list(pool.map(lambda n: registries[n].register(host(n)), range(many)))
+        subnets = list(pool.map(lambda n: registries[n].lease("dcos", 4, FIRST + n), range(many)))
+    assert sorted(vtep.ip.ip for vtep in vteps) == [IPv4Address("44.128.0.0") + n for n in range(1, many + 1)]
+    assert sorted(str(one.subnet) for one in subnets) == sorted(f"9.0.{n}.0/24" for n in range(many))
+    assert len(asked) < 35 * many
+    assert registries[0].link.children("line") == []
+    audit(registries[0])
+
+
+def test_who_waits_behind_one_that_hangs_goes_ahead(connect: Open) -> None:
+    stuck, other = connect(), connect()
+    stuck.define(DCOS)
+    other.overlays()
+    Turn(stuck.link).queue()
+    began = time.monotonic()
+    assert str(other.register(host(1)).ip.ip) == "44.128.0.1"
+    assert time.monotonic() - began < 10
+    assert len(other.link.children("line")) == 1, "its own place is left, that of the other stays"
+
+
+def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
+    first, other = connect(), connect()
+    first.define(DCOS)
+    other.overlays()
+    Turn(first.link).queue()
+    Turn(first.link).queue()
+    with pytest.raises(DeadlineExceeded), deadline(1.5):
+        other.lease("dcos", 4, FIRST)
+    eventually(lambda: len(first.link.children("line")) == 2)
+
+
+def test_the_lowest_that_is_free_is_found_without_reading_what_is_full(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    held = [AgentSubnet(overlay="dcos", subnet=ip_network(f"9.{n // 256}.{n % 256}.0/24")) for n in range(600)]
+    for n, one in enumerate(held):
+        registry.confirm(one, FIRST + n)
+    asked: list[str] = []
+    every_child = Link.every_child
+
+    def noted(link: Link, paths: Sequence[str]) -> list[list[str]]:
+        asked.extend(paths)
+        return every_child(link, paths)
+
+    monkeypatch.setattr(Link, "every_child", noted)
+    assert str(registry.lease("dcos", 4, FIRST).subnet) == "9.2.88.0/24"
+    assert asked == ["subnets/1", "subnets/1/v4-2"]
+    registry.give_back(held[300], FIRST + 300)
+    asked.clear()
+    assert registry.lease("dcos", 4, FIRST) == held[300]
+    assert asked == ["subnets/1", "subnets/1/v4-1"]
+
+
+def test_a_full_subnet_of_vteps_is_widened_and_more_agents_join(connect: Open) -> None:
+    small = IPv4Network("44.128.0.0/29")
+    registries = [connect() for _ in range(8)]
+    for number in range(6):
+        registries[number].register(host(number, vtep_subnet=small))
+    with pytest.raises(Exhausted, match=r'overlay\.vtep_subnet = "44\.128\.0\.0/25" makes room'):
+        registries[6].register(host(6))
+    registries[0].widen_vteps(IPv4Network("44.128.0.0/16"))
+    assert [str(registries[number].register(host(number)).ip) for number in (6, 7)] == [
+        "44.128.0.7/16",
+        "44.128.0.8/16",
+    ]
+    assert str(registries[0].register(host(0)).ip) == "44.128.0.1/16"
+    audit(registries[0])
+
+
+def test_vteps_of_another_subnet_are_for_those_who_know_of_it(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    place = f"/{zookeeper_url.rpartition('/')[2]}"
+    first = connect()
+    first.register(host())
+    assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/20", b"1")
+    first.widen_vteps(IPv4Network("44.128.0.0/12"))
+    assert (raw.get(f"{place}/vteps")[0], raw.get(f"{place}/format")[0]) == (b"44.128.0.0/12", b"3")
+
+
+def test_a_registry_from_before_there_was_a_choice_goes_on(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    place = f"/{zookeeper_url.rpartition('/')[2]}"
+    connect().register(host())
+    raw.set(f"{place}/vteps", b"")
+    raw.delete(f"{place}/line")
+    later = connect()
+    assert str(later.register(host(1, vtep_subnet=IPv4Network("10.96.0.0/12"))).ip) == "44.128.0.2/20"
+    with pytest.raises(Refused, match="come from"):
+        later.widen_vteps(IPv4Network("10.96.0.0/12"))
+    later.widen_vteps(IPv4Network("44.128.0.0/16"))
+    assert str(connect().register(host(2)).ip) == "44.128.0.3/16"
+
+
 def life(registry: ZooKeeperRegistry) -> None:
     """Everything that writes, as one agent does it. What is refused the second time was done the first."""
     nine, ten = (AgentSubnet(overlay="dcos", subnet=ip_network(f"9.0.{number}.0/24")) for number in (9, 10))
@@ -328,9 +451,9 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
 
 def test_a_registry_of_a_newer_version_is_refused(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
     connect().overlays()
-    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"3")
+    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"5")
     for attempt in (lambda: connect().overlays(), lambda: connect().register(host()), lambda: connect().news(0)):
-        with pytest.raises(StoreError, match=r"written by a newer dni \(version 3\): install that one"):
+        with pytest.raises(StoreError, match=r"written by a newer dni \(version 5\): install that one"):
             attempt()
 
 
@@ -394,26 +517,130 @@ def test_a_registry_with_a_password_is_for_those_who_have_it(connect: Open) -> N
             connect(other).overlays()
 
 
-def test_a_new_agent_costs_each_other_two_questions_however_many_there_are(
-    connect: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def noting(registry: ZooKeeperRegistry) -> Iterator[list[str]]:
+    """Note what a registry asks ZooKeeper."""
+    asked: list[str] = []
+    begin = Link._begin  # noqa: SLF001 - every question goes through it
+
+    def noted(link: Link, call: str, path: str, *more: object) -> object:
+        if link is registry.link:
+            asked.append(f"{call} {path}")
+        return begin(link, call, path, *more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "_begin", noted)
+        yield asked
+
+
+def test_a_new_agent_costs_each_other_two_questions_however_many_there_are(connect: Open) -> None:
     one, two = connect(), connect()
     one.define(DCOS)
     for number in range(200):
         one.confirm(AgentSubnet(overlay="dcos", subnet=ip_network(f"9.1.{number}.0/24")), FIRST + number)
     two.news(5)
-    one.register(host(250))
-    asked: list[str] = []
-    begin = Link._begin  # noqa: SLF001 - every question goes through it
+    two.news(0)
+    with noting(two) as asked, ThreadPoolExecutor(1) as thread:
+        heard = thread.submit(two.news, 20)
+        one.register(host(250))
+        assert [peer.agent_ip for peer in heard.result().peers] == [FIRST + 250]
+    assert [call.split()[0] for call in asked][-2:] == ["get", "exists"]
+    assert len(asked) <= 3, "the third is whether there was anything yet"
 
-    def counted(link: Link, call: str, path: str, *more: object) -> object:
-        if link is two.link:
-            asked.append(f"{call} {path}")
-        return begin(link, call, path, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Link, "_begin", counted)
-    assert [peer.agent_ip for peer in two.news(5).peers] == [FIRST + 250]
-    assert [call.split()[0] for call in asked] == ["exists", "get", "exists"]
+def test_many_changes_at_once_are_read_together(connect: Open) -> None:
+    one, two = connect(), connect()
+    one.define(DCOS)
+    two.news(5)
+    two.news(0)
+    for number in range(100):
+        one.confirm(AgentSubnet(overlay="dcos", subnet=ip_network(f"9.1.{number}.0/24")), FIRST + number)
+    with noting(two) as asked:
+        two.news(5)
+    assert asked.count("get journal/e-0000000050") == 1
+    assert len(asked) < 170
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a digest written at once, for few agents too."""
+    monkeypatch.setattr(follower, "_DIGEST_WITHIN", 0.0)
+    monkeypatch.setattr(digest, "WORTHWHILE", 1)
+
+
+def populate(registry: ZooKeeperRegistry, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        registry.register(host(number))
+        registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network(f"9.1.{number}.0/24")), FIRST + number)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_newcomer_reads_the_digest_and_what_came_after_and_no_single_record(connect: Open) -> None:
+    one = connect()
+    one.define(DCOS)
+    populate(one, range(30))
+    one.news(5)
+    populate(one, range(30, 40))
+    one.give_back(AgentSubnet(overlay="dcos", subnet=ip_network("9.1.7.0/24")), FIRST + 7)
+    gone = connect()
+    gone.register(host(77))
+    gone.close()
+    one.forget(FIRST + 77)
+    two = connect()
+    with noting(two) as asked:
+        found = two.news(5)
+    assert found.whole
+    assert not [call for call in asked if "agents" in call]
+    held = {int(peer.agent_ip) - int(FIRST): [str(s.subnet) for s in peer.subnets] for peer in found.peers}
+    assert held == {number: [] if number == 7 else [f"9.1.{number}.0/24"] for number in range(40)}
+    one.register(host(50))
+    assert [peer.agent_ip for peer in two.news(5).peers] == [FIRST + 50]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("damage", ["older than the journal", "unreadable", "not whole"])
+def test_a_digest_that_is_of_no_use_is_passed_over(
+    damage: str, connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "KEPT", 10)
+    monkeypatch.setattr(journal, "_TRIMMED_EVERY", 8)
+    one = connect()
+    one.define(DCOS)
+    populate(one, range(5))
+    one.news(5)
+    assert len(one.link.children("digests")) == 64
+    if damage == "older than the journal":
+        populate(one, range(5, 30))
+    elif damage == "unreadable":
+        one.link.put_each({"digests/07": b"{"})
+    else:
+        one.link.remove_tree("digests/07")
+    two = connect()
+    with noting(two) as asked:
+        found = two.news(5)
+    assert {peer.agent_ip for peer in found.peers} == set(one.ground.records())
+    assert [call for call in asked if "get agents/" in call]
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_all_who_follow_one_writes_the_digest(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "EVERY", 20)
+    monkeypatch.setattr(follower, "EVERY", 20)
+    registries = [connect() for _ in range(5)]
+    registries[0].define(DCOS)
+    written: list[int] = []
+    write = Digest._write  # noqa: SLF001 - to count
+
+    def noted(one: Digest, place: int, *more: object) -> None:
+        written.append(place)
+        write(one, place, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Digest, "_write", noted)
+    for round_ in range(3):
+        populate(registries[0], range(10 * round_, 10 * round_ + 10))
+        for registry in registries:
+            registry.news(5)
+    assert written == [21, 41, 61]
 
 
 def test_no_node_has_many_children_and_none_is_large(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.cli import settings
-from dni_driver.cli.settings import Settings, load
+from dni_driver.cli import loading
+from dni_driver.cli.loading import load
+from dni_driver.cli.settings import Settings
 from dni_driver.core.errors import SettingsError
 from dni_driver.core.registry_address import ALLOWED
 
@@ -36,7 +37,7 @@ def refusal(file: Path | None, environment: dict[str, str]) -> str:
 
 
 def test_without_a_file_and_variables_all_is_as_documented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(settings, "DEFAULT_FILE", tmp_path / "absent.toml")
+    monkeypatch.setattr(loading, "DEFAULT_FILE", tmp_path / "absent.toml")
     found = load(None, {"HOME": "/root"})
     assert found == Settings()
     assert found.agent.ip is None
@@ -52,7 +53,7 @@ def test_without_a_file_and_variables_all_is_as_documented(monkeypatch: pytest.M
 
 
 def test_the_default_file_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
-    monkeypatch.setattr(settings, "DEFAULT_FILE", write("[plugin]\nthreads = 7\n"))
+    monkeypatch.setattr(loading, "DEFAULT_FILE", write("[plugin]\nthreads = 7\n"))
     assert load(None, {}).plugin.threads == 7
 
 
@@ -109,6 +110,7 @@ def test_every_key_has_a_variable(write: Write) -> None:
         "DNI_REGISTRY_RECLAIM_AFTER": "86400.0",
         "DNI_STORE_DIRECTORY": "/s",
         "DNI_RUN_DIRECTORY": "/r",
+        "DNI_OVERLAY_VTEP_SUBNET": "44.128.0.0/9",
         "DNI_PLUGIN_SOCKET": "/p.sock",
         "DNI_PLUGIN_THREADS": "3",
         "DNI_PLUGIN_DRIVER": "example.org/dni:1.2",
@@ -126,7 +128,7 @@ def test_every_key_has_a_variable(write: Write) -> None:
     found = load(write(""), values)
     sections = {name: getattr(found, name) for name in Settings.__struct_fields__}
     shown = {
-        settings.variable(name, key): str(getattr(section, key))
+        loading.variable(name, key): str(getattr(section, key))
         for name, section in sections.items()
         for key in section.__struct_fields__
     }
@@ -153,6 +155,9 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
         ("[plugin]\ncolour = 4", "plugin.colour is no setting: allowed are socket, threads, driver"),
         ("[plugins]\nthreads = 4", "[plugins] is no section: did you mean plugin?"),
         ("plugin = 4", "plugin = 4: must be a table, written [plugin]"),
+        ('ip = "10.0.0.1"', "ip stands in no section: write it below [agent]"),
+        ('directory = "/s"', "directory stands in no section: write it below [store] or [run] or [cni]"),
+        ("[registry]\npassword = 1234", "registry.password must be a text in quotes"),
         ('[plugin]\nthreads = "many"', 'plugin.threads = "many": must be a whole number from 1 to 512'),
         ('[plugin]\nthreads = "4"', 'plugin.threads = "4": must be a whole number from 1 to 512'),
         ("[plugin]\nthreads = 0", "plugin.threads = 0: must be a whole number from 1 to 512"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, ip_network
 
 from dni_driver.core.overlays import Address, AgentSubnet
@@ -31,6 +32,45 @@ def test_peers_are_kept_changed_and_forgotten_and_it_is_told_whether_that_change
         assert not peers.keep_only(tx, [TWO])
         assert peers.keep_only(tx, [ONE])
     assert read_all(store).peers == []
+
+
+def test_peers_that_did_not_change_are_not_read_again(store: Store) -> None:
+    with store.write() as tx:
+        peers.put(tx, [peer(ONE), peer(TWO)])
+    first = read_all(store).peers
+    assert read_all(store).peers is first
+    with store.write() as tx:
+        peers.put(tx, [peer(ONE, "9.0.2.0/24")])
+    later = read_all(store).peers
+    assert later == [peer(ONE, "9.0.2.0/24"), peer(TWO)]
+    assert later[1] is first[1]
+
+
+def test_changes_of_another_process_are_seen_and_such_as_did_not_come_to_be_are_not(store: Store) -> None:
+    other = Store(store.path)
+    with store.write() as tx:
+        peers.put(tx, [peer(ONE)])
+    assert read_all(other).peers == [peer(ONE)]
+    with suppress(ZeroDivisionError), store.write() as tx:
+        peers.put(tx, [peer(TWO)])
+        assert len(peers.every(tx)) == 2
+        raise ZeroDivisionError
+    assert read_all(store).peers == read_all(other).peers == [peer(ONE)]
+    with other.write() as tx:
+        peers.drop(tx, [ONE])
+        peers.put(tx, [peer(TWO)])
+    assert read_all(store).peers == [peer(TWO)]
+    other.close()
+
+
+def test_two_stores_are_not_taken_for_each_other(store: Store) -> None:
+    other = Store(store.path.with_name("other.db"))
+    for one, agent in ((store, ONE), (other, TWO)):
+        with one.write() as tx:
+            peers.put(tx, [peer(agent)])
+    for _ in range(2):
+        assert [read_all(one).peers for one in (store, other)] == [[peer(ONE)], [peer(TWO)]]
+    other.close()
 
 
 def test_peers_may_be_named_by_ipv6_addresses(store: Store) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Interface, ip_address
+from ipaddress import IPv4Interface, ip_address
 from typing import Any
 
 import msgspec
 
 from dni_driver.core.errors import InUse, NotFound, StoreError
 from dni_driver.core.overlays import Address
-from dni_driver.core.peers import Vtep, lowest_free_vtep
+from dni_driver.core.peers import Vtep
+from dni_driver.core.vteps import vtep_in
 from dni_driver.registry.admission import Life, check_address, check_move, moves
 from dni_driver.registry.interface import Host, Member, still_alive, unknown_agent
 from dni_driver.registry.zookeeper.ground import Ground, Known
@@ -22,7 +23,6 @@ from dni_driver.registry.zookeeper.layout import (
     RECLAIMER,
     SEEN,
     USES,
-    VTEPS,
     Record,
     decode,
     encode,
@@ -35,6 +35,8 @@ from dni_driver.registry.zookeeper.layout import (
     vtep_of,
 )
 from dni_driver.registry.zookeeper.link import Changes, Conflict
+from dni_driver.registry.zookeeper.turn import Turn
+from dni_driver.registry.zookeeper.vteps import Range, Vteps
 
 _MILLISECONDS = 1000.0
 
@@ -53,10 +55,11 @@ class Agents:
         """Take what it stands on."""
         self._ground = ground
         self._link = ground.link
+        self._vteps = Vteps(ground)
 
     def register(self, host: Host) -> Vtep:
         """Make a host an agent that is alive (Registry.register)."""
-        return self._ground.settled(lambda: self._register(host))
+        return self._ground.settled_in_turn(lambda turn: self._register(host, turn))
 
     def members(self) -> list[Member]:
         """Answer all agents (Registry.members)."""
@@ -103,7 +106,8 @@ class Agents:
         due = [agent for agent in gone if now - seen[agent] > (terms[agent] or 0.0)]
         return [agent for agent in due if self._is_forgotten(agent)]
 
-    def _register(self, host: Host) -> Vtep:
+    def _register(self, host: Host, turn: Turn) -> Vtep:
+        known = self._vteps.range(host)
         mine = self._ground.known(host.agent_ip)
         sign = self._sign(host.agent_ip)
         if not sign.is_ours:
@@ -114,38 +118,56 @@ class Agents:
             is_ours = theirs.record.identity == host.identity
             check_move(host, self._sign(formerly).life if is_ours else None, mine.record.identity)
             if is_ours:
-                return self._move(host, formerly, theirs, mine)
-        record = self._admitted(host, mine.record)
-        if record != mine.record or not sign.is_ours:
-            self._enter(host, record, mine, sign)
-        return _vtep(record)
+                return vtep_in(self._move(host, formerly, theirs, mine).ip.ip, known.subnet)
+        vtep = vtep_of(mine.record)
+        if vtep is None:
+            self._ground.make_room(_paths(host.agent_ip))
+            was_seen = self._link.exists(of_agent(SEEN, host.agent_ip)) is not None
+            vtep = self._vteps.free(host, known, turn)
+            self._enter(host, mine, sign, vtep, given=(known, turn, was_seen))
+        elif self._admitted(host, mine.record, vtep) != mine.record or not sign.is_ours:
+            self._enter(host, mine, sign, vtep)
+        return vtep_in(vtep.ip.ip, known.subnet)
 
-    def _admitted(self, host: Host, known: Record) -> Record:
-        """Answer a host's record with its identity and a VTEP: the one it has, had, or the lowest that is free."""
-        vtep = vtep_of(known) or self._free_vtep(host.vtep)
+    def _admitted(self, host: Host, known: Record, vtep: Vtep) -> Record:
+        """Answer a host's record with its identity and its VTEP."""
         return msgspec.structs.replace(
             known, identity=host.identity, vtep=str(vtep.ip), reclaim_after=host.reclaim_after
         )
 
-    def _enter(self, host: Host, record: Record, mine: Known, sign: Sign) -> None:
+    def _enter(
+        self, host: Host, mine: Known, sign: Sign, vtep: Vtep, *, given: tuple[Range, Turn, bool] | None = None
+    ) -> None:
+        """Record a host and that it lives; `given`: its VTEP is new, and out of that range, in that turn.
+
+        Nothing is asked in a turn that could be asked before: others wait meanwhile.
+        """
         changes = self._link.transaction()
         self._ground.admit(changes, host.agent_ip, None)
-        paths = [of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN)]
-        if record.vtep is not None and record.vtep != mine.record.vtep:
-            paths.append(of_vtep(IPv4Interface(record.vtep)))
-            changes.create(paths[-1], str(host.agent_ip).encode())
+        paths = _paths(host.agent_ip)
+        was_seen = None
+        if given is not None:
+            known, turn, was_seen = given
+            self._vteps.give(changes, vtep, known, host.agent_ip)
+            turn.leave(changes)
+            paths.append(of_vtep(vtep.ip))
+        record = self._admitted(host, mine.record, vtep)
         if record != mine.record:
             self._ground.put_record(changes, host.agent_ip, record, mine.version)
-        self._come_alive(changes, host, sign)
-        self._ground.commit(changes, *paths, of_agent(AGENTS, host.agent_ip))
+        self._come_alive(changes, host, sign, was_seen)
+        self._ground.commit(changes, *paths)
+        if given is not None:
+            given[1].left()
 
-    def _come_alive(self, changes: Changes, host: Host, sign: Sign) -> None:
+    def _come_alive(self, changes: Changes, host: Host, sign: Sign, was_seen: bool | None = None) -> None:  # noqa: FBT001 - as it was found
         alive, seen = (of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN))
         if not sign.is_ours:
             if sign.life is not None:
                 changes.delete(alive)
             changes.create_fleeting(alive, encode(Life(identity=host.identity, boot=host.boot)))
-        changes.put(seen, b"", -1 if self._link.exists(seen) else None)
+        if was_seen is None:
+            was_seen = self._link.exists(seen) is not None
+        changes.put(seen, b"", -1 if was_seen else None)
 
     def _move(self, host: Host, formerly: Address, theirs: Known, mine: Known) -> Vtep:
         """Have an agent be known by its new IP, with all that it held under the former one."""
@@ -163,7 +185,7 @@ class Agents:
         self._leave(changes, formerly, theirs, self._sign(formerly))
         self._ground.put_record(changes, host.agent_ip, record, mine.version)
         self._come_alive(changes, host, self._sign(host.agent_ip))
-        self._ground.commit(changes, *(of_agent(folder, host.agent_ip) for folder in (ALIVE, SEEN, AGENTS)))
+        self._ground.commit(changes, *_paths(host.agent_ip))
         return _vtep(record)
 
     def _leave(self, changes: Changes, agent_ip: Address, known: Known, sign: Sign) -> None:
@@ -219,13 +241,6 @@ class Agents:
             return Sign(None, is_ours=False)
         return Sign(decode(found.data, Life, path), is_ours=found.stat.ephemeralOwner == self._link.session)
 
-    def _free_vtep(self, wanted: Vtep | None) -> Vtep:
-        """Answer the VTEP that an agent had, where nobody has it, else the lowest that is free."""
-        if wanted is not None and self._link.exists(of_vtep(wanted.ip)) is None:
-            return wanted
-        shards = [f"{VTEPS}/{shard}" for shard in self._link.children(VTEPS)]
-        return lowest_free_vtep(IPv4Address(name) for names in self._link.every_child(shards) for name in names)
-
     def _alive(self) -> frozenset[Address]:
         shards = [f"{ALIVE}/{shard}" for shard in self._link.children(ALIVE)]
         return frozenset(ip_address(name) for names in self._link.every_child(shards) for name in names)
@@ -271,6 +286,10 @@ class Agents:
             self.forget(agent_ip)
             return True
         return False
+
+
+def _paths(agent_ip: Address) -> list[str]:
+    return [of_agent(folder, agent_ip) for folder in (ALIVE, SEEN, AGENTS)]
 
 
 def _vtep(record: Record) -> Vtep:

@@ -1,17 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""News for an agent: what others wrote, out of the journal, as peers."""
+"""News for an agent: what others wrote, out of the journal, as peers.
+
+Where there are many agents, each looks a little later: so ZooKeeper is not asked by all at once, and many changes are
+read together.
+"""
 
 from __future__ import annotations
 
+import random
+import time
 from ipaddress import ip_address
 from time import monotonic
 
 from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Peer
 from dni_driver.registry.interface import News
+from dni_driver.registry.zookeeper.digest import EVERY, Digest
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.journal import Reader
 from dni_driver.registry.zookeeper.layout import Entry, Record, peer_of
+
+_AGENTS_A_SECOND = 10_000.0
+"""How many of them look at the same change."""
+_LATEST = 1.0
+_DIGEST_WITHIN = 10.0
+"""Seconds in which one of those who know of some change writes it into the digest."""
 
 
 class Follower:
@@ -22,6 +35,9 @@ class Follower:
         self._ground = ground
         self._link = ground.link
         self._reader = Reader(ground.link)
+        self._digest = Digest(ground.link)
+        self._digested = 0
+        self._digest_at: float | None = None
         self._records: dict[Address, Record] = {}
         self._names: dict[int, str] = {}
 
@@ -34,25 +50,60 @@ class Follower:
             left = ends - monotonic()
             if found or left <= 0:
                 return found
-            self._link.rung.wait(left)
+            if self._link.rung.wait(left):
+                self._stand_back(ends - monotonic())
         return News()
+
+    def _stand_back(self, left: float) -> None:
+        latest = min(len(self._records) / _AGENTS_A_SECOND, _LATEST, max(left, 0.0))
+        time.sleep(random.uniform(0.0, latest))  # noqa: S311 - no secret
 
     def _look(self) -> News:
         try:
             self._ground.prepare()
             entries = self._reader.entries()
-            return self._everything() if entries is None else self._changes(entries)
+            news = self._everything() if entries is None else self._changes(entries)
+            self._renew_digest()
         except BaseException:
             # What was read and not told is lost: begin anew.
             self._reader.lose()
             raise
+        return news
 
     def _everything(self) -> News:
         self._reader.begin()
         self._names = self._ground.definitions()[0].names()
-        self._records = self._ground.records()
+        if not self._has_digest():
+            self._reader.begin()
+            self._records = self._ground.records()
         peers = (self._peer(agent) for agent in self._records)
         return News(peers=tuple(peer for peer in peers if peer), whole=True, overlays=True)
+
+    def _has_digest(self) -> bool:
+        """Take all records from the digest and what the journal says since, where there is all of that."""
+        page = self._digest.read()
+        if page is None or not self._reader.go_back(page.place):
+            return False
+        entries = self._reader.entries()
+        if entries is None:
+            return False
+        self._records = {ip_address(agent): record for agent, record in page.records.items()}
+        self._digested = page.place
+        for entry in entries:
+            if entry.agent is not None:
+                self._note(ip_address(entry.agent), entry.record)
+        return True
+
+    def _renew_digest(self) -> None:
+        """Have the digest renewed when it is old, by whoever comes first of all who follow."""
+        place = self._reader.place
+        if place is None or (place - self._digested < EVERY and self._digested):
+            return
+        if self._digest_at is None:
+            self._digest_at = monotonic() + random.uniform(0.0, _DIGEST_WITHIN)  # noqa: S311 - no secret
+        if monotonic() >= self._digest_at:
+            self._digest.renew(place, self._records)
+            self._digested, self._digest_at = place, None
 
     def _changes(self, entries: list[Entry]) -> News:
         if not entries:

@@ -20,6 +20,8 @@ from dni_driver.registry.zookeeper.layout import (
     AGENTS,
     FOLDERS,
     FORMAT,
+    LINE,
+    OTHER_VTEPS,
     OVERLAYS,
     SUBNETS,
     USES,
@@ -33,9 +35,12 @@ from dni_driver.registry.zookeeper.layout import (
     of_agent,
 )
 from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
+from dni_driver.registry.zookeeper.turn import Turn
 
 _PATIENCE = 15.0
 """Seconds in which a change that others get in the way of is tried again."""
+_PATIENCE_IN_LINE = 60.0
+"""Seconds; it moves on while one waits."""
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 1.0
 
@@ -62,13 +67,26 @@ class Ground:
         """Do something that looks first and changes then, again while others change the same; raise Unavailable."""
         with deadline(_PATIENCE):
             self.prepare()
-            pause = _FIRST_PAUSE
+            longest = _FIRST_PAUSE
             while True:
                 try:
                     return attempt()
                 except Conflict:
-                    time.sleep(min(within(_LONGEST_PAUSE), random.uniform(0, pause)))  # noqa: S311 - no secret
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    _pause(longest)
+                    longest = min(longest * 2, _LONGEST_PAUSE)
+
+    def settled_in_turn(self, attempt: Callable[[Turn], R]) -> R:
+        """Do something that takes the lowest that is free: where others do so too, after those who came before."""
+        with deadline(_PATIENCE_IN_LINE):
+            self.prepare()
+            self.make_room([f"{LINE}/"])
+            with Turn(self.link) as turn:
+                while True:
+                    try:
+                        return attempt(turn)
+                    except Conflict:
+                        turn.queue()
+                        _pause(_FIRST_PAUSE)
 
     def prepare(self) -> None:
         """Make sure that the registry is there and of this version; raise StoreError where it is newer."""
@@ -109,7 +127,8 @@ class Ground:
         found = self.link.get(FORMAT)
         if found is None:
             raise StoreError(f"the registry {self.link.address} is damaged: it has no format node")
-        wanted = str(VERSIONS[family_of(agent_ip)]).encode()
+        others = OTHER_VTEPS if int(found.data) > max(VERSIONS.values()) else 0
+        wanted = str(VERSIONS[family_of(agent_ip)] + others).encode()
         if found.data == wanted:
             changes.check(FORMAT, found.version)
         else:
@@ -146,13 +165,16 @@ class Ground:
 
     def commit(self, changes: Changes, *paths: str) -> list[Any]:
         """Do a transaction that makes nodes at `paths`, if at all; now and then, shorten the journal."""
-        self._make_room(paths)
+        self.make_room(paths)
         results = self.link.commit(changes)
         journal.trim(self.link, results)
         return results
 
-    def _make_room(self, paths: Sequence[str]) -> None:
-        """Make the folders that nodes are about to be put into: those of agents and VTEPs never go again."""
+    def make_room(self, paths: Sequence[str]) -> None:
+        """Make the folders that nodes are about to be put into: those of agents and VTEPs never go again.
+
+        A transaction does it too; who is to take turns does it before.
+        """
         folders = {path.rpartition("/")[0] for path in paths} - self._folders
         self.link.make_folders(sorted(folders))
         self._folders |= {folder for folder in folders if not folder.startswith((SUBNETS, USES))}
@@ -172,3 +194,7 @@ class Ground:
                 raise StoreError(
                     f"{self.link.address} is no registry of dni: use another place in ZooKeeper"
                 ) from None
+
+
+def _pause(longest: float) -> None:
+    time.sleep(min(within(longest), random.uniform(0, longest)))  # noqa: S311 - no secret

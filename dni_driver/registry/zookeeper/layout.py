@@ -6,10 +6,13 @@
     agents/SHARD/IP             an agent: identity, VTEP, agent subnets
     alive/SHARD/IP              ephemeral: who says so
     seen/SHARD/IP               written again and again, for the time that ZooKeeper notes
+    vteps                       the subnet that VTEPs come from; nothing: 44.128.0.0/20
     vteps/SHARD/ADDRESS         who has a VTEP
     subnets/NUMBER/SHARD/SUBNET who holds an agent subnet of the overlay of that number
     uses/NUMBER/SHARD/IP        who uses that overlay
     journal/e-SEQUENCE          what changed, in order
+    digests/SHARD               all records of a shard at once, as of a place in the journal
+    line/q-SEQUENCE             ephemeral: who waits to take the lowest VTEP or agent subnet that is free
     reclaimer                   ephemeral: who looks for agents to reclaim
 
 Nothing has more than some hundreds of children, and nobody lists them all when something changes.
@@ -29,7 +32,9 @@ from dni_driver.core.peers import Peer, Vtep
 
 VERSIONS: dict[Family, int] = {4: 1, 6: 2}
 """By the family of the agents' addresses: of IPv6 ones a dni that knows version 1 alone could make nothing."""
-VERSION = max(VERSIONS.values())
+OTHER_VTEPS = 2
+"""Added where VTEPs come from another subnet than DC/OS's: an older dni would take them from that all the same."""
+VERSION = max(VERSIONS.values()) + OTHER_VTEPS
 
 FORMAT = "format"
 OVERLAYS = "overlays"
@@ -41,13 +46,15 @@ SUBNETS = "subnets"
 USES = "uses"
 JOURNAL = "journal"
 RECLAIMER = "reclaimer"
+LINE = "line"
+DIGESTS = "digests"
 
-FOLDERS = (AGENTS, ALIVE, SEEN, VTEPS, SUBNETS, USES, JOURNAL)
+FOLDERS = (AGENTS, ALIVE, SEEN, VTEPS, SUBNETS, USES, JOURNAL, LINE)
 
 SHARDS = 64
 """Of agents: with ten thousand of them some hundred and fifty in each."""
 
-_SHARD_BITS = 8
+SHARD_BITS = 8
 """Of subnets and VTEPs, which are numbered: those whose numbers differ in these bits alone are in one."""
 
 K = TypeVar("K")
@@ -157,7 +164,12 @@ def decode(data: bytes, kind: type[K], where: str) -> K:
 
 def of_agent(folder: str, agent_ip: Address) -> str:
     """Answer where something of an agent lies, below `folder`."""
-    return f"{folder}/{crc32(agent_ip.packed) % SHARDS:02d}/{agent_ip}"
+    return f"{folder}/{shard_of_agent(agent_ip):02d}/{agent_ip}"
+
+
+def shard_of_agent(agent_ip: Address) -> int:
+    """Answer in which shard an agent is."""
+    return crc32(agent_ip.packed) % SHARDS
 
 
 def of_vtep(vtep: IPv4Interface) -> str:
@@ -182,12 +194,16 @@ def read_subnet(name: str) -> Network:
 
 
 def _shard(address: IPv4Address, space: IPv4Network) -> str:
-    return f"{(int(address) - int(space.network_address)) >> _SHARD_BITS:x}"
+    return f"{(int(address) - int(space.network_address)) >> SHARD_BITS:x}"
+
+
+def number_of_subnet(subnet: Network, space: Network) -> int:
+    """Answer which agent subnet it is of all that an overlay has, counted from 0."""
+    return (int(subnet.network_address) - int(space.network_address)) >> (subnet.max_prefixlen - subnet.prefixlen)
 
 
 def _shard_of_subnet(subnet: Network, space: Network) -> str:
-    number = (int(subnet.network_address) - int(space.network_address)) >> (subnet.max_prefixlen - subnet.prefixlen)
-    return f"v{subnet.version}-{number >> _SHARD_BITS:x}"
+    return f"v{subnet.version}-{number_of_subnet(subnet, space) >> SHARD_BITS:x}"
 
 
 def subnets_of(record: Record, names: dict[int, str]) -> tuple[AgentSubnet, ...]:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import msgspec
 
-from dni_driver.core.errors import Refused
-from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, lowest_free
+from dni_driver.core.overlays import Address, AgentSubnet, Family, agent_subnet, full, space_of
 from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
@@ -17,6 +18,7 @@ from dni_driver.registry.zookeeper.layout import (
     Definition,
     Record,
     Slice,
+    number_of_subnet,
     of_agent,
     of_overlay,
     of_subnet,
@@ -24,6 +26,8 @@ from dni_driver.registry.zookeeper.layout import (
     subnets_of,
 )
 from dni_driver.registry.zookeeper.link import Changes, Found
+from dni_driver.registry.zookeeper.numbers import Numbered, Search
+from dni_driver.registry.zookeeper.turn import Turn
 
 
 class Leases:
@@ -36,7 +40,7 @@ class Leases:
 
     def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give the lowest free agent subnet (Registry.lease)."""
-        return self._ground.settled(lambda: self._lease(overlay, family, agent_ip))
+        return self._ground.settled_in_turn(lambda turn: self._lease(overlay, family, agent_ip, turn))
 
     def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None) -> None:
         """Record a lease that a store knows of (Registry.confirm)."""
@@ -57,32 +61,46 @@ class Leases:
             for held in subnets_of(record, names)
         ]
 
-    def _lease(self, name: str, family: Family, agent_ip: Address) -> AgentSubnet:
-        definition, version = self._find(name)
-        subnet = lowest_free(definition.overlay(), family, self._taken(definition, family))
-        held = AgentSubnet(overlay=name, subnet=subnet)
-        self._add(definition, version, held, agent_ip)
+    def _lease(self, name: str, family: Family, agent_ip: Address, turn: Turn) -> AgentSubnet:
+        """Take the lowest; nothing is asked in a turn that could be asked before, as others wait meanwhile."""
+        found = self._find(name)
+        overlay = found.definition.overlay()
+        search = Search(self._link, _numbered(found.definition, family))
+        self._ground.make_room([f"{search.prepare()}/", of_agent(AGENTS, agent_ip)])
+        mine = self._ground.known(agent_ip)
+        turn.wait()
+        number = search.lowest()
+        if number is None:
+            raise full(overlay, family)
+        held = AgentSubnet(overlay=name, subnet=agent_subnet(overlay, family, number))
+        changes = self._link.transaction()
+        self._add(changes, found, held, agent_ip, mine)
+        turn.leave(changes)
+        # A folder that is not there yet, or not any more, is a conflict, and made in the next attempt.
+        self._ground.commit(changes)
+        turn.left()
         return held
 
     def _confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None) -> None:
-        definition, version = self._find(held.overlay)
-        check_shape(held, definition.overlay())
-        node = self._link.get(_path(definition, held))
+        found = self._find(held.overlay)
+        check_shape(held, found.definition.overlay())
+        path = _path(found.definition, held)
+        node = self._link.get(path)
         if node is None:
-            self._add(definition, version, held, agent_ip)
+            changes = self._link.transaction()
+            self._add(changes, found, held, agent_ip, self._ground.known(agent_ip))
+            self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
         elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip) and self._is_gone(formerly):
-            self._move(definition, node, held, (formerly, agent_ip))
+            self._move(found.definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
             raise held_by(held, node.data.decode())
 
-    def _add(self, definition: Definition, version: int, held: AgentSubnet, agent_ip: Address) -> None:
-        path = _path(definition, held)
-        mine = self._ground.known(agent_ip)
-        changes = self._link.transaction()
-        changes.check(OVERLAYS, version)
-        changes.create(path, _holder(agent_ip))
-        self._put(changes, agent_ip, mine, (*mine.record.subnets, _slice(definition, held)))
-        self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
+    def _add(self, changes: Changes, found: _Found, held: AgentSubnet, agent_ip: Address, mine: Known) -> None:
+        """Have a transaction give an agent what nobody has, while the overlays are what was found."""
+        changes.check(OVERLAYS, found.version)
+        changes.create(_path(found.definition, held), _holder(agent_ip))
+        more = (*mine.record.subnets, _slice(found.definition, held))
+        self._put(changes, agent_ip, mine, more, found.numbers)
 
     def _move(self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[Address, Address]) -> None:
         """Have the second agent hold what the first one held, who is not alive."""
@@ -90,55 +108,73 @@ class Leases:
         alive = of_agent(ALIVE, formerly)
         theirs, mine = self._ground.known(formerly), self._ground.known(agent_ip)
         slice_ = _slice(definition, held)
+        numbers = self._ground.definitions()[0].names()
         changes = self._link.transaction()
         # As in forgetting an agent: to make the node and to take it away says that it is not there.
         changes.create(alive)
         changes.delete(alive)
         changes.put(_path(definition, held), _holder(agent_ip), node.version)
-        self._put(changes, formerly, theirs, _less(theirs.record, slice_))
-        self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_))
+        self._put(changes, formerly, theirs, _less(theirs.record, slice_), numbers)
+        self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_), numbers)
         self._ground.commit(changes, alive, of_agent(AGENTS, agent_ip))
 
     def _is_gone(self, agent_ip: Address) -> bool:
         return self._link.exists(of_agent(ALIVE, agent_ip)) is None
 
     def _give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
-        definition = self._ground.definitions()[0].named(held.overlay)
+        definitions = self._ground.definitions()[0]
+        definition = definitions.named(held.overlay)
         node = self._link.get(_path(definition, held)) if definition and _fits(definition, held) else None
         if definition is None or node is None or node.data != _holder(agent_ip):
             return
         mine = self._ground.known(agent_ip)
         changes = self._link.transaction()
         changes.delete(_path(definition, held), node.version)
-        self._put(changes, agent_ip, mine, _less(mine.record, _slice(definition, held)))
+        self._put(changes, agent_ip, mine, _less(mine.record, _slice(definition, held)), definitions.names())
         self._ground.commit(changes)
 
-    def _put(self, changes: Changes, agent_ip: Address, known: Known, subnets: tuple[Slice, ...]) -> None:
+    def _put(
+        self,
+        changes: Changes,
+        agent_ip: Address,
+        known: Known,
+        subnets: tuple[Slice, ...],
+        numbers: Container[int],
+    ) -> None:
         """Change what an agent holds; what it held of overlays that are gone goes on the way."""
-        numbers = self._ground.definitions()[0].names()
         left = tuple(one for one in subnets if one.overlay in numbers)
         record = msgspec.structs.replace(known.record, subnets=left)
         self._ground.put_record(changes, agent_ip, record, known.version)
 
-    def _find(self, name: str) -> tuple[Definition, int]:
+    def _find(self, name: str) -> _Found:
         definitions, version = self._ground.definitions()
         definition = definitions.named(name)
         if definition is None:
             raise unknown(name)
-        return definition, version
+        return _Found(definition, version, frozenset(definitions.names()))
 
-    def _taken(self, definition: Definition, family: Family) -> list[Network]:
-        folder = of_overlay(SUBNETS, definition.number)
-        shards = [shard for shard in self._link.children(folder) if shard.startswith(f"v{family}-")]
-        names = self._link.every_child([f"{folder}/{shard}" for shard in shards])
-        return [read_subnet(name) for some in names for name in some]
+
+class _Found(msgspec.Struct, frozen=True):
+    """An overlay, the version of all overlays' node when it was read, and the numbers of those there were."""
+
+    definition: Definition
+    version: int
+    numbers: frozenset[int]
+
+
+def _numbered(definition: Definition, family: Family) -> Numbered:
+    space = space_of(definition.overlay(), family)
+    return Numbered(
+        folder=of_overlay(SUBNETS, definition.number),
+        prefix=f"v{family}-",
+        first=0,
+        last=(1 << (space[1] - space[0].prefixlen)) - 1,
+        number_of=lambda name: number_of_subnet(read_subnet(name), space[0]),
+    )
 
 
 def _path(definition: Definition, held: AgentSubnet) -> str:
-    space = definition.overlay().space(held.family)
-    if space is None:
-        raise Refused(f"overlay {definition.name!r} has no IPv{held.family} subnet")
-    return of_subnet(definition.number, held.subnet, space[0])
+    return of_subnet(definition.number, held.subnet, space_of(definition.overlay(), held.family)[0])
 
 
 def _fits(definition: Definition, held: AgentSubnet) -> bool:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,22 @@ class Link:
         self._crash_point("after a transaction")
         return list(results)
 
+    def put_each(self, nodes: Mapping[str, bytes]) -> None:
+        """Write many nodes, each by itself, and make those that are not there; raise Unavailable."""
+        self.wait(ANSWER_SECONDS)
+        self._crash_point("before many writes")
+        begun = {path: self.client.set_async(self._at(path), data) for path, data in nodes.items()}
+        missing = [path for path, one in begun.items() if self._ended(one) is None]
+        made = [self.client.create_async(self._at(path), nodes[path]) for path in missing]
+        for one in made:
+            with self._explained(), suppress(said.NodeExistsError):
+                one.get(timeout=within(ANSWER_SECONDS))
+
+    def drop(self, path: str) -> None:
+        """Have a node deleted by and by; where that fails, one that goes with the session stays as long as that."""
+        with suppress(said.KazooException):
+            self.client.delete_async(self._at(path))
+
     def remove_tree(self, path: str) -> None:
         """Remove a node and everything below it."""
         for name in self.children(path):
@@ -248,6 +264,10 @@ class Changes:
     def create_fleeting(self, path: str, data: bytes) -> None:
         """Make a node that goes with the session."""
         self.transaction.create(self._at(path), data, ephemeral=True)
+
+    def stand_in_line(self, path: str) -> None:
+        """Make a node that goes with the session, whose name is continued by the next number."""
+        self.transaction.create(self._at(path), b"", ephemeral=True, sequence=True)
 
     def append(self, path: str, data: bytes) -> None:
         """Make a node whose name is continued by the next number."""

@@ -19,6 +19,7 @@ from dni_driver.registry.zookeeper.layout import (
     of_agent,
     of_overlay,
 )
+from dni_driver.registry.zookeeper.vteps import Vteps
 
 
 class Overlays:
@@ -28,6 +29,7 @@ class Overlays:
         """Take what it stands on."""
         self._ground = ground
         self._link = ground.link
+        self._vteps = Vteps(ground)
         self._used: tuple[int, frozenset[int]] = (-1, frozenset())
 
     def every(self) -> list[Overlay]:
@@ -68,6 +70,7 @@ class Overlays:
             return
         more = definitions.with_one(overlay)
         changes = self._link.transaction()
+        self._vteps.check_apart(changes, [overlay])
         self._ground.put_definitions(changes, more, version)
         for folder in (SUBNETS, USES):
             changes.create(of_overlay(folder, definitions.following))
@@ -79,6 +82,7 @@ class Overlays:
         if overlay in definitions.every():
             return
         changes = self._link.transaction()
+        self._vteps.check_apart(changes, [overlay])
         self._ground.put_definitions(changes, definitions.with_one(overlay), version)
         self._ground.commit(changes)
 

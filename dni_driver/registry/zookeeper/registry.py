@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from ipaddress import IPv4Network
 
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay
 from dni_driver.core.peers import Vtep
@@ -16,6 +17,7 @@ from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.leases import Leases
 from dni_driver.registry.zookeeper.link import Link
 from dni_driver.registry.zookeeper.overlays import Overlays
+from dni_driver.registry.zookeeper.vteps import Vteps
 
 
 class ZooKeeperRegistry:
@@ -30,6 +32,7 @@ class ZooKeeperRegistry:
         self._overlays = Overlays(self.ground)
         self._leases = Leases(self.ground)
         self._agents = Agents(self.ground)
+        self._vteps = Vteps(self.ground)
         self._follower = Follower(self.ground)
 
     def overlays(self) -> list[Overlay]:
@@ -75,6 +78,10 @@ class ZooKeeperRegistry:
     def register(self, host: Host) -> Vtep:
         """Make a host an agent that is alive."""
         return self._agents.register(host)
+
+    def widen_vteps(self, subnet: IPv4Network) -> None:
+        """Have VTEPs come from a wider subnet."""
+        self._vteps.widen(subnet)
 
     def members(self) -> list[Member]:
         """Answer all agents."""
