@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dni_driver.core.errors import InUse, NotFound, Unavailable
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, define
 from dni_driver.core.records import Records
+from dni_driver.core.reservations import Wish
 from dni_driver.registry import open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
 from dni_driver.store import Store
@@ -259,14 +261,25 @@ def test_an_overlay_that_another_host_uses_is_not_removed_and_the_host_is_named(
     one, two = join(make, 2)
     one().define_overlay(DEV)
     eventually(lambda: len(two.holds()) == 2)
-    assert two.registry is not None
-    two.registry.use(two.ip, ["dev"])
+    assert one.registry is not None
+    registry = one.registry
+    kept = Wish(overlay="dev", container="web")
+    two().reserve(kept)
+    eventually(lambda: registry.link.children("uses/2") != [])
     with pytest.raises(InUse, match=r"'dev' is in use on 192\.0\.2\.12: remove its containers and Docker networks"):
         one().remove_overlay("dev")
     assert len(one.holds()) == 2
-    two.registry.use(two.ip, [])
-    one().remove_overlay("dev")
+    two().release(kept)
+    eventually(lambda: is_removed(one, "dev"))
     eventually(lambda: len(two.holds()) == 1)
+
+
+def is_removed(host: Host, overlay: str) -> bool:
+    """Remove an overlay, unless it is in use still."""
+    with suppress(InUse):
+        host().remove_overlay(overlay)
+        return True
+    return False
 
 
 def test_what_uses_an_overlay_is_told_to_the_others_by_itself(make: Make) -> None:
