@@ -19,7 +19,12 @@ OURS = ("bridge", "host", "none")
 
 
 def make_ready(host: Host) -> None:
-    """Make dockerd and dni run, and have FORWARD drop: a dockerd that begins again does not see to that."""
+    """Make dockerd and dni run, and have FORWARD drop: a dockerd that begins again does not see to that.
+
+    Chains of Docker's own that a test has flushed are there again only when dockerd begins again.
+    """
+    if dockerd_runs(host) and host.try_run("iptables", "-t", "nat", "-nL", "DOCKER").returncode != 0:
+        host.stop_dockerd()
     if not dockerd_runs(host):
         host.start_dockerd()
     host.run("iptables", "-P", "FORWARD", "DROP")
