@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENGINES := 20.10 26.1 28.5
 # Tests that wait for dockerd leave a processor to others; a file's tests share a lab.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PLUGIN ?= dni:latest
 BUILD ?= build/plugin
 export DESTDIR PREFIX SYSCONFDIR PURGE FORCE

@@ -119,7 +119,7 @@ class FakeKernel:
 
     def hold(self, at: HostPort) -> bool:
         """Hold a port that no program has."""
-        if at not in self.held and self.port_holder(at):
+        if self.port_holder(at):
             return False
         self.held.add(at)
         return True

@@ -88,9 +88,9 @@ def remove_network(host: Administered, name: str, restart_docker: Callable[[], o
 
 
 def reset(host: Host) -> None:
-    """Begin anew with an empty store, so that one failed test does not fail the next."""
+    """Begin anew with an empty store, so that one failed test does not fail the next, and nothing of CNI's held."""
     host.stop_dni()
-    host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
+    host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/* /var/lib/cni/networks /var/run/dcos/cni")
     _start_dni(host)
 
 

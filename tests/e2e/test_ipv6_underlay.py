@@ -43,6 +43,7 @@ def hosts(without_ipv4: Lab, url: str) -> Iterator[list[Host]]:
     """Give the hosts, which know each other; each has found its agent IP by itself."""
     for host in without_ipv4.hosts:
         host.start_dni(registry_url=url, **SETTINGS)
+        host_state.overlays(host)
     one, two = without_ipv4.hosts
     for host, other in ((one, two), (two, one)):
         eventually(lambda: known(host) == {other.address6} or None, 60, "the hosts do not find each other")  # noqa: B023
