@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for every test: Hypothesis sets no time limits and says how to repeat a failure; long files begin first."""
+"""What holds for every test: Hypothesis sets no time limits, says how to repeat a failure; long files begin first."""
 
 from __future__ import annotations
 
