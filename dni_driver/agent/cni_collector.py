@@ -61,6 +61,8 @@ class CniCollector:
 
     def _free(self, due: Iterable[CniEndpointRecord]) -> list[str]:
         silent = [one for one in due if not self._is_alive(one)]
+        if not silent:
+            return []
         with self._store.write() as tx:
             freed = [one for one in silent if cni.find_endpoint(tx, one.id) == one]
             for one in freed:
