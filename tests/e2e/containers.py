@@ -54,9 +54,9 @@ def reaches(host: Administered, name: str, target: str) -> bool:
 
 
 def serve(host: Administered, name: str) -> None:
-    """Make a container answer HTTP on port 9000 with its own name."""
+    """Make a container answer HTTP on port 9000 with its own name: once httpd is in the background, it listens."""
     host.docker("exec", name, "sh", "-c", f"mkdir -p /www && echo {name} > /www/index.html")
-    host.docker("exec", "-d", name, "httpd", "-f", "-p", "9000", "-h", "/www")
+    host.docker("exec", name, "httpd", "-p", "9000", "-h", "/www")
 
 
 def fetch(host: Administered, name: str, url: str) -> str | None:

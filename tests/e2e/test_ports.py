@@ -42,13 +42,13 @@ def serve(host: Host, name: str, *words: str, net: str = "dcos") -> str:
 
 
 def prepare(host: Host, name: str) -> None:
-    """Have a container serve."""
+    """Have a container serve: once httpd is in the background, it listens."""
     host.docker(
         *("exec", name, "sh", "-c"),
         f"mkdir -p /www/cgi-bin && echo {name} > /www/index.html && printf '{WHO}' > /www/cgi-bin/who && "
         "chmod +x /www/cgi-bin/who",
     )
-    host.docker("exec", "-d", name, "httpd", "-f", "-p", "9000", "-h", "/www")
+    host.docker("exec", name, "httpd", "-p", "9000", "-h", "/www")
 
 
 def got(caller: Node, at: str, path: str = "/") -> str | None:
