@@ -288,9 +288,9 @@ class Joining:
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
             if error:
-                problems.texts[-1] += f"; {_WAY_OUT}"
+                problems.texts[-1] = _with_way_out(problems.texts[-1])
                 disputed.add(overlay.name)
-            self._judge(f"{error[0]}; {_WAY_OUT}" if error else None, overlay.name)
+            self._judge(_with_way_out(error[0]) if error else None, overlay.name)
         return disputed
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
@@ -341,6 +341,11 @@ class Joining:
         spoken = [family for family in FAMILIES if overlay.space(family) is not None]
         missing = set(spoken) - {one.family for one in held}
         return [*held, *(self._registry.lease(overlay.name, family, agent_ip) for family in sorted(missing))]
+
+
+def _with_way_out(problem: str) -> str:
+    """Say how a host gets out of it, unless the registry has said so already."""
+    return problem if "docker network rm" in problem else f"{problem}; {_WAY_OUT}"
 
 
 class _Collected:
