@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.bench`: measures everything in one lab, prints a table, writes bench-result.json."""
+"""`python -m tests.bench`: measures everything, prints a table, writes bench-result.json.
+
+A section that fails takes nothing along of what the others measured.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from tests.lab import Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
 
 RESULT = Path("bench-result.json")
+SECTIONS = ("programs", "containers", "addresses", "cni", "known", "paths", "joining")
 MANY = 16
 ROUNDS_OF_CROWDS = 5
 STARTS = 5
@@ -36,9 +41,11 @@ _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 class Bench:
     """The figures of one run, and the samples behind them."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, only: Sequence[str] = ()) -> None:
         """Begin with nothing measured. dni runs on the first host; the other is there for a swarm."""
         self.lab = lab
+        self._only = only
+        self.failed: list[str] = []
         self.host, self.other = lab.hosts
         self.figures: list[Figure] = []
         self.samples: dict[str, Any] = {}
@@ -49,13 +56,23 @@ class Bench:
         self.figures += figures
 
     def measure(self, rounds: int) -> None:
-        """Measure everything, a section at a time."""
-        self._programs()
-        self._containers(rounds)
-        self._addresses()
-        self.measure_cni()
-        self._known()
-        self.measure_paths()
+        """Measure what one lab shows, a section at a time."""
+        self.host.start_dni()
+        self.attempt("programs", self._programs)
+        self.attempt("containers", lambda: self._containers(rounds))
+        self.attempt("addresses", self._addresses)
+        self.attempt("cni", self.measure_cni)
+        self.attempt("known", self._known)
+        self.attempt("paths", self.measure_paths)
+
+    def attempt(self, section: str, measure: Callable[[], None]) -> None:
+        """Measure a section where it is wanted; remember what kept it from being measured."""
+        if self._only and section not in self._only:
+            return
+        try:
+            measure()
+        except LabError as error:
+            self.failed.append(f"{section}: {error}")
 
     def measure_cni(self) -> None:
         """Measure what a container of CNI waits for, on the other host."""
@@ -86,7 +103,6 @@ class Bench:
 
     def _programs(self) -> None:
         _say("dni up: starts and memory")
-        self.host.start_dni()
         starts = programs.starts(self.host, STARTS)
         self.keep("start", starts, programs.figures_of_start(starts))
         sizes = programs.memory(self.host)
@@ -142,20 +158,28 @@ _BENCH_OVERLAY = (
 
 @click.command()
 @click.option("--rounds", default=30, show_default=True, help="Single containers on each network.")
-def bench(rounds: int) -> None:
+@click.option("--only", multiple=True, type=click.Choice(SECTIONS), help="A section; again for more. Default: all.")
+def bench(rounds: int, only: tuple[str, ...]) -> None:
     """Measure dni beside Docker's own networks, in a lab of its own."""
     try:
         with Lab(hosts=2) as lab:
-            run = Bench(lab)
+            run = Bench(lab, only)
             run.measure(rounds)
             where = describe(run.host)
-        run.measure_joining()
+        run.attempt("joining", run.measure_joining)
     except LabError as error:
         sys.exit(f"bench: {error}")
+    _tell(run, where)
+
+
+def _tell(run: Bench, where: Mapping[str, object]) -> None:
+    """Print the table and write the file, also of what is left where a section failed: then exit with status 1."""
     RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(run.figures), "samples": run.samples}))
     click.echo(
         f"\n{where['engine']}, {where['kernel']}, {where['cpus']} CPUs\n\n{show(run.figures)}\n\nAll in {RESULT}."
     )
+    if run.failed:
+        sys.exit("\n".join(f"bench: not measured: {one}" for one in run.failed))
 
 
 def _say(text: str) -> None:

@@ -49,10 +49,16 @@ def registry_in(lab: Lab) -> str:
 def wait_until_known(host: Host) -> None:
     """Wait until a host has heard of them all; raise LabError where it does not."""
     ends = time.monotonic() + _PATIENCE
-    while len(json.loads(host.dni("status", "--json"))["cluster"]["agents"]) <= MANY:
+    while _agents(host) <= MANY:
         if time.monotonic() > ends:
             raise LabError(f"{host.name} does not hear of {MANY} agents")
         time.sleep(1)
+
+
+def _agents(host: Host) -> int:
+    """Count the agents a host has heard of; none while its own has not begun to answer."""
+    answer = host.try_dni("status", "--json")
+    return len(json.loads(answer.stdout)["cluster"]["agents"]) if answer.returncode == 0 else 0
 
 
 def main(words: Sequence[str]) -> None:
