@@ -38,6 +38,9 @@ log = structlog.get_logger(__name__)
 PORTS = Pace(every=10.0)
 """How often the ports that are held are held against those that are recorded."""
 
+STARTING_SECONDS = 5.0
+"""How long a call waits for an agent that nobody sees yet: it starts beside the plugin, and later."""
+
 _STOP_SECONDS = 2.0
 """How long the store stays open for what looks after them."""
 
@@ -114,7 +117,7 @@ class _Agent:
         self._console().delete(f"/v1/overlays/{overlay}")
 
     def _console(self) -> Console:
-        return Console(self._socket, within(AGENT_SECONDS))
+        return Console(self._socket, within(AGENT_SECONDS), within(STARTING_SECONDS))
 
 
 def _close(kernel: Kernel) -> None:

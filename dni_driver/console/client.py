@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +16,9 @@ from dni_driver.core.errors import DniError, InUse, NotFound, Refused, Unavailab
 
 PATIENCE = 90.0
 """Seconds: longer than the longest deadline of the API."""
+
+_LOOKS_EVERY = 0.1
+"""Seconds, where nobody listens yet."""
 
 _ERRORS: dict[int, type[DniError]] = {
     HTTPStatus.BAD_REQUEST: Refused,
@@ -31,10 +35,11 @@ class Console:
     Unavailable (also where nobody answers), DniError.
     """
 
-    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
-        """Take the socket's path, and the seconds to wait for an answer."""
+    def __init__(self, path: Path, patience: float = PATIENCE, awaits: float = 0.0) -> None:
+        """Take the socket's path, and the seconds to wait for an answer, and for somebody to listen there at all."""
         self._path = path
         self._patience = patience
+        self._awaits = awaits
 
     def get(self, target: str) -> Any:
         """GET a path with its query."""
@@ -53,7 +58,7 @@ class Console:
         return self._ask("DELETE", target)
 
     def _ask(self, method: str, target: str, body: bytes | None = None) -> Any:
-        connection = _Connection(self._path, self._patience)
+        connection = _Connection(self._path, self._patience, self._awaits)
         try:
             connection.request(method, target, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
@@ -74,15 +79,32 @@ class Console:
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path, patience: float) -> None:
+    def __init__(self, path: Path, patience: float, awaits: float) -> None:
         super().__init__("localhost")
         self._path = path
         self._patience = patience
+        self._awaits = awaits
 
     def connect(self) -> None:
+        ends = time.monotonic() + self._awaits
+        while True:
+            try:
+                self._connect_once()
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() >= ends:
+                    raise
+                time.sleep(_LOOKS_EVERY)
+            else:
+                return
+
+    def _connect_once(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self._patience)
-        self.sock.connect(str(self._path))
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.sock.close()
+            raise
 
 
 def _read(status: int, body: bytes, path: Path) -> Any:
