@@ -230,7 +230,7 @@ class Joining:
 
     def _settle_created(self, name: str) -> None:
         with self._store.write() as tx:
-            if networks.of_overlay(tx, name) is not None:
+            if networks.is_of(tx, name):
                 pools.settle(tx, name)
 
     def _check_not_default(self, name: str) -> None:

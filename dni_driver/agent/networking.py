@@ -74,7 +74,7 @@ class Networking:
         with self._in_turn():
             self._refused.pop(overlay, None)
             with self._store.write() as tx:
-                if networks.of_overlay(tx, overlay) is None:
+                if not networks.is_of(tx, overlay):
                     networked.forget(tx, overlay)
             try:
                 for one in self._due():
@@ -181,7 +181,7 @@ class Networking:
         """Have the networks of overlays made anew, if the agent made them before."""
         with self._store.write() as tx:
             for name in names:
-                if networked.is_made(tx, name) and networks.of_overlay(tx, name) is None:
+                if networked.is_made(tx, name) and not networks.is_of(tx, name):
                     networked.forget(tx, name)
         self._seen = None
 

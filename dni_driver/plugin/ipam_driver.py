@@ -110,7 +110,7 @@ class IpamDriver:
 
     def _check_network(self, tx: Transaction, pool: PoolRecord) -> None:
         """Refuse to give an overlay's addresses to a network of another driver."""
-        if pool.overlay is None or networks.of_overlay(tx, pool.overlay) is not None:
+        if pool.overlay is None or networks.is_of(tx, pool.overlay):
             return
         named = "" if pool.overlay == self._default_overlay else f"--ipam-opt overlay={pool.overlay} "
         raise Refused(
@@ -214,7 +214,7 @@ def _clear_unused(tx: Transaction, pool_id: str, now: float) -> str | None:
     if pool.overlay is None:
         _forget_plain(tx, pool_id)
         return None
-    if networks.of_overlay(tx, pool.overlay) is None:
+    if not networks.is_of(tx, pool.overlay):
         addresses.free_pool(tx, pool_id, now)
     both = [one for one in known if one.overlay == pool.overlay]
     return pool.overlay if any(one.trial for one in both) and not any(one.uses for one in both) else None

@@ -54,12 +54,13 @@ def _dispute(overlay: str) -> str:
 
 def check(tx: Transaction, overlay: str, now: float) -> None:
     """Raise Unavailable where no address of an overlay may be handed out any more."""
-    why = disputed(tx) or disputed(tx, overlay)
+    found = meta.find_some(tx, _DISPUTE, _dispute(overlay), _KEY)
+    why = found.get(_DISPUTE) or found.get(_dispute(overlay))
     if why is not None:
         raise Unavailable(f"this host hands out no new addresses of overlay {overlay!r}: {why}")
-    until = find(tx)
-    if until is not None and now > until:
-        raise closed(until)
+    until = found.get(_KEY)
+    if until and now > float(until):
+        raise closed(float(until))
 
 
 def closed(until: float) -> Unavailable:

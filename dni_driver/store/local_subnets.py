@@ -31,7 +31,7 @@ def put(tx: Transaction, local: LocalSubnet) -> None:
 
 def is_used(tx: Transaction, overlay: str) -> bool:
     """Tell whether an overlay has a network here, one that is being made, or addresses out of its local subnet."""
-    if networks.of_overlay(tx, overlay) is not None:
+    if networks.is_of(tx, overlay):
         return True
     pool = pool_id(overlay, 4)
     if tx.execute("SELECT 1 FROM pool WHERE id = ? AND uses > 0", (pool,)).fetchone():

@@ -46,6 +46,6 @@ def due(tx: Transaction, now: float) -> Iterator[Overlay]:
     under_way = {pool.overlay for pool in pools.every(tx) if pool.trial or pool.is_wanted(now)}
     held = {one.overlay for one in overlays.agent_subnets(tx)}
     for overlay in overlays.every(tx):
-        is_new = overlay.name not in known and networks.of_overlay(tx, overlay.name) is None
+        is_new = overlay.name not in known and not networks.is_of(tx, overlay.name)
         if is_new and overlay.name in held and overlay.name not in under_way:
             yield overlay

@@ -65,6 +65,11 @@ def known(tx: Transaction, network: str) -> bool:
     return tx.execute("SELECT 1 FROM network WHERE id = ?", (network,)).fetchone() is not None
 
 
+def is_of(tx: Transaction, overlay: str) -> bool:
+    """Tell whether an overlay has a network here."""
+    return tx.execute("SELECT 1 FROM network WHERE overlay = ?", (overlay,)).fetchone() is not None
+
+
 def every(tx: Transaction) -> list[NetworkRecord]:
     """Answer all networks, by overlay."""
     return [_network(row) for row in tx.execute("SELECT * FROM network ORDER BY overlay")]
