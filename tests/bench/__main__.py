@@ -15,7 +15,7 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import across, callers, cni, containers, joining, known, peers, programs
+from tests.bench import across, callers, cni, containers, joining, known, peers, programs, stalls
 from tests.bench.figures import Figure, show
 from tests.bench.machine import describe
 from tests.lab import Lab, LabError
@@ -126,11 +126,10 @@ class Bench:
         for number in (1, MANY):
             _say(f"RequestAddress: {number} at a time, paced, then as fast as they can")
             title, held = f"RequestAddress, {number} at a time", number == MANY
-            self._latency(f"{title}, paced", callers.paced(address, number), held_to_bars=held)
-            self._latency(
-                f"{title}, flat out", callers.closed_loop(address, number, CALLS // number), held_to_bars=held
-            )
-        self._latency("  floor: an empty call, paced", callers.paced(nothing, MANY))
+            self._paced(f"{title}, paced", address, number, held_to_bars=held)
+            flat_out = callers.closed_loop(address, number, CALLS // number)
+            self._latency(f"{title}, flat out", [one.seconds for one in flat_out], held_to_bars=held)
+        self._paced("  floor: an empty call, paced", nothing, MANY)
         self._latency("  floor: one SQLite commit, paced", callers.commits(self.host.directory, MANY))
         sizes = programs.memory(self.host)
         self.keep("memory, after", sizes, programs.figures_of_memory("after all this", sizes))
@@ -145,7 +144,16 @@ class Bench:
         title = f"idle, {known.MANY} peers known"
         self.keep(f"memory, {title}", sizes, programs.figures_of_memory(title, sizes, bar=MOST_MEMORY))
 
-    def _latency(self, title: str, durations: list[float], *, held_to_bars: bool = False) -> None:
+    def _paced(self, title: str, call: callers.Call, number: int, *, held_to_bars: bool = False) -> None:
+        """Measure paced calls: all of them, and those that the machine itself left alone."""
+        with stalls.watched() as found:
+            taken = callers.paced(call, number)
+        self._latency(title, [one.seconds for one in taken], held_to_bars=held_to_bars)
+        alone = callers.undisturbed(taken, found)
+        share = 100 * len(alone) // len(taken)
+        self._latency(f"{title}, the {share} % while the machine keeps pace", alone, held_to_bars=held_to_bars)
+
+    def _latency(self, title: str, durations: Sequence[float], *, held_to_bars: bool = False) -> None:
         self.keep(title.strip(), durations, callers.figures(title, durations, held_to_bars=held_to_bars))
 
 

@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from tests.bench.figures import Figure, percentile_ms
+from tests.bench.stalls import Stalls
 
 OVERLAY, SUBNET, PREFIX = "bench", "10.128.0.0/9", "12"
 """Large enough that nothing need be released: a Docker half of half a million addresses."""
@@ -54,6 +55,13 @@ Pace = Literal["paced", "flat out"]
 """At a random moment of every 100 ms, for ten seconds; or again as soon as there is an answer."""
 
 
+class Taken(msgspec.Struct, frozen=True, array_like=True):
+    """A call: when it `began`, on the monotonic clock, and how many `seconds` it took."""
+
+    began: float
+    seconds: float
+
+
 class Crowd(msgspec.Struct, frozen=True):
     """So many callers of one method, each of which makes so many calls."""
 
@@ -62,11 +70,11 @@ class Crowd(msgspec.Struct, frozen=True):
     callers: int
     calls: int
 
-    def measure(self) -> list[float]:
-        """Have a process of its own make the calls; answer the durations of all of them, in seconds."""
+    def measure(self) -> list[Taken]:
+        """Have a process of its own make the calls; answer all of them."""
         command = [sys.executable, "-m", "tests.bench.callers", msgspec.json.encode(self).decode()]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        return msgspec.json.decode(done.stdout, type=list[float])
+        return msgspec.json.decode(done.stdout, type=list[Taken])
 
 
 def request_address(plugin: Path) -> Call:
@@ -79,12 +87,12 @@ def nothing(plugin: Path) -> Call:
     return Call(str(plugin), "IpamDriver.GetCapabilities")
 
 
-def closed_loop(call: Call, callers: int, calls: int) -> list[float]:
+def closed_loop(call: Call, callers: int, calls: int) -> list[Taken]:
     """Have each caller ask again as soon as it is answered."""
     return Crowd(call, "flat out", callers, calls).measure()
 
 
-def paced(call: Call, callers: int) -> list[float]:
+def paced(call: Call, callers: int) -> list[Taken]:
     """Have each caller ask at a random moment of every 100 ms, for ten seconds."""
     return Crowd(call, "paced", callers, round(_SECONDS / _INTERVAL)).measure()
 
@@ -100,19 +108,19 @@ class Callers:
         self._eye = select.epoll()
         self._due: list[tuple[float, int, int]] = []
         self._open: dict[int, tuple[socket.socket, float, int, int]] = {}
-        self._durations: list[float] = []
+        self._taken: list[Taken] = []
         for caller in range(crowd.callers):
             self._plan(caller, 0)
 
-    def work(self) -> list[float]:
-        """Make all the calls; answer how long each took, from its connection to the last byte of its answer."""
+    def work(self) -> list[Taken]:
+        """Make all the calls; each lasts from its connection to the last byte of its answer."""
         while self._due or self._open:
             pause = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
             for file, _ in self._eye.poll(pause):
                 self._hear(file)
             while self._due and self._due[0][0] <= time.monotonic():
                 self._speak(*heapq.heappop(self._due)[1:])
-        return self._durations
+        return self._taken
 
     def _plan(self, caller: int, turn: int) -> None:
         if turn < self._crowd.calls:
@@ -121,21 +129,21 @@ class Callers:
             heapq.heappush(self._due, (moment, caller, turn))
 
     def _speak(self, caller: int, turn: int) -> None:
-        started = time.perf_counter()
+        began = time.monotonic()
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self._crowd.call.plugin)
         connection.sendall(self._request)
-        self._open[connection.fileno()] = connection, started, caller, turn
+        self._open[connection.fileno()] = connection, began, caller, turn
         self._eye.register(connection, select.EPOLLIN)
 
     def _hear(self, file: int) -> None:
         """Take an answer, which comes in one piece; raise RuntimeError unless it is a success."""
-        connection, started, caller, turn = self._open[file]
+        connection, began, caller, turn = self._open[file]
         answer = connection.recv(1 << 16)
         head, _, body = answer.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 ") or f"Content-Length: {len(body)}".encode() not in head:
             raise RuntimeError(f"{self._crowd.call.method} was answered with {answer.decode(errors='replace')}")
-        self._durations.append(time.perf_counter() - started)
+        self._taken.append(Taken(began, time.monotonic() - began))
         del self._open[file]
         connection.close()
         self._plan(caller, turn + 1)
@@ -154,13 +162,18 @@ def _timed_commit(database: sqlite3.Connection, pause: float) -> float:
     return _timed_at(time.monotonic() + pause, lambda: database.execute("INSERT INTO floor VALUES (1)"))
 
 
-def figures(title: str, durations: list[float], *, held_to_bars: bool) -> list[Figure]:
+def figures(title: str, durations: Sequence[float], *, held_to_bars: bool) -> list[Figure]:
     """Answer the median and the 99th percentile of some calls."""
     p50, p99 = percentile_ms(durations, 50), percentile_ms(durations, 99)
     return [
         Figure(name=f"{title}, p50", value=p50, unit="ms", bar=1.0 if held_to_bars else None),
         Figure(name=f"{title}, p99", value=p99, unit="ms", bar=5.0 if held_to_bars else None),
     ]
+
+
+def undisturbed(taken: Sequence[Taken], stalls: Stalls) -> list[float]:
+    """Answer the durations of those calls during which the machine kept pace."""
+    return [one.seconds for one in taken if not stalls.touch(one.began, one.seconds)]
 
 
 def _timed_at(moment: float, work: Callable[[], object]) -> float:
