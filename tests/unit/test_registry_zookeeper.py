@@ -501,13 +501,6 @@ def test_what_is_no_registry_is_left_alone(connect: Open, raw: KazooClient, zook
         connect().define(DCOS)
 
 
-def test_what_is_damaged_is_named(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
-    connect().overlays()
-    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/overlays", b"{")
-    with pytest.raises(StoreError, match="the registry is damaged: overlays is not understood"):
-        connect().overlays()
-
-
 def test_a_registry_with_a_password_is_for_those_who_have_it(connect: Open) -> None:
     mine = Access(user="dni", password="secret")  # noqa: S106 - of this test
     connect(mine).define(DCOS)

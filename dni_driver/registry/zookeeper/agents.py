@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import IPv4Interface
 from typing import Any
 
 import msgspec
 
-from dni_driver.core.errors import InUse, NotFound, StoreError
+from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Vtep
 from dni_driver.core.vteps import vtep_in
 from dni_driver.registry.admission import Life, check_address, check_move, moves
 from dni_driver.registry.interface import Host, Member, still_alive, unknown_agent
+from dni_driver.registry.zookeeper.damage import damaged, understood
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
@@ -24,7 +25,6 @@ from dni_driver.registry.zookeeper.layout import (
     SEEN,
     USES,
     Record,
-    decode,
     encode,
     of_agent,
     of_overlay,
@@ -119,7 +119,7 @@ class Agents:
             check_move(host, self._sign(formerly).life if is_ours else None, mine.record.identity)
             if is_ours:
                 return vtep_in(self._move(host, formerly, theirs, mine).ip.ip, known.subnet)
-        vtep = vtep_of(mine.record)
+        vtep = vtep_of(mine.record) or self._vteps.held(host, known)
         if vtep is None:
             self._ground.make_room(_paths(host.agent_ip))
             was_seen = self._link.exists(of_agent(SEEN, host.agent_ip)) is not None
@@ -178,7 +178,7 @@ class Agents:
         changes = self._link.transaction()
         self._ground.admit(changes, host.agent_ip, formerly)
         new = str(host.agent_ip).encode()
-        for path in self._held_by(old):
+        for path in self._there(self._held_by(old)):
             changes.put(path, new, -1)
         if mine.record.vtep is not None:
             changes.delete(of_vtep(IPv4Interface(mine.record.vtep)))
@@ -186,7 +186,10 @@ class Agents:
         self._ground.put_record(changes, host.agent_ip, record, mine.version)
         self._come_alive(changes, host, self._sign(host.agent_ip))
         self._ground.commit(changes, *_paths(host.agent_ip))
-        return _vtep(record)
+        vtep = vtep_of(record)
+        if vtep is None:
+            raise damaged(self._link.address, of_agent(AGENTS, formerly), "has no VTEP")
+        return vtep
 
     def _leave(self, changes: Changes, agent_ip: Address, known: Known, sign: Sign) -> None:
         """Have a transaction delete what is there of an agent, but for what it holds."""
@@ -209,7 +212,7 @@ class Agents:
         # ZooKeeper cannot be asked that a node is not there: to make it and to take it away says so.
         changes.create(alive)
         changes.delete(alive)
-        for path in self._held_by(known.record):
+        for path in self._there(self._held_by(known.record)):
             changes.delete(path)
         self._leave(changes, agent_ip, known, Sign(None, is_ours=False))
         self._ground.commit(changes, alive)
@@ -239,11 +242,11 @@ class Agents:
         found = self._link.get(path)
         if found is None:
             return Sign(None, is_ours=False)
-        return Sign(decode(found.data, Life, path), is_ours=found.stat.ephemeralOwner == self._link.session)
+        life = understood(self._link.address, found.data, Life, path)
+        return Sign(life, is_ours=found.stat.ephemeralOwner == self._link.session)
 
     def _alive(self) -> frozenset[Address]:
-        shards = [f"{ALIVE}/{shard}" for shard in self._link.children(ALIVE)]
-        return frozenset(ip_address(name) for names in self._link.every_child(shards) for name in names)
+        return frozenset(self._ground.agents_below(ALIVE))
 
     def _since(self, agents: Iterable[Address], alive: frozenset[Address]) -> dict[Address, float]:
         """Answer since when each lives, or when it was last seen; the time is ZooKeeper's."""
@@ -290,13 +293,6 @@ class Agents:
 
 def _paths(agent_ip: Address) -> list[str]:
     return [of_agent(folder, agent_ip) for folder in (ALIVE, SEEN, AGENTS)]
-
-
-def _vtep(record: Record) -> Vtep:
-    vtep = vtep_of(record)
-    if vtep is None:
-        raise StoreError("the registry is damaged: an agent that registered has no VTEP")
-    return vtep
 
 
 def _time(stat: Any, born: bool) -> float:  # noqa: FBT001 - which of the two times

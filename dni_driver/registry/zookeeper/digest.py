@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 
 import msgspec
 
 from dni_driver.core.errors import DniError, StoreError
 from dni_driver.core.overlays import Address
-from dni_driver.registry.zookeeper.layout import DIGESTS, SHARDS, Record, decode, encode, shard_of_agent
+from dni_driver.registry.zookeeper.damage import understood
+from dni_driver.registry.zookeeper.layout import DIGESTS, SHARDS, Record, encode, shard_of_agent
 from dni_driver.registry.zookeeper.link import Conflict, Link
 
 WORTHWHILE = 128
@@ -29,6 +31,11 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
     place: int
     records: dict[str, Record] = {}
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where an agent IP is none."""
+        for agent in self.records:
+            ip_address(agent)
 
 
 class Digest:
@@ -45,7 +52,7 @@ class Digest:
         found = self._link.every([_path(number) for number in range(SHARDS)])
         pages: list[Page] = []
         with suppress(StoreError):
-            pages = [decode(one.data, Page, DIGESTS) for one in found if one is not None]
+            pages = [understood(self._link.address, one.data, Page, DIGESTS) for one in found if one is not None]
         if len(pages) < SHARDS:
             return None
         records = {agent: record for page in pages for agent, record in page.records.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
@@ -13,9 +13,10 @@ import msgspec
 
 from dni_driver.core.agent_ip import check_family, in_order
 from dni_driver.core.deadline import deadline, within
-from dni_driver.core.errors import StoreError
+from dni_driver.core.errors import DeadlineExceeded, StoreError, Unavailable
 from dni_driver.core.overlays import Address, family_of
 from dni_driver.registry.zookeeper import journal
+from dni_driver.registry.zookeeper.damage import damaged, not_understood, read_names, understood
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
     FOLDERS,
@@ -30,7 +31,6 @@ from dni_driver.registry.zookeeper.layout import (
     Definitions,
     Entry,
     Record,
-    decode,
     encode,
     of_agent,
 )
@@ -60,6 +60,8 @@ class Ground:
     def __init__(self, link: Link) -> None:
         """Do nothing yet: ZooKeeper may be away."""
         self.link = link
+        self.born = 0
+        """Another number after the registry was deleted, and made anew."""
         self._prepared: int | None = None
         self._folders: set[str] = set()
 
@@ -71,8 +73,8 @@ class Ground:
             while True:
                 try:
                     return attempt()
-                except Conflict:
-                    _pause(longest)
+                except Conflict as conflict:
+                    _pause_after(conflict, longest)
                     longest = min(longest * 2, _LONGEST_PAUSE)
 
     def settled_in_turn(self, attempt: Callable[[Turn], R]) -> R:
@@ -97,21 +99,40 @@ class Ground:
         if found is None:
             self._found()
             found = self.link.get(FORMAT)
-        version = int(found.data) if found is not None and found.data.isdigit() else 0
+        version = self.version(found.data) if found is not None else 0
         if version > VERSION:
             raise StoreError(
                 f"the registry {self.link.address} was written by a newer dni (version {version}): install that one"
             )
         if version < 1:
-            raise StoreError(f"{self.link.address} is no registry of dni: use another place in ZooKeeper")
+            raise self._foreign()
         self._prepared, self._folders = epoch, set()
+
+    def version(self, data: bytes) -> int:
+        """Read of which version a registry is; raise StoreError."""
+        if data.isdigit():
+            return int(data)
+        if self.link.exists(OVERLAYS) is None:
+            raise self._foreign()
+        raise not_understood(self.link.address, FORMAT, "it is no number")
+
+    def missing(self, path: str) -> StoreError | Unavailable:
+        """Build the error of a node that every registry has; one that was deleted as a whole is soon made anew."""
+        self._prepared = None
+        if self.link.exists(FORMAT) is None:
+            return Unavailable(
+                f"the registry {self.link.address} was deleted, and agents write it anew: try again in a moment"
+            )
+        return damaged(self.link.address, path, "is missing")
 
     def definitions(self) -> tuple[Definitions, int]:
         """Answer the overlays, and the version they are of."""
         found = self.link.get(OVERLAYS)
         if found is None:
-            raise StoreError(f"the registry {self.link.address} is damaged: it has no overlays node")
-        return decode(found.data, Definitions, OVERLAYS), found.version
+            raise self.missing(OVERLAYS)
+        if found.stat.czxid != self.born:
+            self.born, self._folders = found.stat.czxid, set()
+        return understood(self.link.address, found.data, Definitions, OVERLAYS), found.version
 
     def put_definitions(self, changes: Changes, definitions: Definitions, version: int) -> None:
         """Have a transaction change the overlays, and tell everybody."""
@@ -126,32 +147,35 @@ class Ground:
         """
         found = self.link.get(FORMAT)
         if found is None:
-            raise StoreError(f"the registry {self.link.address} is damaged: it has no format node")
-        others = OTHER_VTEPS if int(found.data) > max(VERSIONS.values()) else 0
+            raise self.missing(FORMAT)
+        others = OTHER_VTEPS if self.version(found.data) > max(VERSIONS.values()) else 0
         wanted = str(VERSIONS[family_of(agent_ip)] + others).encode()
         if found.data == wanted:
             changes.check(FORMAT, found.version)
         else:
-            check_family(agent_ip, (agent for agent in self._agents() if agent != formerly))
+            check_family(agent_ip, (agent for agent in self.agents_below(AGENTS) if agent != formerly))
             changes.put(FORMAT, wanted, found.version)
-
-    def _agents(self) -> Iterator[Address]:
-        for shard in self.link.children(AGENTS):
-            yield from map(ip_address, self.link.children(f"{AGENTS}/{shard}"))
 
     def known(self, agent_ip: Address) -> Known:
         """Answer an agent's record; an empty one for an agent that has none."""
         path = of_agent(AGENTS, agent_ip)
         found = self.link.get(path)
-        return Known(decode(found.data, Record, path), found.version) if found else Known(Record(), None)
+        if found is None:
+            return Known(Record(), None)
+        return Known(understood(self.link.address, found.data, Record, path), found.version)
 
     def records(self) -> dict[Address, Record]:
         """Answer all agents' records, by IP."""
-        shards = self.link.children(AGENTS)
-        names = self.link.every_child([f"{AGENTS}/{shard}" for shard in shards])
-        agents = in_order(ip_address(name) for some in names for name in some)
-        found = self.link.every([of_agent(AGENTS, agent) for agent in agents])
-        return {agent: decode(one.data, Record, str(agent)) for agent, one in zip(agents, found, strict=True) if one}
+        agents = in_order(self.agents_below(AGENTS))
+        paths = [of_agent(AGENTS, agent) for agent in agents]
+        nodes = zip(agents, paths, self.link.every(paths), strict=True)
+        return {agent: understood(self.link.address, one.data, Record, path) for agent, path, one in nodes if one}
+
+    def agents_below(self, folder: str) -> list[Address]:
+        """Answer the agents that have nodes in the shards of a folder."""
+        shards = [f"{folder}/{shard}" for shard in self.link.children(folder)]
+        every = zip(shards, self.link.every_child(shards), strict=True)
+        return [agent for shard, names in every for agent in read_names(self.link.address, shard, names, ip_address)]
 
     def put_record(self, changes: Changes, agent_ip: Address, record: Record, version: int | None) -> None:
         """Have a transaction change an agent's record, and tell everybody."""
@@ -191,9 +215,20 @@ class Ground:
             self.link.commit(changes)
         except Conflict:
             if self.link.get(FORMAT) is None:
-                raise StoreError(
-                    f"{self.link.address} is no registry of dni: use another place in ZooKeeper"
-                ) from None
+                raise self._foreign() from None
+
+    def _foreign(self) -> StoreError:
+        return StoreError(f"{self.link.address} is no registry of dni: use another place in ZooKeeper")
+
+
+def _pause_after(conflict: Conflict, longest: float) -> None:
+    """Pause; where there is no time left, say what was in the way."""
+    try:
+        _pause(longest)
+    except DeadlineExceeded:
+        raise DeadlineExceeded(
+            f"others changed the same in the registry again and again ({conflict}): try again in a moment"
+        ) from None
 
 
 def _pause(longest: float) -> None:

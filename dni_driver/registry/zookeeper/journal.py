@@ -19,7 +19,8 @@ from typing import Any
 from kazoo.protocol.states import EventType
 
 from dni_driver.core.errors import Unavailable
-from dni_driver.registry.zookeeper.layout import JOURNAL, Entry, decode, encode
+from dni_driver.registry.zookeeper.damage import understood
+from dni_driver.registry.zookeeper.layout import JOURNAL, Entry, encode
 from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
 
 KEPT = 1024
@@ -62,12 +63,13 @@ class Reader:
         self._told: int | None = None
         self._state = (-1, -1)
         self._checked = 0.0
+        self._born = -1
 
     def begin(self) -> None:
         """Stand at the end: what is read after this is as new as that, or newer."""
         self._state = (self._link.epoch, self._link.turns)
         self._checked = monotonic()
-        self._next = _end(self._link)
+        self._next, self._born = _end(self._link)
 
     @property
     def place(self) -> int | None:
@@ -115,7 +117,7 @@ class Reader:
         """Answer so many entries at the most, without a gap."""
         paths = [_path(one) for one in range(place, place + number)]
         there = takewhile(itemgetter(1), zip(paths, self._link.every(paths), strict=True))
-        return [decode(one.data, Entry, path) for path, one in there if one is not None]
+        return [understood(self._link.address, one.data, Entry, path) for path, one in there if one is not None]
 
     def _is_sound(self, place: int) -> bool:
         """Tell whether the entry of this place is there or to come; looked at after a change of state, and rarely."""
@@ -125,14 +127,19 @@ class Reader:
         if state[0] != self._state[0]:
             return False
         self._state, self._checked = state, monotonic()
-        end = _end(self._link)
+        end, born = _end(self._link)
+        if born != self._born:
+            return False
         return place == end or (place < end and self._link.exists(_path(place)) is not None)
 
 
-def _end(link: Link) -> int:
-    """Answer the number of the next entry: ZooKeeper counts what was created, and deleted, below a node."""
+def _end(link: Link) -> tuple[int, int]:
+    """Answer the number of the next entry, and which journal that is: one that was deleted begins anew.
+
+    ZooKeeper counts what was created, and deleted, below a node.
+    """
     stat = link.exists(JOURNAL)
-    return (stat.cversion + stat.numChildren) // 2 if stat is not None else 0
+    return ((stat.cversion + stat.numChildren) // 2, stat.czxid) if stat is not None else (0, -1)
 
 
 def _delete(link: Link, name: str) -> None:

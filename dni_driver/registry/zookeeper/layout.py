@@ -20,14 +20,12 @@ Nothing has more than some hundreds of children, and nobody lists them all when 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
-from typing import TypeVar
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_address, ip_network
 from zlib import crc32
 
 import msgspec
 
-from dni_driver.core.errors import StoreError
-from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Network, Overlay
+from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Network, Overlay
 from dni_driver.core.peers import Peer, Vtep
 
 VERSIONS: dict[Family, int] = {4: 1, 6: 2}
@@ -57,8 +55,6 @@ SHARDS = 64
 SHARD_BITS = 8
 """Of subnets and VTEPs, which are numbered: those whose numbers differ in these bits alone are in one."""
 
-K = TypeVar("K")
-
 
 class Slice(msgspec.Struct, frozen=True, array_like=True):
     """An agent subnet in an agent's record: the number of its overlay, and itself."""
@@ -75,6 +71,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subnets: tuple[Slice, ...] = ()
     reclaim_after: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where addresses are none."""
+        vtep_of(self)
+        for one in self.subnets:
+            ip_network(one.subnet)
+
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An overlay as it is recorded."""
@@ -86,6 +88,14 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subnet6: str | None = None
     prefix6: int | None = None
     backend: Backend = "vxlan"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where subnets are none, or not cut up by their prefixes."""
+        overlay = self.overlay()
+        for family in FAMILIES:
+            space = overlay.space(family)
+            if space is not None and not space[0].prefixlen <= space[1] <= space[0].max_prefixlen:
+                raise ValueError(f"{space[0]} has no agent subnets of /{space[1]}")
 
     def overlay(self) -> Overlay:
         """Answer what it means."""
@@ -136,6 +146,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent: str | None = None
     record: Record | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where the agent IP is none."""
+        if self.agent is not None:
+            ip_address(self.agent)
+
 
 def _definition(overlay: Overlay, number: int) -> Definition:
     return Definition(
@@ -152,14 +167,6 @@ def _definition(overlay: Overlay, number: int) -> Definition:
 def encode(value: msgspec.Struct) -> bytes:
     """Write a value as it is kept."""
     return msgspec.json.encode(value)
-
-
-def decode(data: bytes, kind: type[K], where: str) -> K:
-    """Read what is kept; raise StoreError where it is something else."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        raise StoreError(f"the registry is damaged: {where} is not understood ({error})") from None
 
 
 def of_agent(folder: str, agent_ip: Address) -> str:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from ipaddress import ip_address
 
 import msgspec
 
 from dni_driver.core.overlays import Address, AgentSubnet, Family, agent_subnet, full, space_of
 from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
+from dni_driver.registry.zookeeper.damage import not_understood
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
@@ -93,7 +95,26 @@ class Leases:
         elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip) and self._is_gone(formerly):
             self._move(found.definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
-            raise held_by(held, node.data.decode())
+            raise held_by(held, self._read_holder(node.data, path))
+        else:
+            self._note_held(found, node, held, agent_ip)
+
+    def _note_held(self, found: _Found, node: Found, held: AgentSubnet, agent_ip: Address) -> None:
+        """Have an agent's record name what it holds: the record may have been lost."""
+        mine = self._ground.known(agent_ip)
+        slice_ = _slice(found.definition, held)
+        if slice_ in mine.record.subnets:
+            return
+        changes = self._link.transaction()
+        changes.check(_path(found.definition, held), node.version)
+        self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_), found.numbers)
+        self._ground.commit(changes, of_agent(AGENTS, agent_ip))
+
+    def _read_holder(self, data: bytes, path: str) -> Address:
+        try:
+            return ip_address(data.decode())
+        except ValueError as error:
+            raise not_understood(self._link.address, path, error) from None
 
     def _add(self, changes: Changes, found: _Found, held: AgentSubnet, agent_ip: Address, mine: Known) -> None:
         """Have a transaction give an agent what nobody has, while the overlays are what was found."""

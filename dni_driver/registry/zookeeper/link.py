@@ -151,9 +151,9 @@ class Link:
         self._crash_point("before a transaction")
         with self._explained():
             results = changes.transaction.commit_async().get(timeout=within(ANSWER_SECONDS))
-        for result in results:
+        for operation, result in zip(changes.transaction.operations, results, strict=True):
             if isinstance(result, _CHANGED):
-                raise Conflict(str(result))
+                raise Conflict(f"{type(result).__name__} at {operation.path}")
         with self._explained():
             for result in results:
                 if isinstance(result, Exception) and not isinstance(result, said.RolledBackError):

@@ -9,6 +9,7 @@ from itertools import count
 import msgspec
 
 from dni_driver.core.numbers import lowest_missing
+from dni_driver.registry.zookeeper.damage import read_names
 from dni_driver.registry.zookeeper.layout import SHARD_BITS
 from dni_driver.registry.zookeeper.link import Link
 
@@ -61,8 +62,9 @@ class Search:
             span = self._numbered.span(place)
             if not span:
                 return None
-            names = self._link.children(self._numbered.shard(place))
-            found = lowest_missing(map(self._numbered.number_of, names), span)
+            shard = self._numbered.shard(place)
+            taken = read_names(self._link.address, shard, self._link.children(shard), self._numbered.number_of)
+            found = lowest_missing(taken, span)
             if found is not None:
                 self._place = place
                 return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from ipaddress import ip_address
+
+import msgspec
 
 from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Address, Backend, Overlay
@@ -30,7 +31,7 @@ class Overlays:
         self._ground = ground
         self._link = ground.link
         self._vteps = Vteps(ground)
-        self._used: tuple[int, frozenset[int]] = (-1, frozenset())
+        self._used: tuple[int, int, frozenset[int]] = (-1, -1, frozenset())
 
     def every(self) -> list[Overlay]:
         """Answer all overlays, by name."""
@@ -68,13 +69,19 @@ class Overlays:
         definitions, version = self._ground.definitions()
         if is_defined(overlay, definitions.every()):
             return
-        more = definitions.with_one(overlay)
+        following = self._unused_number(definitions.following)
+        more = msgspec.structs.replace(definitions, following=following).with_one(overlay)
         changes = self._link.transaction()
         self._vteps.check_apart(changes, [overlay])
         self._ground.put_definitions(changes, more, version)
         for folder in (SUBNETS, USES):
-            changes.create(of_overlay(folder, definitions.following))
+            changes.create(of_overlay(folder, following))
         self._ground.commit(changes)
+
+    def _unused_number(self, following: int) -> int:
+        """Answer a number for an overlay that nothing is left of, should the overlays' node have been overwritten."""
+        names = [name for folder in (SUBNETS, USES) for name in self._link.children(folder)]
+        return max([following, *(int(name) + 1 for name in names if name.isdecimal())])
 
     def _change(self, changed: Callable[[list[Overlay]], Overlay]) -> None:
         definitions, version = self._ground.definitions()
@@ -94,7 +101,7 @@ class Overlays:
             raise unknown(name)
         uses = of_overlay(USES, known.number)
         shards = [f"{uses}/{shard}" for shard in self._link.children(uses)]
-        users = {ip_address(user) for names in self._link.every_child(shards) for user in names}
+        users = set(self._ground.agents_below(uses))
         if users:
             raise used_by(name, users)
         changes = self._link.transaction()
@@ -107,14 +114,14 @@ class Overlays:
         """Take away what is left of overlays that are gone; what an end leaves here goes with the next removal."""
         definitions, _ = self._ground.definitions()
         for folder in (SUBNETS, USES):
-            for number in map(int, self._link.children(folder)):
+            for number in (int(name) for name in self._link.children(folder) if name.isdecimal()):
                 if number not in definitions.names() and number < definitions.following:
                     self._link.remove_tree(of_overlay(folder, number))
 
     def _use(self, agent_ip: Address, names: Collection[str]) -> None:
         definitions, version = self._ground.definitions()
         wanted = frozenset(one.number for one in definitions.overlays if one.name in names)
-        state = (self._link.epoch, wanted)
+        state = (self._link.epoch, self._ground.born, wanted)
         if state == self._used:
             return
         paths = {one.number: _use_of(one, agent_ip) for one in definitions.overlays}

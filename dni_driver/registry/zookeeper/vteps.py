@@ -9,11 +9,11 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from dni_driver.core import vteps
-from dni_driver.core.errors import StoreError
 from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay, family_of
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.interface import Host
 from dni_driver.registry.zookeeper import journal
+from dni_driver.registry.zookeeper.damage import not_understood
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import FORMAT, OTHER_VTEPS, OVERLAYS, VERSIONS, VTEPS, Entry, of_vtep
 from dni_driver.registry.zookeeper.link import Changes
@@ -41,12 +41,18 @@ class Vteps:
         """Answer where VTEPs come from; in a registry that has none yet, where those of this host would."""
         found = self._link.get(VTEPS)
         if found is None:
-            raise StoreError(f"the registry {self._link.address} is damaged: it has no vteps node")
+            raise self._ground.missing(VTEPS)
         if found.data:
-            return Range(_read(found.data), found.version)
+            return Range(self._read(found.data), found.version)
         if found.stat.numChildren or host is None:
             return Range(VTEP_SUBNET, found.version)
         return Range(vteps.chosen(host.vtep_subnet, host.vtep), found.version, is_recorded=False)
+
+    def held(self, host: Host, known: Range) -> Vtep | None:
+        """Answer the VTEP that an agent had, where it has it still although its record is gone."""
+        had = vteps.kept(host.vtep, known.subnet)
+        node = self._link.get(of_vtep(had.ip)) if had is not None else None
+        return had if node is not None and node.data == str(host.agent_ip).encode() else None
 
     def free(self, host: Host, known: Range, turn: Turn) -> Vtep:
         """Answer the VTEP that an agent had, where nobody has it, else the lowest that is free; raise Exhausted."""
@@ -105,11 +111,20 @@ class Vteps:
         changes.check(OVERLAYS, overlays_version)
         changes.put(VTEPS, str(subnet).encode(), version)
 
+    def _read(self, data: bytes) -> IPv4Network:
+        try:
+            return IPv4Network(data.decode())
+        except ValueError as error:
+            raise not_understood(self._link.address, VTEPS, error) from None
+
     def _mark(self, changes: Changes) -> None:
         """Have the registry be for those alone who know that VTEPs may come from another subnet."""
         found = self._link.get(FORMAT)
-        if found is not None and int(found.data) <= max(VERSIONS.values()):
-            changes.put(FORMAT, str(int(found.data) + OTHER_VTEPS).encode(), found.version)
+        if found is None:
+            raise self._ground.missing(FORMAT)
+        version = self._ground.version(found.data)
+        if version <= max(VERSIONS.values()):
+            changes.put(FORMAT, str(version + OTHER_VTEPS).encode(), found.version)
 
 
 def _numbered(subnet: IPv4Network) -> Numbered:
@@ -120,10 +135,3 @@ def _numbered(subnet: IPv4Network) -> Numbered:
         last=subnet.num_addresses - 2,
         number_of=lambda name: int(IPv4Address(name)) - start,
     )
-
-
-def _read(data: bytes) -> IPv4Network:
-    try:
-        return IPv4Network(data.decode())
-    except ValueError as error:
-        raise StoreError(f"the registry is damaged: {VTEPS} is not understood ({error})") from None

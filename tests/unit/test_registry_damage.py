@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ZooKeeper with rubbish in it: the node is named at once, and the command that is named with it mends it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from ipaddress import ip_network
+
+import pytest
+from kazoo.client import KazooClient
+
+from dni_driver.core.errors import DniError, StoreError, Unavailable
+from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.registry.zookeeper import journal
+from tests.unit.test_agent_cluster import DEV, Host, Make, eventually, join, make, url
+from tests.unit.test_registry_zookeeper import DCOS, FIRST, Open, audit, connect, host, raw
+
+pytestmark = pytest.mark.zookeeper
+
+__all__ = ["connect", "make", "raw", "url"]
+
+RUBBISH = (
+    b"\xff\xfe\x00rubbish",
+    b"{",
+    b"[1, 2]",
+    b'{"following": 2, "overlays": [{"number": 1, "name": "dcos", "subnet": "nine"}]}',
+    b'{"following": 2, "overlays": [{"number": 1, "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 4}]}',
+)
+RUBBISH_OF_AN_AGENT = (
+    b"\xff\xfe\x00rubbish",
+    b"{",
+    b'{"identity": "host 0", "vtep": "44"}',
+    b'{"identity": "host 0", "vtep": "44.128.0.1/20", "subnets": [[1, "nine"]]}',
+)
+AT_ONCE = 2.0
+LATE = define("late", [ip_network("10.66.0.0/16")])
+
+
+def place_of(url: str) -> str:
+    return f"/{url.rpartition('/')[2]}"
+
+
+def node_of(raw: KazooClient, folder: str, name: object) -> str:
+    """Answer where a node lies, in whichever shard."""
+    return next(
+        f"{folder}/{shard}/{name}"
+        for shard in raw.get_children(folder)
+        if str(name) in raw.get_children(f"{folder}/{shard}")
+    )
+
+
+def obey(raw: KazooClient, text: str) -> str:
+    """Do what a complaint says is to be done; answer the node that it named."""
+    found = re.search(r"zkCli\.sh -server (\S+) (delete|deleteall) (/\S+)$", text)
+    assert found is not None, text
+    assert found[1] == ",".join(f"{one}:{port}" for one, port in raw.hosts)
+    raw.delete(found[3], recursive=found[2] == "deleteall")
+    return found[3]
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_rubbish_in_the_overlays_is_named_with_both_ways_out(
+    connect: Open, raw: KazooClient, zookeeper_url: str, rubbish: bytes
+) -> None:
+    registry, place = connect(), place_of(zookeeper_url)
+    registry.define(DCOS)
+    raw.set(f"{place}/overlays", rubbish)
+    began = time.monotonic()
+    for attempt in (registry.overlays, lambda: registry.define(DEV), lambda: registry.lease("dcos", 4, FIRST)):
+        with pytest.raises(StoreError, match=rf"damaged: {place}/overlays in ZooKeeper is not understood") as said:
+            attempt()
+        assert f"put {place}/overlays back as it was, or have the agents that run" in str(said.value)
+        assert str(said.value).endswith(f"deleteall {place}")
+    assert time.monotonic() - began < AT_ONCE
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH_OF_AN_AGENT)
+def test_rubbish_in_an_agents_record_is_named_and_deleted_it_is_written_anew(
+    connect: Open, raw: KazooClient, zookeeper_url: str, rubbish: bytes
+) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    mine = host()
+    vtep = registry.register(mine)
+    held = registry.lease("dcos", 4, FIRST)
+    node = node_of(raw, f"{place_of(zookeeper_url)}/agents", FIRST)
+    raw.set(node, rubbish)
+    began = time.monotonic()
+    for attempt in (
+        lambda: registry.register(mine),
+        registry.members,
+        lambda: registry.leases(FIRST),
+        lambda: connect().news(0),
+    ):
+        with pytest.raises(StoreError, match=rf"damaged: {node} in ZooKeeper is not understood") as said:
+            attempt()
+    assert time.monotonic() - began < AT_ONCE
+    assert obey(raw, str(said.value)) == node
+    again = type(mine)(agent_ip=FIRST, identity="host 0", boot="boot", vtep=vtep)
+    assert registry.register(again) == vtep
+    registry.confirm(held, FIRST)
+    assert [one.held for one in registry.leases(FIRST)] == [held]
+    audit(registry)
+
+
+@pytest.mark.parametrize(
+    ("node", "attempt"),
+    [
+        ("agents/16/rubbish", lambda registry: registry.members()),
+        ("alive/16/rubbish", lambda registry: registry.alive()),
+        ("vteps/0/rubbish", lambda registry: registry.register(host(5))),
+        ("subnets/1/v4-0/rubbish", lambda registry: registry.lease("dcos", 4, FIRST)),
+        ("uses/1/16/rubbish", lambda registry: registry.remove("dcos")),
+    ],
+)
+def test_a_node_that_is_none_of_dnis_is_named_and_goes_on_command(
+    connect: Open, raw: KazooClient, zookeeper_url: str, node: str, attempt: Callable[..., object]
+) -> None:
+    registry, place = connect(), place_of(zookeeper_url)
+    registry.define(DCOS)
+    registry.register(host())
+    raw.create(f"{place}/{node}/more", b"", makepath=True)
+    with pytest.raises(StoreError, match=rf"{place}/{node} in ZooKeeper is none of dni's; delete it") as said:
+        attempt(registry)
+    assert obey(raw, str(said.value)) == f"{place}/{node}"
+    attempt(registry)
+
+
+@pytest.mark.parametrize("node", ["format", "vteps"])
+def test_rubbish_in_what_all_rests_on_is_named(
+    connect: Open, raw: KazooClient, zookeeper_url: str, node: str
+) -> None:
+    connect().register(host())
+    raw.set(f"{place_of(zookeeper_url)}/{node}", b"\xffrubbish")
+    for attempt in (lambda: connect().register(host(1)), lambda: connect().define(DEV)):
+        with pytest.raises(StoreError, match=rf"damaged: {place_of(zookeeper_url)}/{node} in ZooKeeper is not"):
+            attempt()
+
+
+@pytest.mark.parametrize("node", ["overlays", "vteps"])
+def test_what_all_rests_on_and_is_missing_is_named(
+    connect: Open, raw: KazooClient, zookeeper_url: str, node: str
+) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    raw.delete(f"{place_of(zookeeper_url)}/{node}", recursive=True)
+    with pytest.raises(StoreError, match=rf"damaged: {place_of(zookeeper_url)}/{node} in ZooKeeper is missing"):
+        registry.define(DEV)
+
+
+def test_a_holder_that_is_rubbish_is_named(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    held = registry.lease("dcos", 4, FIRST)
+    node = f"{place_of(zookeeper_url)}/subnets/1/v4-0/9.0.0.0-24"
+    raw.set(node, b"\xffrubbish")
+    with pytest.raises(StoreError, match=rf"damaged: {node} in ZooKeeper is not understood"):
+        registry.confirm(held, FIRST)
+
+
+def test_an_overlays_node_that_was_emptied_keeps_nobody_waiting(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    """What was left of overlays that the node no longer names was in the way of new ones, for 15 s, in vain."""
+    registry = connect()
+    registry.define(DCOS)
+    registry.lease("dcos", 4, FIRST)
+    raw.set(f"{place_of(zookeeper_url)}/overlays", b"{}")
+    began = time.monotonic()
+    registry.define(DCOS)
+    registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")), FIRST)
+    assert time.monotonic() - began < AT_ONCE
+    audit(registry)
+
+
+def test_an_agent_whose_holdings_were_deleted_by_hand_can_be_forgotten(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry, gone = connect(), connect()
+    registry.define(DCOS)
+    gone.register(host(1))
+    gone.lease("dcos", 4, FIRST + 1)
+    gone.close()
+    for node in ("subnets/1/v4-0/9.0.0.0-24", "vteps/0/44.128.0.1"):
+        raw.delete(f"{place_of(zookeeper_url)}/{node}")
+    eventually(lambda: registry.alive() == frozenset())
+    registry.forget(FIRST + 1)
+    assert registry.members() == []
+
+
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have followers compare their place in the journal with its end more often than every half minute."""
+    monkeypatch.setattr(journal, "_CHECKED_EVERY", 0.5)
+
+
+@pytest.mark.usefixtures("watchful")
+def test_agents_write_a_registry_anew_that_is_deleted_as_a_complaint_says(
+    make: Make, raw: KazooClient, url: str
+) -> None:
+    hosts = join(make, 3)
+    hosts[0]().define_overlay(DEV)
+    for one in hosts:
+        eventually(lambda one=one: len(one.holds()) == 2)  # type: ignore[misc]
+    held = [one.holds() for one in hosts]
+    raw.set(f"{place_of(url)}/overlays", RUBBISH[0])
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=r"overlays in ZooKeeper is not understood") as said:
+        hosts[1]().define_overlay(LATE)
+    assert time.monotonic() - began < AT_ONCE
+    obey(raw, str(said.value))
+    for one in hosts:
+        eventually(lambda one=one: has_again(one, held[hosts.index(one)]), 60)  # type: ignore[misc]
+    assert [one.holds() for one in hosts] == held
+    eventually(lambda: defines(hosts[2]))
+    for one in hosts:
+        eventually(lambda one=one: len(one.holds()) == 3 and len(one.knows()) == 2)  # type: ignore[misc]
+    assert hosts[0].registry is not None
+    audit(hosts[0].registry)
+
+
+def has_again(one: Host, held: list[str]) -> bool:
+    """Tell whether the registry says of a host what its store says."""
+    assert one.registry is not None
+    try:
+        leased = {f"{lease.held.overlay} {lease.held.subnet}" for lease in one.registry.leases(one.ip)}
+        return leased == set(held) and one.ip in one.registry.alive()
+    except (Unavailable, StoreError):
+        return False
+
+
+def defines(one: Host) -> bool:
+    try:
+        one().define_overlay(LATE)
+    except DniError:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("watchful")
+def test_a_registry_that_another_made_anew_is_read_from_its_beginning(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    follower, other = connect(), connect()
+    follower.define(DCOS)
+    other.overlays()
+    assert follower.news(0).whole
+    raw.delete(place_of(zookeeper_url), recursive=True)
+    with pytest.raises(Unavailable, match="was deleted, and agents write it anew: try again in a moment"):
+        other.overlays()
+    other.define(DEV)
+    other.register(host(3))
+    eventually(lambda: [peer.agent_ip for peer in follower.news(0.2).peers] == [FIRST + 3])
