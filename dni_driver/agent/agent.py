@@ -114,7 +114,9 @@ class Agent:
         self._fullness = Fullness(store, registry, time.clock)
         self._dockerd = reports.DockerReport(reachable=False, error="not asked yet")
         self._problems = Problems()
-        self._dcos = DcosView(store, registry, lambda: self._problems.of(_JOINING_PART))
+        self._dcos = DcosView(
+            store, registry, lambda: self._problems.of(_JOINING_PART), lambda: self._following.is_current
+        )
         self._hosted = Hosted(store, registry)
         self._stopping = threading.Event()
         self._kernel_loop = Loop("kernel", self._reconciler.round, KERNEL, self._problems)
@@ -230,7 +232,7 @@ class Agent:
     def purge(self, agents: Sequence[Address]) -> dcos.Cluster:
         """Forget agents that are gone, and answer what is left."""
         self._dcos.purge(agents)
-        return self._dcos.cluster()
+        return self._dcos.registered()
 
     def define_overlay(self, overlay: Overlay) -> reports.OverlayReport:
         """Define an overlay in the whole cluster; on return it has its Docker network here, if it is to have one."""

@@ -47,14 +47,24 @@ class Following:
         self._overlays_changed = overlays_changed
         self._heard = heard
         self._stopping = threading.Event()
+        self._is_current = False
+
+    @property
+    def is_current(self) -> bool:
+        """Tell whether the store has all agents as the registry told of them, with nothing missed since."""
+        return self._is_current
 
     def follow(self) -> Sequence[str]:
         """Take over news until `stop`; raise Unavailable or StoreError where there are none to be had."""
-        while not self._stopping.is_set():
-            news = self._registry.news(_WAIT)
-            self._heard()
-            if news:
-                self._take(news)
+        try:
+            while not self._stopping.is_set():
+                news = self._registry.news(_WAIT)
+                self._heard()
+                if news:
+                    self._take(news)
+                self._is_current = self._is_current or news.whole
+        finally:
+            self._is_current = False
         return ()
 
     def stop(self) -> None:

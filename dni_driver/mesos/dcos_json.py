@@ -11,7 +11,7 @@ from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.names import docker_bridge, mesos_bridge
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network, Overlay
-from dni_driver.core.peers import VNI, VTEP_SUBNET6, Vtep
+from dni_driver.core.peers import VNI, VTEP_SUBNET6, Peer, Vtep
 from dni_driver.core.records import Records
 from dni_driver.registry import Member
 
@@ -34,7 +34,7 @@ def agent_of(records: Records, failures: Mapping[str, str]) -> dcos.Agent:
     )
 
 
-def cluster_of(overlays: Iterable[Overlay], members: Iterable[Member], vtep_subnet: Network) -> dcos.Cluster:
+def cluster_of(overlays: Iterable[Overlay], members: Iterable[Member | Peer], vtep_subnet: Network) -> dcos.Cluster:
     """Answer what `/overlay-master/state` says of overlays, all agents, and where they have their VTEPs from."""
     known = list(overlays)
     return dcos.Cluster(
@@ -48,7 +48,7 @@ def cluster_of(overlays: Iterable[Overlay], members: Iterable[Member], vtep_subn
     )
 
 
-def _agent(member: Member, overlays: Iterable[Overlay]) -> dcos.Agent:
+def _agent(member: Member | Peer, overlays: Iterable[Overlay]) -> dcos.Agent:
     parts = dcos_overlays(overlays, member.subnets, member.vtep)
     return dcos.Agent(ip=str(member.agent_ip), overlays=[_with_state(part, None) for part in parts])
 

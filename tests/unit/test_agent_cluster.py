@@ -20,7 +20,7 @@ from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, define
 from dni_driver.core.records import Records
 from dni_driver.core.reservations import Wish
-from dni_driver.registry import open_registry
+from dni_driver.registry import Member, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
@@ -169,6 +169,23 @@ def test_a_new_host_reaches_the_kernel_of_every_other_at_once(make: Make) -> Non
         eventually(lambda host=host: str(three.ip) in host.knows(), 5)  # type: ignore[misc]
         host.kernel.reconciled.clear()
     eventually(lambda: three.knows() == [str(one.ip), str(two.ip)], 5)
+
+
+def test_what_dcos_asks_of_the_master_is_answered_from_what_the_host_follows(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same words, without a question for each agent."""
+    hosts = join(make, 3)
+    eventually(lambda: len(hosts[0]().dcos_cluster().agents) == 3)
+    as_registered = hosts[0]().purge([])
+    assert [len(agent.overlays) for agent in as_registered.agents] == [1, 1, 1]
+
+    def unread(_: ZooKeeperRegistry) -> list[Member]:
+        pytest.fail("every agent was asked for")
+
+    monkeypatch.setattr(ZooKeeperRegistry, "members", unread)
+    for host in hosts:
+        assert host().dcos_cluster() == as_registered
 
 
 def test_a_host_that_is_gone_is_shown_and_forgotten_when_somebody_says_so(make: Make) -> None:

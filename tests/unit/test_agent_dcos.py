@@ -13,8 +13,8 @@ from dni_driver.agent.dcos import DcosView
 from dni_driver.core import dcos
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import AgentSubnet
-from dni_driver.registry import Host, Registry, open_registry
-from dni_driver.store import Store
+from dni_driver.registry import Host, Member, Registry, open_registry
+from dni_driver.store import Store, overlays, peers
 from tests.fakes import AGENT, DCOS, DUAL
 
 DEAD = IPv4Address("192.0.2.77")
@@ -81,3 +81,40 @@ def test_this_host_is_not_deleted_nor_anybody_named_beside_it(store: Store, regi
     with pytest.raises(InUse, match=r"agent 192\.0\.2\.10 is alive: stop dni on that host first"):
         view(store, registry).purge([DEAD, AGENT])
     assert registry.leases(DEAD) != []
+
+
+class UnreadError(Exception):
+    """The registry was asked for its agents."""
+
+
+def test_agents_that_the_host_follows_are_answered_without_asking_for_them(
+    store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words of the registry itself, this host among the others and with what it holds."""
+    follow(store, registry)
+    asked = DcosView(store, registry, tuple, lambda: True)
+    as_registered = asked.registered()
+
+    def unread() -> list[Member]:
+        raise UnreadError
+
+    monkeypatch.setattr(registry, "members", unread)
+    assert asked.cluster() == as_registered
+    assert [agent.ip for agent in as_registered.agents] == [str(AGENT), str(DEAD), str(ALIVE)]
+    with pytest.raises(UnreadError):
+        DcosView(store, registry, tuple, lambda: False).cluster()
+
+
+def follow(store: Store, registry: Registry) -> None:
+    """Have the store know what the registry does, every agent with a VTEP, and the registry what the store holds."""
+    registry.give_back(AgentSubnet(overlay="dual", subnet=ip_network("fd01:b::/80")), DEAD)
+    for number, agent in enumerate((DEAD, ALIVE)):
+        registry.register(Host(agent_ip=agent, identity=str(number), boot="b"))
+    news = registry.news(0)
+    with store.write() as tx:
+        overlays.set_agent_ip(tx, AGENT)
+        peers.set_vtep(tx, registry.register(Host(agent_ip=AGENT, identity="me", boot="b")))
+        peers.put(tx, [peer for peer in news.peers if peer.agent_ip != AGENT])
+        mine = overlays.agent_subnets(tx)
+    for one in mine:
+        registry.confirm(one, AGENT)
