@@ -7,7 +7,7 @@ import gc
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
@@ -35,7 +35,8 @@ from dni_driver.registry import Access, Host, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal
 from dni_driver.registry.zookeeper.digest import Digest
 from dni_driver.registry.zookeeper.layout import VTEPS, Record
-from dni_driver.registry.zookeeper.link import Link
+from dni_driver.registry.zookeeper.link import Conflict, Link
+from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
 from tests.lab.zookeeper import ZooKeeper, ensemble, running
 from tests.scratch import fast_directory
@@ -47,6 +48,7 @@ DUAL = define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])
 DEV = define("dev", [ip_network("10.64.0.0/16")])
 FIRST = IPv4Address("192.0.2.1")
 SIX = IPv6Address("fd00::1")
+NUMBERED = Numbered(folder="vteps", first=1, last=100, number_of=lambda name: int(name.rpartition(".")[2]))
 
 Open = Callable[..., ZooKeeperRegistry]
 
@@ -263,7 +265,7 @@ def test_forty_agents_that_join_at_once_take_turns_and_none_looks_often(connect:
     assert sorted(vtep.ip.ip for vtep in vteps) == [IPv4Address("44.128.0.0") + n for n in range(1, many + 1)]
     assert sorted(str(one.subnet) for one in subnets) == sorted(f"9.0.{n}.0/24" for n in range(many))
     assert len(asked) < 35 * many
-    assert registries[0].link.children("line") == []
+    assert [registries[0].link.children(line) for line in ("line/vteps", "line/subnets/1/v4")] == [[], []]
     audit(registries[0])
 
 
@@ -271,22 +273,87 @@ def test_who_waits_behind_one_that_hangs_goes_ahead(connect: Open) -> None:
     stuck, other = connect(), connect()
     stuck.define(DCOS)
     other.overlays()
-    Turn(stuck.link).queue()
+    Turn(stuck.link).stand("line/vteps")
     began = time.monotonic()
     assert str(other.register(host(1)).ip.ip) == "44.128.0.1"
     assert time.monotonic() - began < 10
-    assert len(other.link.children("line")) == 1, "its own place is left, that of the other stays"
+    assert len(other.link.children("line/vteps")) == 1, "its own place is left, that of the other stays"
 
 
 def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
     first, other = connect(), connect()
     first.define(DCOS)
     other.overlays()
-    Turn(first.link).queue()
-    Turn(first.link).queue()
-    with pytest.raises(DeadlineExceeded), deadline(1.5):
+    for _ in range(2):
+        Turn(first.link).stand("line/subnets/1/v4")
+    with pytest.raises(DeadlineExceeded, match="many agents join at once"), deadline(1.5):
         other.lease("dcos", 4, FIRST)
-    eventually(lambda: len(first.link.children("line")) == 2)
+    eventually(lambda: len(first.link.children("line/subnets/1/v4")) == 2)
+
+
+def test_a_number_that_was_told_is_kept_while_its_agent_lives_and_goes_with_it(connect: Open) -> None:
+    told, other = connect(), connect()
+    told.define(DCOS)
+    held = Turn(told.link)
+    held.stand("line/vteps")
+    told.link.client.set(f"{told.link.address.path}/line/vteps/q-0000000000", b"1")
+    assert str(other.register(host(1)).ip.ip) == "44.128.0.2"
+    told.close()
+    eventually(lambda: other.link.children("line/vteps") == [])
+    assert str(connect().register(host(2)).ip.ip) == "44.128.0.1"
+
+
+def test_who_finds_its_number_taken_stands_in_the_line_anew(connect: Open) -> None:
+    """As where one took it that stood in no line."""
+    registry = connect()
+    registry.register(host(0))
+    numbers: list[int | None] = []
+
+    def takes_what_is_taken(turn: Turn) -> int | None:
+        numbers.append(turn.number(Search(registry.link, NUMBERED)))
+        if len(numbers) < 4:
+            raise Conflict("it is taken")
+        return numbers[-1]
+
+    assert registry.ground.settled_in_turn(takes_what_is_taken) == 2
+    assert numbers == [2, 2, 2, 2]
+    eventually(lambda: registry.link.children("line/vteps") == [])
+    assert registry.link.exists("line/vteps").cversion == 4, "two places, made and left"
+
+
+def test_all_who_wait_are_told_at_once_and_those_for_whom_there_is_none_too(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five want one of the three that are left; who is first looks for all."""
+    small = IPv4Network("44.128.0.0/29")
+    first = connect()
+    for number in range(3):
+        first.register(host(number, vtep_subnet=small))
+    blocking = Turn(first.link)
+    blocking.stand("line/vteps")
+    looked: list[int] = []
+    lowest = Search.lowest
+
+    def noted(search: Search, wanted: int, kept: Collection[int] = ()) -> list[int]:
+        looked.append(wanted)
+        return lowest(search, wanted, kept)
+
+    monkeypatch.setattr(Search, "lowest", noted)
+
+    def join(number: int) -> str:
+        try:
+            return str(connect().register(host(number)).ip.ip)
+        except Exhausted:
+            return "none"
+
+    with ThreadPoolExecutor(5) as pool:
+        joining = [pool.submit(join, number) for number in range(10, 15)]
+        eventually(lambda: len(first.link.children("line/vteps")) == 6)
+        first.link.drop("line/vteps/q-0000000000")
+        got = sorted(one.result() for one in joining)
+    assert got == ["44.128.0.4", "44.128.0.5", "44.128.0.6", "none", "none"]
+    assert looked[-1] == 5
+    audit(first)
 
 
 def test_the_lowest_that_is_free_is_found_without_reading_what_is_full(

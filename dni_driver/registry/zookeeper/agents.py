@@ -140,7 +140,7 @@ class Agents:
     ) -> None:
         """Record a host and that it lives; `given`: its VTEP is new, and out of that range, in that turn.
 
-        Nothing is asked in a turn that could be asked before: others wait meanwhile.
+        Nothing is asked then that could be asked before: the VTEP is kept meanwhile.
         """
         changes = self._link.transaction()
         self._ground.admit(changes, host.agent_ip, None)

@@ -21,7 +21,6 @@ from dni_driver.registry.zookeeper.layout import (
     AGENTS,
     FOLDERS,
     FORMAT,
-    LINE,
     OTHER_VTEPS,
     OVERLAYS,
     SUBNETS,
@@ -39,8 +38,8 @@ from dni_driver.registry.zookeeper.turn import Turn
 
 _PATIENCE = 15.0
 """Seconds in which a change that others get in the way of is tried again."""
-_PATIENCE_IN_LINE = 60.0
-"""Seconds; it moves on while one waits."""
+_PATIENCE_IN_LINE = 300.0
+"""Seconds; it moves on while one waits, and who stands in it anew only asks for the same once more."""
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 1.0
 
@@ -81,14 +80,13 @@ class Ground:
         """Do something that takes the lowest that is free: where others do so too, after those who came before."""
         with deadline(_PATIENCE_IN_LINE):
             self.prepare()
-            self.make_room([f"{LINE}/"])
             with Turn(self.link) as turn:
                 while True:
                     try:
                         return attempt(turn)
-                    except Conflict:
-                        turn.queue()
-                        _pause(_FIRST_PAUSE)
+                    except Conflict as conflict:
+                        turn.again()
+                        _pause_after(conflict, _FIRST_PAUSE)
 
     def prepare(self) -> None:
         """Make sure that the registry is there and of this version; raise StoreError where it is newer."""

@@ -12,7 +12,8 @@
     uses/NUMBER/SHARD/IP        who uses that overlay
     journal/e-SEQUENCE          what changed, in order
     digests/SHARD               all records of a shard at once, as of a place in the journal
-    line/q-SEQUENCE             ephemeral: who waits to take the lowest VTEP or agent subnet that is free
+    line/vteps/q-SEQUENCE       ephemeral: who waits to take the lowest VTEP that is free, and which that is
+    line/subnets/NUMBER/vFAMILY/q-SEQUENCE  likewise for the agent subnets of an overlay
     reclaimer                   ephemeral: who looks for agents to reclaim
 
 Nothing has more than some hundreds of children, and nobody lists them all when something changes.

@@ -64,21 +64,18 @@ class Leases:
         ]
 
     def _lease(self, name: str, family: Family, agent_ip: Address, turn: Turn) -> AgentSubnet:
-        """Take the lowest; nothing is asked in a turn that could be asked before, as others wait meanwhile."""
+        """Take the lowest; nothing is asked with a number in hand that could be asked before."""
         found = self._find(name)
         overlay = found.definition.overlay()
-        search = Search(self._link, _numbered(found.definition, family))
-        self._ground.make_room([f"{search.prepare()}/", of_agent(AGENTS, agent_ip)])
+        self._ground.make_room([of_agent(AGENTS, agent_ip)])
         mine = self._ground.known(agent_ip)
-        turn.wait()
-        number = search.lowest()
+        number = turn.number(Search(self._link, _numbered(found.definition, family)))
         if number is None:
             raise full(overlay, family)
         held = AgentSubnet(overlay=name, subnet=agent_subnet(overlay, family, number))
         changes = self._link.transaction()
         self._add(changes, found, held, agent_ip, mine)
         turn.leave(changes)
-        # A folder that is not there yet, or not any more, is a conflict, and made in the next attempt.
         self._ground.commit(changes)
         turn.left()
         return held

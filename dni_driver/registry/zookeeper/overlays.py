@@ -13,6 +13,7 @@ from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.registry.interface import check_widening, is_defined, unknown, used_by, with_backend
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import (
+    LINE,
     OVERLAYS,
     SUBNETS,
     USES,
@@ -113,7 +114,7 @@ class Overlays:
     def _sweep(self) -> None:
         """Take away what is left of overlays that are gone; what an end leaves here goes with the next removal."""
         definitions, _ = self._ground.definitions()
-        for folder in (SUBNETS, USES):
+        for folder in (SUBNETS, USES, f"{LINE}/{SUBNETS}"):
             for number in (int(name) for name in self._link.children(folder) if name.isdecimal()):
                 if number not in definitions.names() and number < definitions.following:
                     self._link.remove_tree(of_overlay(folder, number))

@@ -1,25 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A line for those who all want the lowest that is free: one after the other, and nobody looks in vain.
+"""A line for those who all want the lowest that is free: nobody looks in vain, and nobody waits for each before it.
 
 Who is alone takes without a line. Else each makes an ephemeral node that ZooKeeper numbers without a gap, and waits
-for the node before its own to go; that goes in the transaction that takes. The line only saves work: what keeps two
-from having the same is the transaction. So who waits behind one that hangs goes ahead.
+until that says which number it may take. Who has nobody before it that still waits looks once, and writes into the
+nodes of all who wait, in one transaction, which numbers are theirs, lowest first. They take them beside each other,
+each in a transaction in which its node goes too; until then the number is kept for it. The line only saves work: what
+keeps two from having the same is still the transaction that takes. So one that hangs is passed by.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import zip_longest
 from typing import Self
 
 from dni_driver.core.deadline import within
-from dni_driver.registry.zookeeper.layout import LINE
-from dni_driver.registry.zookeeper.link import Changes, Link
+from dni_driver.core.errors import DeadlineExceeded
+from dni_driver.registry.zookeeper.link import Changes, Conflict, Found, Link
+from dni_driver.registry.zookeeper.numbers import Search
 
+TOGETHER = 256
+"""How many are told their numbers at once."""
 _PREFIX = "q-"
+_NONE_LEFT = b"-"
 _HANGS_AFTER = 1.0
 """Seconds that the first in the line has for itself."""
 _SELDOM = 8.0
 """Seconds between two looks whether it is the first that one waits for, in a long line."""
+_TRIES = 2
+"""With one number: what a transaction rests on beside it may change while one waits."""
 
 
 class Turn:
@@ -28,7 +39,10 @@ class Turn:
     def __init__(self, link: Link) -> None:
         """Stand nowhere yet."""
         self._link = link
-        self._number: int | None = None
+        self._line = ""
+        self._place: int | None = None
+        self._is_crowded = False
+        self._tries = 0
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -36,46 +50,119 @@ class Turn:
 
     def __exit__(self, *_: object) -> None:
         """Leave the line where no transaction did it; there may be no time left to wait for that."""
-        if self._number is not None:
-            self._link.drop(_path(self._number))
+        if self._place is not None:
+            self._link.drop(self._path(self._place))
             self.left()
 
-    def queue(self) -> None:
-        """Stand in the line, unless that is so already."""
-        if self._number is None:
-            changes = self._link.transaction()
-            changes.stand_in_line(f"{LINE}/{_PREFIX}")
-            (path,) = self._link.commit(changes)
-            self._number = int(path.rpartition(_PREFIX)[2])
+    def number(self, search: Search) -> int | None:
+        """Answer the lowest number that nobody has and nobody is about to take; None where there is none."""
+        if self._place is None:
+            if not self._is_crowded and self._is_alone(search.line):
+                return next(iter(self._look(search, 1)), None)
+            self.stand(search.line)
+        try:
+            return self._told(search)
+        except DeadlineExceeded:
+            raise DeadlineExceeded(
+                "many agents join at once, and the turn of this one has not come: it is tried again by itself"
+            ) from None
 
-    def wait(self) -> None:
-        """Return when it is this one's turn: at once where nobody stands in the line."""
-        if self._number is None:
-            there = self._link.exists(LINE)
-            if there is None or there.numChildren == 0:
-                return
-            self.queue()
-        self._wait_behind(self._number or 0)
+    def stand(self, line: str) -> None:
+        """Stand in a line."""
+        self._line, self._tries = line, 0
+        try:
+            self._place = self._stood()
+        except Conflict:
+            self._link.make_folders([line])
+            self._place = self._stood()
 
-    def _wait_behind(self, number: int) -> None:
-        gone = threading.Event()
-        if self._link.get(_path(number - 1), lambda _: gone.set()) is None:
-            return
-        patience = _HANGS_AFTER
-        while not gone.wait(within(patience)):
-            if self._link.exists(_path(number - 2)) is None:
-                return
-            patience = min(patience * 2, _SELDOM)
+    def again(self) -> None:
+        """Take note that somebody was faster: from now on stand in the line, at its end where the number is gone."""
+        self._is_crowded = True
+        self._tries += 1
+        if self._place is not None and self._tries == _TRIES:
+            self._link.drop(self._path(self._place))
+            self.left()
 
     def leave(self, changes: Changes) -> None:
         """Have a transaction leave the line."""
-        if self._number is not None:
-            changes.delete(_path(self._number))
+        if self._place is not None:
+            changes.delete(self._path(self._place))
 
     def left(self) -> None:
         """Take note that it was done."""
-        self._number = None
+        self._place = None
+
+    def _stood(self) -> int:
+        changes = self._link.transaction()
+        changes.stand_in_line(f"{self._line}/{_PREFIX}")
+        (path,) = self._link.commit(changes)
+        return int(path.rpartition(_PREFIX)[2])
+
+    def _is_alone(self, line: str) -> bool:
+        there = self._link.exists(line)
+        return there is None or there.numChildren == 0
+
+    def _told(self, search: Search) -> int | None:
+        """Wait until the own node says which number it is; hand out where nobody before does."""
+        patience = _HANGS_AFTER
+        place = self._place or 0
+        while True:
+            changed = threading.Event()
+            mine = self._link.get(self._path(place), _setting(changed))
+            if mine is None:
+                self.left()
+                raise Conflict("a place in the line went with its session")
+            if mine.data:
+                return None if mine.data == _NONE_LEFT else int(mine.data)
+            if _is_done(self._link.get(self._path(place - 1), _setting(changed))):
+                self._hand_out(search, place)
+            elif not changed.wait(within(patience)):
+                if self._is_done(place - 2):
+                    self._hand_out(search, place)
+                patience = min(patience * 2, _SELDOM)
+
+    def _hand_out(self, search: Search, first: int) -> None:
+        """Tell who waits, from a place on, which numbers are theirs; where somebody else does so now, do nothing."""
+        line = self._link.get(self._line)
+        if line is None:
+            return
+        standing = self._standing(first)
+        waiting = [(path, node.version) for path, node in standing if not node.data and path >= self._path(first)]
+        numbers = self._look(search, len(waiting), [node for _, node in standing])
+        changes = self._link.transaction()
+        changes.put(self._line, b"", line.version)
+        for (path, version), number in zip_longest(waiting, numbers):
+            changes.put(path, _NONE_LEFT if number is None else str(number).encode(), version)
+        with suppress(Conflict):
+            self._link.commit(changes)
+
+    def _standing(self, around: int) -> list[tuple[str, Found]]:
+        """Answer the nodes of those who stand next to a place, before and behind it."""
+        nearest = (self._path(around - TOGETHER), self._path(around + TOGETHER))
+        every = (f"{self._line}/{name}" for name in sorted(self._link.children(self._line)))
+        paths = [path for path in every if nearest[0] <= path < nearest[1]]
+        return [(path, node) for path, node in zip(paths, self._link.every(paths), strict=True) if node]
+
+    def _look(self, search: Search, wanted: int, told: Sequence[Found] = ()) -> list[int]:
+        """Answer the lowest numbers that are free and kept for nobody; the folders that they go into are there."""
+        kept = frozenset(int(node.data) for node in told if node.data.isdigit())
+        numbers = search.lowest(wanted, kept)
+        self._link.make_folders(sorted({search.shard_of(number) for number in numbers}))
+        return numbers
+
+    def _is_done(self, place: int) -> bool:
+        return _is_done(self._link.get(self._path(place)))
+
+    def _path(self, place: int) -> str:
+        return f"{self._line}/{_PREFIX}{place:010d}"
 
 
-def _path(number: int) -> str:
-    return f"{LINE}/{_PREFIX}{number:010d}"
+def _setting(event: threading.Event) -> Callable[[object], None]:
+    """Answer what sets an event when a node that is watched has changed."""
+    return lambda _: event.set()
+
+
+def _is_done(node: Found | None) -> bool:
+    """Tell whether one who stood in the line waits no more."""
+    return node is None or node.data != b""

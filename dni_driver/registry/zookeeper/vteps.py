@@ -59,10 +59,7 @@ class Vteps:
         had = vteps.kept(host.vtep, known.subnet)
         if had is not None and self._link.exists(of_vtep(had.ip)) is None:
             return had
-        search = Search(self._link, _numbered(known.subnet))
-        self._ground.make_room([f"{search.prepare()}/"])
-        turn.wait()
-        number = search.lowest()
+        number = turn.number(Search(self._link, _numbered(known.subnet)))
         if number is None:
             raise vteps.exhausted(known.subnet)
         return vteps.vtep_in(known.subnet.network_address + number, known.subnet)
