@@ -15,14 +15,14 @@ from typing import Any
 import click
 import msgspec
 
-from tests.bench import across, callers, cni, containers, joining, known, peers, programs, stalls
+from tests.bench import across, agent, callers, cni, containers, joining, known, peers, programs, stalls
 from tests.bench.figures import Figure, show
 from tests.bench.machine import describe
 from tests.lab import Lab, LabError
 from tests.lab.dni import PLUGIN_SOCKET
 
 RESULT = Path("bench-result.json")
-SECTIONS = ("programs", "containers", "addresses", "cni", "known", "paths", "joining")
+SECTIONS = ("programs", "containers", "addresses", "cni", "known", "paths", "agent", "joining")
 MANY = 16
 ROUNDS_OF_CROWDS = 5
 STARTS = 5
@@ -94,6 +94,12 @@ class Bench:
         _say(f"across hosts: TCP {ROUNDS_OF_TCP} times each way, and single packets, in turn")
         taken = across.in_turn(ROUNDS_OF_TCP)
         self.keep("across hosts", msgspec.to_builtins(taken), across.figures(taken))
+
+    def measure_agent(self) -> None:
+        """Measure what it costs an agent to be one of many, in a namespace of its own."""
+        _say(f"one agent among {agent.MANY} in the registry")
+        found = agent.measure()
+        self.keep("one agent among many", msgspec.to_builtins(found), agent.figures(found))
 
     def measure_joining(self) -> None:
         """Measure how a cluster grows, in a lab of its own."""
@@ -174,6 +180,7 @@ def bench(rounds: int, only: tuple[str, ...]) -> None:
             run = Bench(lab, only)
             run.measure(rounds)
             where = describe(run.host)
+        run.attempt("agent", run.measure_agent)
         run.attempt("joining", run.measure_joining)
     except LabError as error:
         sys.exit(f"bench: {error}")

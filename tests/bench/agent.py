@@ -10,19 +10,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from itertools import repeat
 from pathlib import Path
 
 import msgspec
 
 from dni_driver.core.overlays import AgentSubnet, Network
 from dni_driver.core.peers import Vtep
-from dni_driver.registry import Host, Registry, open_registry
+from dni_driver.registry import Host, open_registry
+from dni_driver.registry.zookeeper import ZooKeeperRegistry
 from tests.bench.figures import Figure, median_ms, show
+from tests.bench.filling import Newcomer, fill
+from tests.lab import LabError
 from tests.lab.zookeeper import running
 from tests.root.ground import Namespace
 
@@ -36,8 +37,6 @@ _QUIET_SECONDS = 15.0
 _LONGEST = 300.0
 _REST = 1.0
 _LOOKS_EVERY = 0.004
-_AT_ONCE = 8
-"""Sessions in which others join."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,14 +66,14 @@ class World:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(running(self.folder / "zookeeper"))
         self.url = f"zookeeper://{server.address}/dni"
-        self._registries = [self.connect() for _ in range(_AT_ONCE)]
-        self.registry = self._registries[0]
-        for registry in self._registries:
-            stack.callback(registry.close)
+        self.registry = self.connect()
+        stack.callback(self.registry.close)
 
-    def connect(self) -> Registry:
+    def connect(self) -> ZooKeeperRegistry:
         """Open the registry once more."""
-        return open_registry(self.url, Path())
+        registry = open_registry(self.url, Path())
+        assert isinstance(registry, ZooKeeperRegistry)
+        return registry
 
     @contextmanager
     def agent(self, name: str) -> Iterator[int]:
@@ -106,13 +105,7 @@ class World:
 
     def populate(self, many: int) -> None:
         """Have many agents in the registry, each with an agent subnet."""
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            list(threads.map(self._populate, range(_AT_ONCE), repeat(many)))
-
-    def _populate(self, part: int, many: int) -> None:
-        for number in range(1 + part, many + 1, _AT_ONCE):
-            self._registries[part].register(_other(number))
-            self._registries[part].confirm(_subnet(number), _FIRST + number)
+        fill(self.registry, [Newcomer(_other(number), _subnet(number)) for number in range(1, many + 1)])
 
     def routes(self) -> int:
         """Count the routes to others' agent subnets."""
@@ -124,7 +117,7 @@ class World:
         ends = time.perf_counter() + _LONGEST
         while not happened():
             if time.perf_counter() > ends:
-                sys.exit(f"bench: the agent does not come to know the others: see {self.folder}")
+                raise LabError("the agent does not come to know the others")
             time.sleep(every)
         return time.perf_counter()
 
@@ -260,7 +253,10 @@ def figures(found: Findings) -> list[Figure]:
 
 def main() -> None:
     """`python -m tests.bench.agent [NUMBER]`: measure this alone."""
-    found = measure(int(sys.argv[1]) if len(sys.argv) > 1 else MANY)
+    try:
+        found = measure(int(sys.argv[1]) if len(sys.argv) > 1 else MANY)
+    except LabError as error:
+        sys.exit(f"bench: {error}")
     sys.stdout.write(f"{show(figures(found))}\n")
 
 

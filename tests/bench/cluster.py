@@ -2,7 +2,8 @@
 """`python -m tests.bench.cluster`: what gets from container to container, by dni and by what there is beside it.
 
 Two pairs of lab hosts on one link, all with a Docker Engine: on one pair runs dni. A Swarm overlay, VXLAN made by
-hand and the bare hosts are measured on the other, so that nothing of dni's is in their way.
+hand and the bare hosts are measured on the other, so that nothing of dni's is in their way. How long a container
+takes until it reaches the other host is measured on a third pair, which has both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from tests.bench import hand_made
+from tests.bench import far, hand_made
 from tests.bench.figures import Figure, median_ratio, show
 from tests.bench.machine import describe
 from tests.bench.talk import Spot, Taken, Way, measure
@@ -164,16 +165,17 @@ def bench(rounds: int) -> None:
         with Lab(hosts=4) as lab:
             where = describe(lab.hosts[0])
             taken = {title: _taken(title, ways, rounds) for title, ways in _titled(lab)}
+        click.echo(f"… docker run until the other host is reached: {far.ROUNDS} on each network, in turn", err=True)
+        reached = far.measure()
     except LabError as error:
         sys.exit(f"bench-cluster: {error}")
     found = [
         figure
         for title, samples in taken.items()
         for figure in figures(title, samples, _ACROSS if VXLAN in samples else _HERE)
-    ]
-    RESULT.write_text(
-        json.dumps({**where, "figures": msgspec.to_builtins(found), "samples": msgspec.to_builtins(taken)})
-    )
+    ] + far.figures(reached)
+    samples = {**msgspec.to_builtins(taken), "until the other host is reached": reached}
+    RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(found), "samples": samples}))
     click.echo(f"\n{where['engine']}, {where['kernel']}, {where['cpus']} CPUs\n\n{show(found)}\n\nAll in {RESULT}.")
 
 

@@ -16,16 +16,21 @@ from contextlib import contextmanager
 import msgspec
 
 from tests.bench.figures import Figure, median_difference, median_ms, show
-from tests.lab import Host, Lab
+from tests.lab import Host, Lab, LabError
 from tests.lab.zookeeper import ZooKeeper
 
-ROUNDS = 20
+ROUNDS = 10
 NONE, DNI, SWARM = "none", "dni", "swarm overlay"
 
 _PORT = 9000
 _READY_SECONDS = 60
 _BAR = 0.2
-_FETCH = "until wget -q -T 1 -O /dev/null http://{}:9000/; do :; done"
+_TRIES = 60
+_FETCH = (
+    "i=0; until timeout 1 wget -q -O /dev/null http://{address}:{port}/ 2> /dev/null; "
+    "do i=$((i + 1)); [ $i -lt {tries} ] || exit 1; done"
+)
+"""With busybox' own limit (`wget -T`) its static build ends with a segmentation fault."""
 _SERVE = f"mkdir /www; echo here > /www/index.html; exec httpd -f -p {_PORT} -h /www"
 
 
@@ -54,7 +59,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, list[float]]:
         targets = {DNI: _served(there, "dcos"), SWARM: _served(there, "far")}
         ways = {NONE: Way("none", ("true",))}
         for name, network in ((DNI, "dcos"), (SWARM, "far")):
-            ways[name] = Way(network, ("sh", "-c", _FETCH.format(targets[name])))
+            ways[name] = Way(network, ("sh", "-c", _FETCH.format(tries=_TRIES, address=targets[name], port=_PORT)))
         for way in ways.values():
             way.run(here)
         samples = [{name: way.run(here) for name, way in ways.items()} for _ in range(rounds)]
@@ -65,8 +70,10 @@ def measure(rounds: int = ROUNDS) -> dict[str, list[float]]:
 def _zookeeper(lab: Lab) -> Iterator[str]:
     server = ZooKeeper(lab.outside.directory / "zookeeper", lab.outside)
     server.start()
-    yield f"zookeeper://{server.address}/dni"
-    server.stop()
+    try:
+        yield f"zookeeper://{server.address}/dni"
+    finally:
+        server.stop()
 
 
 def _swarm(first: Host, second: Host) -> None:
@@ -97,7 +104,7 @@ def _until(happened: Callable[[], bool]) -> None:
     ends = time.monotonic() + _READY_SECONDS
     while not happened():
         if time.monotonic() > ends:
-            sys.exit("bench: the hosts do not find each other")
+            raise LabError("the hosts do not find each other")
         time.sleep(0.2)
 
 
@@ -114,5 +121,14 @@ def figures(samples: dict[str, list[float]]) -> list[Figure]:
     ]
 
 
+def main() -> None:
+    """`python -m tests.bench.far [ROUNDS]`: measure this alone."""
+    try:
+        taken = measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    except LabError as error:
+        sys.exit(f"bench: {error}")
+    sys.stdout.write(f"{show(figures(taken))}\n")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(f"{show(figures(measure()))}\n")
+    main()

@@ -8,7 +8,7 @@ agents; many changes at once cost it little more than a question each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
@@ -48,9 +48,9 @@ def trim(link: Link, results: Iterable[Any]) -> None:
         return
     oldest = _number(written[-1]) - KEPT
     with suppress(Unavailable):
-        for name in link.children(JOURNAL):
-            if _number(name) < oldest:
-                _delete(link, name)
+        names = [name for name in link.children(JOURNAL) if name.startswith(_PREFIX) and _number(name) < oldest]
+        for start in range(0, len(names), _TRIMMED_EVERY):
+            _delete(link, names[start : start + _TRIMMED_EVERY])
 
 
 class Reader:
@@ -142,9 +142,11 @@ def _end(link: Link) -> tuple[int, int]:
     return ((stat.cversion + stat.numChildren) // 2, stat.czxid) if stat is not None else (0, -1)
 
 
-def _delete(link: Link, name: str) -> None:
+def _delete(link: Link, names: Sequence[str]) -> None:
+    """Delete some entries; where another deletes just these, it is left to it, or to the next time."""
     changes = link.transaction()
-    changes.delete(f"{JOURNAL}/{name}")
+    for name in names:
+        changes.delete(f"{JOURNAL}/{name}")
     with suppress(Conflict):
         link.commit(changes)
 
