@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dni_driver.core.allocation import check_explicit
 from dni_driver.core.errors import DniError, MalformedRequest, Refused
 from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
-from dni_driver.core.records import AddressState, Held, Interface, PoolRecord, docker_halves, with_mask
+from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves
 from dni_driver.core.selection import (
     OverlayDefined,
     PlainChosen,
@@ -83,7 +83,7 @@ class IpamDriver:
         """Record an address, then answer it with the mask of its half."""
         asked = wire.read_address(request.address, "address") if request.address else None
         given = when_there_is_room(self._store, lambda: self._give(request, asked), self._sleep)
-        return wire.RequestAddressResponse(address=str(given), data={})
+        return wire.RequestAddressResponse(address=given, data={})
 
     def release_address(self, request: wire.ReleaseAddressRequest) -> wire.Response:
         """Take an address back; unknown ones are no error."""
@@ -94,7 +94,8 @@ class IpamDriver:
                 addresses.release(tx, request.pool_id, address, now)
         return wire.Response()
 
-    def _give(self, request: wire.RequestAddressRequest, asked: Address | None) -> Interface:
+    def _give(self, request: wire.RequestAddressRequest, asked: Address | None) -> str:
+        """Record an address; answer it with the mask of its half, as it goes over the wire."""
         options, now = request.options or {}, self._clock()
         with self._store.write() as tx:
             pool = pools.find(tx, request.pool_id)
@@ -106,7 +107,8 @@ class IpamDriver:
                     self._check_network(tx, pool)
                 wish = Asked(address=asked, container=options.get(wire.ENDPOINT_NAME))
                 address = claim(tx, pool, halves, wish, now)
-        return with_mask(address, next(half for half in halves if address in half))
+        mask = next(half.prefixlen for half in halves if address in half)
+        return f"{address}/{mask}"
 
     def _check_network(self, tx: Transaction, pool: PoolRecord) -> None:
         """Refuse to give an overlay's addresses to a network of another driver."""
