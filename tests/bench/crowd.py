@@ -40,11 +40,12 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one agent: what it got, when (seconds since 1970), and how many attempts failed."""
+    """What became of an agent: what it got, when (seconds since 1970), after how long, how many attempts failed."""
 
     vtep: str
     subnet: str
     joined: float
+    seconds: float
     failures: int
 
 
@@ -73,6 +74,7 @@ class Agent:
         self._url = url
         self._ip = FIRST + number
         self._attempts = 0
+        self._started = 0.0
         self._loop = Loop(str(number), self._join, _JOINING, Problems())
         self._knows = threading.Condition()
         self._known: set[Address] = set()
@@ -82,13 +84,17 @@ class Agent:
 
     def start(self) -> None:
         """Connect, and join."""
+        self._started = time.time()
         self._registry = open_registry(self._url, Path())
         self._loop.start()
 
     def _join(self) -> tuple[str, ...]:
         self._attempts += 1
         vtep, subnet = join(self._registry, self._ip)
-        self.outcome = Outcome(vtep=vtep, subnet=subnet, joined=time.time(), failures=self._attempts - 1)
+        now = time.time()
+        self.outcome = Outcome(
+            vtep=vtep, subnet=subnet, joined=now, seconds=now - self._started, failures=self._attempts - 1
+        )
         self._loop.stop()
         self.joined.set()
         return ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from kazoo.client import KazooClient
 from dni_driver.registry import open_registry
 from dni_driver.registry.zookeeper.digest import WORTHWHILE
 from tests.bench.crowd import FIRST, Orders, Outcome, Phase, join
+from tests.bench.survey import Survey, survey
 from tests.lab.zookeeper import ZooKeeper, running
 from tests.root.ground import Namespace
 
@@ -58,12 +60,15 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """So many agents that joined at once, `followers` of whom learned of all others, and then of one more.
 
-    Times in seconds: until the last lease, until all followers knew all, and until all knew of one more.
+    Times in seconds: until half of them, and until the last, had a lease, until all followers knew all, and until all
+    knew of one more; `longest` is what one of them took for it.
     """
 
     agents: int
     followers: int
+    half_leased: float
     last_lease: float
+    longest: float
     failures: int
     joining: Load
     first_knows: float
@@ -73,6 +78,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     more_known: float
     one_more: Load
     quiet: Load
+    lies: Survey
     crowd_cpu: float
 
 
@@ -156,7 +162,9 @@ def measure(agents: int, followers: int) -> Run:
         return Run(
             agents=agents,
             followers=crowds.followers,
+            half_leased=statistics.median(outcome.joined for outcome in outcomes) - began,
             last_lease=max(outcome.joined for outcome in outcomes) - began,
+            longest=max(outcome.seconds for outcome in outcomes),
             failures=sum(outcome.failures for outcome in outcomes),
             joining=joined.since(start),
             first_knows=first - joined.seconds,
@@ -166,6 +174,7 @@ def measure(agents: int, followers: int) -> Run:
             quiet=quiet.since(known),
             more_known=more - more_from,
             one_more=told.since(quiet),
+            lies=survey(server.address, _PLACE),
             crowd_cpu=crowds.cpu,
         )
 
@@ -221,11 +230,16 @@ def show(runs: Sequence[Run]) -> str:
     """Lay the runs out as a table, a column for each."""
     rows: list[tuple[str, list[str]]] = [
         ("agents that join at once", [f"{run.agents}" for run in runs]),
+        ("seconds until half have their leases", [f"{run.half_leased:.1f}" for run in runs]),
         ("seconds until the last lease", [f"{run.last_lease:.1f}" for run in runs]),
+        ("  the longest that one of them took", [f"{run.longest:.1f}" for run in runs]),
         ("attempts that failed and were repeated", [f"{run.failures}" for run in runs]),
         ("requests for each agent that joins", [f"{run.joining.requests / run.agents:.0f}" for run in runs]),
         ("bytes for each, both ways", [f"{run.joining.bytes / run.agents:.0f}" for run in runs]),
         ("ZooKeeper's CPU ms for each", [f"{1000 * run.joining.cpu / run.agents:.1f}" for run in runs]),
+        ("CPU ms of the agents for each", [f"{1000 * run.crowd_cpu / run.agents:.0f}" for run in runs]),
+        ("bytes of the largest node", [f"{run.lies.bytes}" for run in runs]),
+        ("children of the widest", [f"{run.lies.children}" for run in runs]),
         ("nodes for each", [f"{run.quiet.nodes / run.agents:.1f}" for run in runs]),
         ("bytes kept for each", [f"{run.quiet.data / run.agents:.0f}" for run in runs]),
         ("learn of all without a digest: requests", [f"{run.first.requests}" for run in runs]),

@@ -273,7 +273,7 @@ def test_who_waits_behind_one_that_hangs_goes_ahead(connect: Open) -> None:
     stuck, other = connect(), connect()
     stuck.define(DCOS)
     other.overlays()
-    Turn(stuck.link).stand("line/vteps")
+    Turn(stuck.link, stuck.ground.make_room).stand("line/vteps")
     began = time.monotonic()
     assert str(other.register(host(1)).ip.ip) == "44.128.0.1"
     assert time.monotonic() - began < 10
@@ -285,7 +285,7 @@ def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
     first.define(DCOS)
     other.overlays()
     for _ in range(2):
-        Turn(first.link).stand("line/subnets/1/v4")
+        Turn(first.link, first.ground.make_room).stand("line/subnets/1/v4")
     with pytest.raises(DeadlineExceeded, match="many agents join at once"), deadline(1.5):
         other.lease("dcos", 4, FIRST)
     eventually(lambda: len(first.link.children("line/subnets/1/v4")) == 2)
@@ -294,7 +294,7 @@ def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
 def test_a_number_that_was_told_is_kept_while_its_agent_lives_and_goes_with_it(connect: Open) -> None:
     told, other = connect(), connect()
     told.define(DCOS)
-    held = Turn(told.link)
+    held = Turn(told.link, told.ground.make_room)
     held.stand("line/vteps")
     told.link.client.set(f"{told.link.address.path}/line/vteps/q-0000000000", b"1")
     assert str(other.register(host(1)).ip.ip) == "44.128.0.2"
@@ -329,7 +329,7 @@ def test_all_who_wait_are_told_at_once_and_those_for_whom_there_is_none_too(
     first = connect()
     for number in range(3):
         first.register(host(number, vtep_subnet=small))
-    blocking = Turn(first.link)
+    blocking = Turn(first.link, first.ground.make_room)
     blocking.stand("line/vteps")
     looked: list[int] = []
     lowest = Search.lowest

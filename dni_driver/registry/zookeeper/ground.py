@@ -80,7 +80,7 @@ class Ground:
         """Do something that takes the lowest that is free: where others do so too, after those who came before."""
         with deadline(_PATIENCE_IN_LINE):
             self.prepare()
-            with Turn(self.link) as turn:
+            with Turn(self.link, self.make_room) as turn:
                 while True:
                     try:
                         return attempt(turn)

@@ -36,9 +36,10 @@ _TRIES = 2
 class Turn:
     """A place in the line, once it is needed, until it is left."""
 
-    def __init__(self, link: Link) -> None:
-        """Stand nowhere yet."""
+    def __init__(self, link: Link, make_room: Callable[[Sequence[str]], None]) -> None:
+        """Stand nowhere yet; `make_room` makes the folders of nodes."""
         self._link = link
+        self._make_room = make_room
         self._line = ""
         self._place: int | None = None
         self._is_crowded = False
@@ -105,7 +106,6 @@ class Turn:
 
     def _told(self, search: Search) -> int | None:
         """Wait until the own node says which number it is; hand out where nobody before does."""
-        patience = _HANGS_AFTER
         place = self._place or 0
         while True:
             changed = threading.Event()
@@ -115,12 +115,18 @@ class Turn:
                 raise Conflict("a place in the line went with its session")
             if mine.data:
                 return None if mine.data == _NONE_LEFT else int(mine.data)
-            if _is_done(self._link.get(self._path(place - 1), _setting(changed))):
+            before = self._link.get(self._path(place - 1), _setting(changed))
+            if _is_done(before) or not self._is_served(changed, place):
                 self._hand_out(search, place)
-            elif not changed.wait(within(patience)):
-                if self._is_done(place - 2):
-                    self._hand_out(search, place)
-                patience = min(patience * 2, _SELDOM)
+
+    def _is_served(self, changed: threading.Event, place: int) -> bool:
+        """Wait until something has changed; tell whether it has before the first in the line was given up."""
+        patience = _HANGS_AFTER
+        while not changed.wait(within(patience)):
+            if _is_done(self._link.get(self._path(place - 2))):
+                return False
+            patience = min(patience * 2, _SELDOM)
+        return True
 
     def _hand_out(self, search: Search, first: int) -> None:
         """Tell who waits, from a place on, which numbers are theirs; where somebody else does so now, do nothing."""
@@ -148,11 +154,8 @@ class Turn:
         """Answer the lowest numbers that are free and kept for nobody; the folders that they go into are there."""
         kept = frozenset(int(node.data) for node in told if node.data.isdigit())
         numbers = search.lowest(wanted, kept)
-        self._link.make_folders(sorted({search.shard_of(number) for number in numbers}))
+        self._make_room([f"{search.shard_of(number)}/" for number in numbers])
         return numbers
-
-    def _is_done(self, place: int) -> bool:
-        return _is_done(self._link.get(self._path(place)))
 
     def _path(self, place: int) -> str:
         return f"{self._line}/{_PREFIX}{place:010d}"
