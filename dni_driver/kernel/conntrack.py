@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from dni_driver.core.ports import HostPort, Protocol
-from dni_driver.kernel import netlink, nfnetlink
-from dni_driver.kernel.netlink import attribute, attributes
+from dni_driver.kernel.netlink import nfnetlink, wire
+from dni_driver.kernel.netlink.wire import attribute, attributes
 
 _SUBSYSTEM = 1
 _GET, _DELETE = 1, 2
@@ -39,7 +39,7 @@ def forget(ports: Collection[HostPort]) -> None:
 
 def _to(family: int, ports: Collection[int]) -> Iterator[bytes]:
     with nfnetlink.conversation() as kernel:
-        kernel.send(_message(_GET, netlink.REQUEST | netlink.DUMP, family, b""))
+        kernel.send(_message(_GET, wire.REQUEST | wire.DUMP, family, b""))
         for _, answer in nfnetlink.answers(kernel):
             original = dict(attributes(answer))[_ORIGINAL]
             protocol = dict(attributes(dict(attributes(original))[_PROTOCOL_PART]))
@@ -49,10 +49,10 @@ def _to(family: int, ports: Collection[int]) -> Iterator[bytes]:
 
 def _delete(family: int, original: bytes) -> None:
     with nfnetlink.conversation() as kernel:
-        body = attribute(_ORIGINAL | netlink.NESTED, original)
-        kernel.send(_message(_DELETE, netlink.REQUEST | netlink.ACK, family, body))
-        list(netlink.messages(kernel.recv(_LARGEST)))
+        body = attribute(_ORIGINAL | wire.NESTED, original)
+        kernel.send(_message(_DELETE, wire.REQUEST | wire.ACK, family, body))
+        list(wire.messages(kernel.recv(_LARGEST)))
 
 
 def _message(kind: int, flags: int, family: int, body: bytes) -> bytes:
-    return netlink.message(_SUBSYSTEM << 8 | kind, flags, _HEADER.pack(_FAMILIES[family], 0, 0) + body)
+    return wire.message(_SUBSYSTEM << 8 | kind, flags, _HEADER.pack(_FAMILIES[family], 0, 0) + body)

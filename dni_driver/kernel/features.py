@@ -15,9 +15,9 @@ from dni_driver.core.names import container_link, docker_bridge, host_link
 from dni_driver.core.wanted import Link, Policy, Wanted
 from dni_driver.kernel import guard_table, links, namespaces, nft, ports_table, shaping
 from dni_driver.kernel.command import run
-from dni_driver.kernel.conversation import conversation
 from dni_driver.kernel.holds import follows_sctp
 from dni_driver.kernel.ledger import in_words
+from dni_driver.kernel.netlink.conversation import conversation
 
 _NAME = "trial0"
 _SAMPLE = Wanted(

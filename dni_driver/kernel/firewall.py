@@ -15,11 +15,12 @@ from dni_driver.core.entries import Entries
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.core.wanted import Policy, Wanted
-from dni_driver.kernel import iptables, nfnetlink, nft, variants
+from dni_driver.kernel import iptables, nft, variants
 from dni_driver.kernel.command import attempt, run
 from dni_driver.kernel.fingerprint import Memory
 from dni_driver.kernel.iptables import docker_named
 from dni_driver.kernel.ledger import Ledger
+from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.variants import Variant
 
 _TRIES = 2

@@ -10,8 +10,8 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 from dni_driver.core.entries import Entries, Key
-from dni_driver.kernel import nfnetlink
-from dni_driver.kernel.nfnetlink import Elements
+from dni_driver.kernel.netlink import nfnetlink
+from dni_driver.kernel.netlink.nfnetlink import Elements
 from dni_driver.kernel.nft import GUEST_SETS, GUESTS, INET, guest_set
 
 _TRIES = 3

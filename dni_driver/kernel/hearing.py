@@ -24,8 +24,8 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_NEIGH,
 )
 
-from dni_driver.kernel import netlink
 from dni_driver.kernel.batches import PROTOCOL
+from dni_driver.kernel.netlink import wire
 
 _GROUPS = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_RULE
 _KEPT = 1 << 17
@@ -61,7 +61,7 @@ class Hearing:
             return True
         harmed = False
         while (heard := _heard(self._ear)) is not None:
-            harmed |= not heard or any(_harms(kind, body, links) for kind, _, body in netlink.messages(heard))
+            harmed |= not heard or any(_harms(kind, body, links) for kind, _, body in wire.messages(heard))
         return harmed
 
 

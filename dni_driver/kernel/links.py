@@ -14,9 +14,9 @@ from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 
 from dni_driver.core.errors import BridgeMissing, KernelError
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import rtnetlink
-from dni_driver.kernel.conversation import conversation, tolerating
 from dni_driver.kernel.ledger import Ledger, in_words
+from dni_driver.kernel.netlink import rtnetlink
+from dni_driver.kernel.netlink.conversation import conversation, tolerating
 from dni_driver.kernel.snapshot import LinkState, Snapshot, find
 
 DOOMED = 0x646E69

@@ -18,7 +18,7 @@ from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.overlays import FAMILIES, Address, Family, Network, family_of
 from dni_driver.core.peers import VTEP_SUBNET6, VXLAN_PORT
 from dni_driver.core.wanted import Policy, Wanted
-from dni_driver.kernel.nfnetlink import Table
+from dni_driver.kernel.netlink.nfnetlink import Table
 
 TABLE = "inet dni"
 INET = Table(family=1, name="dni")

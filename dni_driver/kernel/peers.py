@@ -22,7 +22,7 @@ from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import batches, guests, listing, sysctl, vtep, whereabouts
 from dni_driver.kernel.hearing import Hearing
 from dni_driver.kernel.ledger import Ledger
-from dni_driver.kernel.lookout import LINKS, Lookout
+from dni_driver.kernel.netlink.lookout import LINKS, Lookout
 from dni_driver.kernel.nft import GUESTS
 from dni_driver.kernel.snapshot import names
 from dni_driver.kernel.vtep import VtepState

@@ -12,7 +12,7 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.records import Interface
 from dni_driver.core.wanted import Link
 from dni_driver.kernel import addresses, links, namespaces, sandboxes
-from dni_driver.kernel.conversation import conversation
+from dni_driver.kernel.netlink.conversation import conversation
 from dni_driver.kernel.snapshot import LinkDetails, find
 
 

@@ -11,11 +11,12 @@ import structlog
 
 from dni_driver.core.ports import HostPort
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import conntrack, nfnetlink, ports_table, sysctl
+from dni_driver.kernel import conntrack, ports_table, sysctl
 from dni_driver.kernel.command import run
 from dni_driver.kernel.fingerprint import Memory
 from dni_driver.kernel.ledger import Ledger, in_words
-from dni_driver.kernel.nfnetlink import Table
+from dni_driver.kernel.netlink import nfnetlink
+from dni_driver.kernel.netlink.nfnetlink import Table
 from dni_driver.kernel.ports_table import MAPS, NAME, Entry
 
 _log = structlog.get_logger()

@@ -25,8 +25,8 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.names import egress_link, endpoint_digits
 from dni_driver.core.wanted import Link
 from dni_driver.kernel import links
-from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
 from dni_driver.kernel.ledger import Ledger, in_words
+from dni_driver.kernel.netlink.conversation import Message, conversation, dump, tolerating
 from dni_driver.kernel.snapshot import LinkState, Snapshot, find
 
 _ENTRANCE = 0xFFFF0000

@@ -15,8 +15,8 @@ from dni_driver.core.paths import VtepDevice
 from dni_driver.core.peers import VNI, VXLAN_PORT
 from dni_driver.core.records import Interface
 from dni_driver.kernel import addresses, connected, sysctl
-from dni_driver.kernel.conversation import Message, conversation, tolerating
 from dni_driver.kernel.ledger import Ledger
+from dni_driver.kernel.netlink.conversation import Message, conversation, tolerating
 
 _ALIAS = "dni vtep"
 _WITHOUT_STATISTICS = 8

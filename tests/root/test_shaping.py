@@ -19,7 +19,7 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.names import egress_link
 from dni_driver.core.wanted import Link
 from dni_driver.kernel import Kernel, shaping
-from dni_driver.kernel.conversation import conversation
+from dni_driver.kernel.netlink.conversation import conversation
 from tests import iperf
 from tests.root.ground import Namespace
 from tests.root.town import DCOS, MTU, Container, Host, Overlay, link, overlay

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from dni_driver.core.deadline import within
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import netlink
-from dni_driver.kernel.netlink import attribute
+from dni_driver.kernel.netlink import wire
+from dni_driver.kernel.netlink.wire import attribute
 
 _PATIENCE = 5.0
 _NEW_LINK, _DELETE_LINK, _SET_LINK = 16, 17, 19
@@ -59,7 +59,7 @@ def _creation(link: Link, bridge: int) -> bytes:
     peer = _HEAD.pack(0, 0, 0, 0, 0) + _named(link.container) + _number(_MTU, link.mtu) + _mac(link.mac)
     info = attribute(_KIND, b"veth") + attribute(_DATA, attribute(_PEER, peer))
     body = _named(link.host) + _number(_MTU, link.mtu) + attribute(_INFO, info) + _number(_MASTER, bridge)
-    return _message(_NEW_LINK, body, netlink.CREATE | netlink.EXCLUSIVE)
+    return _message(_NEW_LINK, body, wire.CREATE | wire.EXCLUSIVE)
 
 
 def _start(link: Link) -> bytes:
@@ -71,7 +71,7 @@ def _start(link: Link) -> bytes:
 
 
 def _named(name: str) -> bytes:
-    return attribute(_NAME, netlink.text(name))
+    return attribute(_NAME, wire.text(name))
 
 
 def _mac(mac: str) -> bytes:
@@ -83,7 +83,7 @@ def _number(kind: int, value: int) -> bytes:
 
 
 def _message(kind: int, body: bytes, flags: int = 0, head: bytes = bytes(_HEAD.size)) -> bytes:
-    return netlink.message(kind, netlink.REQUEST | netlink.ACK | flags, head + body)
+    return wire.message(kind, wire.REQUEST | wire.ACK | flags, head + body)
 
 
 def _told(changes: Sequence[bytes]) -> list[OSError | None]:
@@ -100,7 +100,7 @@ def _told(changes: Sequence[bytes]) -> list[OSError | None]:
 
 def _acknowledged(answer: bytes) -> OSError | None:
     try:
-        list(netlink.messages(answer))
+        list(wire.messages(answer))
     except OSError as refused:
         return refused
     return None

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from dni_driver.core.deadline import within
-from dni_driver.kernel import netlink
-from dni_driver.kernel.netlink import attribute, attributes
+from dni_driver.kernel.netlink import wire
+from dni_driver.kernel.netlink.wire import attribute, attributes
 
 _PATIENCE = 5.0
 _NETLINK_NETFILTER = 12
@@ -83,7 +83,7 @@ def _value(nested: bytes) -> bytes:
 
 def structure(table: Table) -> bytes | None:
     """Answer bytes that change with a table's chains, rules and sets, but not with elements; None without a table."""
-    whose = attribute(_TABLE_NAME, netlink.text(table.name))
+    whose = attribute(_TABLE_NAME, wire.text(table.name))
     try:
         parts = [_got(_GET_TABLE, table.family, whose)]
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def structure(table: Table) -> bytes | None:
 
 def _of(table: Table, kind: int) -> list[bytes]:
     """Answer what belongs to a table: not every kernel leaves out the rest by itself."""
-    name = netlink.text(table.name)
+    name = wire.text(table.name)
     answers = _dumped(kind, table.family, attribute(_TABLE_NAME, name))
     return [answer for answer in answers if dict(attributes(answer)).get(_TABLE_NAME) == name]
 
@@ -105,7 +105,7 @@ def _of(table: Table, kind: int) -> list[bytes]:
 def add(table: Table, keys: Elements) -> None:
     """Add elements; those that are there already do no harm. Raises OSError: FileNotFoundError without the table."""
     for portion in _portions(keys):
-        _transact([_change(_NEW_ELEMENTS, netlink.CREATE, table, *of_set) for of_set in portion])
+        _transact([_change(_NEW_ELEMENTS, wire.CREATE, table, *of_set) for of_set in portion])
 
 
 def remove(table: Table, keys: Elements) -> None:
@@ -125,45 +125,45 @@ def _portions(keys: Elements) -> Iterator[list[tuple[str, list[bytes]]]]:
 
 
 def _change(kind: int, flags: int, table: Table, name: str, keys: Iterable[bytes]) -> bytes:
-    listed = attribute(_ELEMENTS | netlink.NESTED, b"".join(map(_element, keys)))
-    return _message(kind, netlink.REQUEST | netlink.ACK | flags, table.family, _named(table, name) + listed)
+    listed = attribute(_ELEMENTS | wire.NESTED, b"".join(map(_element, keys)))
+    return _message(kind, wire.REQUEST | wire.ACK | flags, table.family, _named(table, name) + listed)
 
 
 def _element(key: bytes) -> bytes:
-    return attribute(_ONLY | netlink.NESTED, attribute(_ONLY | netlink.NESTED, attribute(_ONLY, key)))
+    return attribute(_ONLY | wire.NESTED, attribute(_ONLY | wire.NESTED, attribute(_ONLY, key)))
 
 
 def _named(table: Table, name: str) -> bytes:
-    return attribute(_TABLE_NAME, netlink.text(table.name)) + attribute(_SET_NAME, netlink.text(name))
+    return attribute(_TABLE_NAME, wire.text(table.name)) + attribute(_SET_NAME, wire.text(name))
 
 
 def _message(kind: int, flags: int, family: int, body: bytes) -> bytes:
-    return netlink.message(_SUBSYSTEM << 8 | kind, flags, _FAMILY.pack(family, 0, 0) + body)
+    return wire.message(_SUBSYSTEM << 8 | kind, flags, _FAMILY.pack(family, 0, 0) + body)
 
 
 def _transact(changes: Sequence[bytes]) -> None:
     """Have all of the changes made, or none."""
     begin, end = (
-        netlink.message(kind, netlink.REQUEST, _FAMILY.pack(0, 0, _SUBSYSTEM)) for kind in (_BATCH_BEGIN, _BATCH_END)
+        wire.message(kind, wire.REQUEST, _FAMILY.pack(0, 0, _SUBSYSTEM)) for kind in (_BATCH_BEGIN, _BATCH_END)
     )
     with conversation() as kernel:
         kernel.send(b"".join([begin, *changes, end]))
         acknowledged = 0
         while acknowledged < len(changes):
-            acknowledged += len(list(netlink.messages(kernel.recv(_LARGEST))))
+            acknowledged += len(list(wire.messages(kernel.recv(_LARGEST))))
 
 
 def _got(kind: int, family: int, body: bytes) -> bytes:
     """Answer the attributes of one object."""
     with conversation() as kernel:
-        kernel.send(_message(kind, netlink.REQUEST, family, body))
+        kernel.send(_message(kind, wire.REQUEST, family, body))
         return next(answers(kernel))[1]
 
 
 def _dumped(kind: int, family: int, body: bytes) -> list[bytes]:
     """Answer the attributes of all objects of a kind; asked again where they changed meanwhile."""
     for _ in range(_TRIES):
-        answers, is_whole = _dumped_once(_message(kind, netlink.REQUEST | netlink.DUMP, family, body))
+        answers, is_whole = _dumped_once(_message(kind, wire.REQUEST | wire.DUMP, family, body))
         if is_whole:
             break
     return answers
@@ -175,7 +175,7 @@ def _dumped_once(request: bytes) -> tuple[list[bytes], bool]:
     with conversation() as kernel:
         kernel.send(request)
         for flags, answer in answers(kernel):
-            interrupted |= flags & netlink.INTERRUPTED
+            interrupted |= flags & wire.INTERRUPTED
             found.append(answer)
     return found, not interrupted
 
@@ -183,8 +183,8 @@ def _dumped_once(request: bytes) -> tuple[list[bytes], bool]:
 def answers(kernel: socket.socket) -> Iterator[tuple[int, bytes]]:
     """Answer flags and attributes of each answer, as they come, until the kernel says that it is done."""
     while True:
-        for kind, flags, body in netlink.messages(kernel.recv(_LARGEST)):
-            if kind == netlink.DONE:
+        for kind, flags, body in wire.messages(kernel.recv(_LARGEST)):
+            if kind == wire.DONE:
                 return
             yield flags, body[_FAMILY.size :]
 
