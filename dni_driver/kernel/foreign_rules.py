@@ -11,8 +11,8 @@ import msgspec
 
 from dni_driver.core.host_facts import FirewallFacts, ForwardChain, RuleSet
 from dni_driver.core.overlays import FAMILIES, Family
-from dni_driver.kernel import variants
 from dni_driver.kernel.command import run
+from dni_driver.kernel.firewall import variants
 
 _COMMANDS = ("nft", "iptables")
 _OF_IPTABLES = {f"{family} {name}" for family in ("ip", "ip6") for name in ("filter", "mangle", "raw", "security")}

@@ -31,8 +31,8 @@ from dni_driver.kernel import (
     sysctl,
     whereabouts,
 )
-from dni_driver.kernel.firewall import Around, Firewall
-from dni_driver.kernel.guard import Guard
+from dni_driver.kernel.firewall.firewall import Around, Firewall
+from dni_driver.kernel.firewall.guard import Guard
 from dni_driver.kernel.holds import Holds
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked

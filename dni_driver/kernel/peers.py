@@ -19,11 +19,12 @@ from dni_driver.core.overlays import Address
 from dni_driver.core.paths import Situation
 from dni_driver.core.plan import Plan
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import batches, guests, listing, sysctl, vtep, whereabouts
+from dni_driver.kernel import batches, listing, sysctl, vtep, whereabouts
+from dni_driver.kernel.firewall import guests
+from dni_driver.kernel.firewall.nft import GUESTS
 from dni_driver.kernel.hearing import Hearing
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.netlink.lookout import LINKS, Lookout
-from dni_driver.kernel.nft import GUESTS
 from dni_driver.kernel.snapshot import names
 from dni_driver.kernel.vtep import VtepState
 

@@ -13,7 +13,7 @@ from dni_driver.core.ports import HostPort
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import conntrack, ports_table, sysctl
 from dni_driver.kernel.command import run
-from dni_driver.kernel.fingerprint import Memory
+from dni_driver.kernel.firewall.fingerprint import Memory
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Table

@@ -13,7 +13,7 @@ from dni_driver.core.names import LONGEST
 from dni_driver.core.overlays import define
 from dni_driver.core.peers import Vtep
 from dni_driver.core.wanted import Policy, Wanted
-from dni_driver.kernel import nft
+from dni_driver.kernel.firewall import nft
 
 
 def policy(

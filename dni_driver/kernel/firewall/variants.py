@@ -12,7 +12,7 @@ import msgspec
 
 from dni_driver.core.overlays import Family
 from dni_driver.kernel.command import run
-from dni_driver.kernel.iptables import Listing, parse
+from dni_driver.kernel.firewall.iptables import Listing, parse
 
 PLAIN: dict[Family, str] = {4: "iptables", 6: "ip6tables"}
 _LEGACY_TABLES: dict[Family, str] = {4: "ip_tables_names", 6: "ip6_tables_names"}

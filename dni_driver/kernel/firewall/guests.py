@@ -10,9 +10,9 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 from dni_driver.core.entries import Entries, Key
+from dni_driver.kernel.firewall.nft import GUEST_SETS, GUESTS, INET, guest_set
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Elements
-from dni_driver.kernel.nft import GUEST_SETS, GUESTS, INET, guest_set
 
 _TRIES = 3
 

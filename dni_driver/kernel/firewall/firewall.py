@@ -15,13 +15,13 @@ from dni_driver.core.entries import Entries
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.core.wanted import Policy, Wanted
-from dni_driver.kernel import iptables, nft, variants
 from dni_driver.kernel.command import attempt, run
-from dni_driver.kernel.fingerprint import Memory
-from dni_driver.kernel.iptables import docker_named
+from dni_driver.kernel.firewall import iptables, nft, variants
+from dni_driver.kernel.firewall.fingerprint import Memory
+from dni_driver.kernel.firewall.iptables import docker_named
+from dni_driver.kernel.firewall.variants import Variant
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.netlink import nfnetlink
-from dni_driver.kernel.variants import Variant
 
 _TRIES = 2
 _SET = re.compile(r"^\tset (\S+) \{$", re.MULTILINE)

@@ -18,8 +18,8 @@ from dni_driver.core.guard import Permits, permits
 from dni_driver.core.overlays import Address
 from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel.command import run
-from dni_driver.kernel.fingerprint import Memory
-from dni_driver.kernel.guard_table import NAME, REMOVAL, SETS, elements, ruleset
+from dni_driver.kernel.firewall.fingerprint import Memory
+from dni_driver.kernel.firewall.guard_table import NAME, REMOVAL, SETS, elements, ruleset
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Elements, Table
