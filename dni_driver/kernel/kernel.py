@@ -21,7 +21,6 @@ from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel import (
     bridges,
     links,
-    listeners,
     neighbours,
     plugging,
     routes,
@@ -33,13 +32,14 @@ from dni_driver.kernel import (
 )
 from dni_driver.kernel.firewall.firewall import Around, Firewall
 from dni_driver.kernel.firewall.guard import Guard
-from dni_driver.kernel.holds import Holds
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.netlink.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
 from dni_driver.kernel.peers import Peers
-from dni_driver.kernel.ports import Ports
+from dni_driver.kernel.ports import listeners
+from dni_driver.kernel.ports.holds import Holds
+from dni_driver.kernel.ports.ports import Ports
 from dni_driver.kernel.reaper import Reaper
 from dni_driver.kernel.sandboxes import Repairs
 from dni_driver.kernel.snapshot import Snapshot

@@ -11,13 +11,14 @@ import structlog
 
 from dni_driver.core.ports import HostPort
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import conntrack, ports_table, sysctl
+from dni_driver.kernel import sysctl
 from dni_driver.kernel.command import run
 from dni_driver.kernel.firewall.fingerprint import Memory
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Table
-from dni_driver.kernel.ports_table import MAPS, NAME, Entry
+from dni_driver.kernel.ports import conntrack, table
+from dni_driver.kernel.ports.table import MAPS, NAME, Entry
 
 _log = structlog.get_logger()
 
@@ -82,16 +83,16 @@ class Ports:
 
     def _make(self, wanted: Wanted) -> None:
         if not wanted.ports:
-            run(["nft", "-f", "-"], ports_table.REMOVAL)
+            run(["nft", "-f", "-"], table.REMOVAL)
             return
-        right = ports_table.entries(wanted.ports)
-        run(["nft", "-f", "-"], ports_table.ruleset(wanted.bridges, right))
+        right = table.entries(wanted.ports)
+        run(["nft", "-f", "-"], table.ruleset(wanted.bridges, right))
         self._memory.remember(_fed(wanted), self._look().structure or b"")
         _forget(at for at, _, _ in right)
 
 
 def _fed(wanted: Wanted) -> bytes:
-    return ports_table.structure(wanted.bridges).encode()
+    return table.structure(wanted.bridges).encode()
 
 
 def _read() -> Sight:
@@ -100,7 +101,7 @@ def _read() -> Sight:
         structure = nfnetlink.structure(_TABLE)
         if structure is None:
             return Sight(None, frozenset())
-        entries = [ports_table.parsed(name, *pair) for name in MAPS for pair in nfnetlink.pairs(_TABLE, name)]
+        entries = [table.parsed(name, *pair) for name in MAPS for pair in nfnetlink.pairs(_TABLE, name)]
         return Sight(structure, frozenset(entries))
     except FileNotFoundError:
         # Somebody has taken a map out of it: it has another structure than it had.
@@ -110,17 +111,17 @@ def _read() -> Sight:
 
 
 def _exchange(wanted: Wanted, seen: Sight, note: Callable[[str], None]) -> None:
-    right = ports_table.entries(wanted.ports)
+    right = table.entries(wanted.ports)
     gone, new = seen.entries - right, right - seen.entries
     if gone or new:
-        run(["nft", "-f", "-"], ports_table.changes(gone, new))
+        run(["nft", "-f", "-"], table.changes(gone, new))
         _forget(at for at, _, _ in gone | new)
     for words in _faults(wanted, seen):
         note(f"nft table {NAME}: {words}: put right")
 
 
 def _faults(wanted: Wanted, seen: Sight) -> Iterator[str]:
-    right = ports_table.entries(wanted.ports)
+    right = table.entries(wanted.ports)
     missing = {at for at, _, _ in right - seen.entries}
     extra = {at for at, _, _ in seen.entries - right}
     yield from (f"port {at} {'leads elsewhere' if at in extra else 'is missing'}" for at in sorted(missing, key=str))
