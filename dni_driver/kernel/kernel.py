@@ -36,7 +36,7 @@ from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.netlink.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
-from dni_driver.kernel.peers import Peers
+from dni_driver.kernel.peers.peers import Peers
 from dni_driver.kernel.ports import listeners
 from dni_driver.kernel.ports.holds import Holds
 from dni_driver.kernel.ports.ports import Ports

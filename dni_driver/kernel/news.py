@@ -29,8 +29,8 @@ from pyroute2.netlink.rtnl import (
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from dni_driver.core.names import HOST_LINK_PREFIX, VTEP_LINK, container_link
-from dni_driver.kernel.batches import PROTOCOL
 from dni_driver.kernel.netlink import wire
+from dni_driver.kernel.peers.batches import PROTOCOL
 
 _OF_CONTAINERS = (HOST_LINK_PREFIX, container_link(""), "veth")
 _HEAD = struct.Struct("=BxHiII")

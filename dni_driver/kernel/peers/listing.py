@@ -12,8 +12,8 @@ from dni_driver.core.entries import Key
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.paths import AGENT_TABLE
 from dni_driver.kernel import sysctl
-from dni_driver.kernel.batches import PROTOCOL
 from dni_driver.kernel.command import run
+from dni_driver.kernel.peers.batches import PROTOCOL
 
 
 class _Via(msgspec.Struct):

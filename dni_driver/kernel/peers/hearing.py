@@ -24,8 +24,8 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_NEIGH,
 )
 
-from dni_driver.kernel.batches import PROTOCOL
 from dni_driver.kernel.netlink import wire
+from dni_driver.kernel.peers.batches import PROTOCOL
 
 _GROUPS = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_RULE
 _KEPT = 1 << 17

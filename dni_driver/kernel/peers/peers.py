@@ -19,14 +19,15 @@ from dni_driver.core.overlays import Address
 from dni_driver.core.paths import Situation
 from dni_driver.core.plan import Plan
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import batches, listing, sysctl, vtep, whereabouts
+from dni_driver.kernel import sysctl, whereabouts
 from dni_driver.kernel.firewall import guests
 from dni_driver.kernel.firewall.nft import GUESTS
-from dni_driver.kernel.hearing import Hearing
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.netlink.lookout import LINKS, Lookout
+from dni_driver.kernel.peers import batches, listing, vtep
+from dni_driver.kernel.peers.hearing import Hearing
+from dni_driver.kernel.peers.vtep import VtepState
 from dni_driver.kernel.snapshot import names
-from dni_driver.kernel.vtep import VtepState
 
 _SILENT_CHANGES = 60.0
 """Seconds after which all entries are compared again: not every change is told."""
