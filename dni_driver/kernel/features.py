@@ -13,8 +13,9 @@ from dni_driver.core.guard import permits
 from dni_driver.core.host_facts import Lack
 from dni_driver.core.names import container_link, docker_bridge, host_link
 from dni_driver.core.wanted import Link, Policy, Wanted
-from dni_driver.kernel import links, namespaces, shaping
+from dni_driver.kernel import namespaces
 from dni_driver.kernel.command import run
+from dni_driver.kernel.containers import links, shaping
 from dni_driver.kernel.firewall import guard_table, nft
 from dni_driver.kernel.ledger import in_words
 from dni_driver.kernel.netlink.conversation import conversation

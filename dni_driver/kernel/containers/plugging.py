@@ -11,7 +11,8 @@ import msgspec
 from dni_driver.core.errors import KernelError
 from dni_driver.core.records import Interface
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import addresses, links, namespaces, sandboxes
+from dni_driver.kernel import addresses, namespaces
+from dni_driver.kernel.containers import links, sandboxes
 from dni_driver.kernel.netlink.conversation import conversation
 from dni_driver.kernel.snapshot import LinkDetails, find
 

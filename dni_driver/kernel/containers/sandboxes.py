@@ -20,7 +20,8 @@ from pyroute2.netlink.rtnl import rt_proto
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import addresses, links, namespaces, shaping, snapshot, sysctl
+from dni_driver.kernel import addresses, namespaces, snapshot, sysctl
+from dni_driver.kernel.containers import links, shaping
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.netlink.conversation import conversation
 from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find

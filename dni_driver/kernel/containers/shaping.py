@@ -24,7 +24,7 @@ from dni_driver.core.bandwidth import Limits, bucket, write_limit
 from dni_driver.core.errors import KernelError
 from dni_driver.core.names import egress_link, endpoint_digits
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import links
+from dni_driver.kernel.containers import links
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.netlink.conversation import Message, conversation, dump, tolerating
 from dni_driver.kernel.snapshot import LinkState, Snapshot, find
