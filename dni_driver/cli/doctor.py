@@ -23,7 +23,7 @@ from dni_driver.core.deadline import deadline
 from dni_driver.core.diagnosis import Report, Unseen, report
 from dni_driver.core.errors import DniError, SettingsError
 from dni_driver.core.host_facts import Facts, KernelFacts, StoreFacts
-from dni_driver.kernel import examination, features, foreign_rules
+from dni_driver.kernel.doctor import examination, features, foreign_rules
 from dni_driver.store import examination as store_examination
 
 FINE, WARNINGS, ERRORS = range(3)

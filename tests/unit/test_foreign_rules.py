@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from dni_driver.core.host_facts import ForwardChain
+from dni_driver.kernel.doctor.foreign_rules import forward_chains
 from dni_driver.kernel.firewall.iptables import parse
-from dni_driver.kernel.foreign_rules import forward_chains
 
 RULESET = """\
 table ip filter {

@@ -12,8 +12,9 @@ from dni_driver.core.names import VTEP_LINK, docker_bridge
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
-from dni_driver.kernel import bridges, offload, snapshot, sysctl, whereabouts
+from dni_driver.kernel import bridges, snapshot, sysctl, whereabouts
 from dni_driver.kernel.containers import sandboxes
+from dni_driver.kernel.doctor import offload
 from dni_driver.kernel.ledger import in_words
 
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
