@@ -21,7 +21,7 @@ from dni_driver.cli.loading import variable
 from dni_driver.core.ailments import Ailment
 from dni_driver.core.diagnosis import Report, report
 from dni_driver.core.errors import KernelError
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import define
 from dni_driver.core.records import EndpointRecord, NetworkRecord
 from dni_driver.kernel import namespaces

@@ -14,9 +14,9 @@ import pytest
 from pyroute2.iproute import IPRoute
 from pyroute2.protocols import ETH_P_ALL
 
-from dni_driver.core.bandwidth import Limits, parse_rate
 from dni_driver.core.errors import KernelError
 from dni_driver.core.names import egress_link
+from dni_driver.core.options.bandwidth import Limits, parse_rate
 from dni_driver.core.wanted import Link
 from dni_driver.kernel import Kernel
 from dni_driver.kernel.containers import shaping

@@ -18,7 +18,7 @@ from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, RETRY_SECONDS, Leasing
 from dni_driver.core.errors import Crowded, Exhausted, KernelError, NotMended, Refused, Unavailable
 from dni_driver.core.invariants import findings
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import NetworkRecord
 from dni_driver.core.reports import overlay_report

@@ -83,7 +83,7 @@ def test_no_room_imports_upwards_or_sideways() -> None:
 def test_core_has_no_use_for_what_has_effects() -> None:
     found = {
         (path.name, module[0])
-        for path in (SOURCE / "core").glob("*.py")
+        for path in (SOURCE / "core").rglob("*.py")
         for module in imports_of(path.read_text(encoding="utf-8"), [PACKAGE, "core"])
         if module[0] in EFFECTS
     }

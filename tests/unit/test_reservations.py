@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dni_driver.core.allocation import Span, usage, without
 from dni_driver.core.errors import InUse, NotFound, Refused
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import define
 from dni_driver.core.records import HELD, AddressRecord, AddressState, PoolRecord, ReservationRecord
 from dni_driver.core.reservations import (

@@ -20,9 +20,9 @@ from pyroute2.netlink.rtnl import TC_H_INGRESS, TC_H_ROOT
 from pyroute2.netlink.rtnl.tcmsg.common import get_rate_parameters
 from pyroute2.protocols import ETH_P_ALL
 
-from dni_driver.core.bandwidth import Limits, bucket, write_limit
 from dni_driver.core.errors import KernelError
 from dni_driver.core.names import egress_link, endpoint_digits
+from dni_driver.core.options.bandwidth import Limits, bucket, write_limit
 from dni_driver.core.wanted import Link
 from dni_driver.kernel.containers import links
 from dni_driver.kernel.ledger import Ledger, in_words

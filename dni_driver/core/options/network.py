@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from dni_driver.core import foreign_options
-from dni_driver.core.bandwidth import parse_rate
-from dni_driver.core.endpoint_options import parse_spoof
 from dni_driver.core.errors import Refused
 from dni_driver.core.names import check_overlay_name
+from dni_driver.core.options import foreign
+from dni_driver.core.options.bandwidth import parse_rate
+from dni_driver.core.options.endpoint import parse_spoof
 
 DEFAULT_LINK_PREFIX = "eth"
 """What links are called inside containers, with a number behind."""
@@ -75,7 +75,7 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
 
 
 def _refusal(key: str) -> str:
-    advice = foreign_options.advice(key)
+    advice = foreign.advice(key)
     if advice is not None:
         return f"option {key!r} is not one of dni: {advice}"
     return f"option {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}"

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.errors import Refused
+from dni_driver.core.options.bandwidth import parse_rate
 from dni_driver.core.overlays import Address
 
 PREFIX = "dni."

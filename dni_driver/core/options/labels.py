@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dni_driver.core.bandwidth import parse_rate
 from dni_driver.core.errors import Refused
+from dni_driver.core.options.bandwidth import parse_rate
 
 PREFIX = "dni."
 _LIMITS = ("egress", "ingress")
