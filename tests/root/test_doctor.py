@@ -18,8 +18,8 @@ import pytest
 
 from dni_driver.cli import doctor, locks, surroundings
 from dni_driver.cli.loading import variable
-from dni_driver.core.ailments import Ailment
-from dni_driver.core.diagnosis import Report, report
+from dni_driver.core.doctor.ailments import Ailment
+from dni_driver.core.doctor.diagnosis import Report, report
 from dni_driver.core.errors import KernelError
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import define

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from dni_driver.core.host_facts import ForwardChain
+from dni_driver.core.doctor.facts import ForwardChain
 from dni_driver.kernel.doctor.foreign_rules import forward_chains
 from dni_driver.kernel.firewall.iptables import parse
 

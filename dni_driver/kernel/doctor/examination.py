@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
+from dni_driver.core.doctor.facts import ContainerEnd, KernelFacts, Underlay
 from dni_driver.core.errors import KernelError
-from dni_driver.core.host_facts import ContainerEnd, KernelFacts, Underlay
 from dni_driver.core.names import VTEP_LINK, docker_bridge
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records

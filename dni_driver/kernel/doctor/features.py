@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network
 from shutil import which
 
+from dni_driver.core.doctor.facts import Lack
 from dni_driver.core.errors import DeadlineExceeded, DniError, KernelError
 from dni_driver.core.guard import permits
-from dni_driver.core.host_facts import Lack
 from dni_driver.core.names import container_link, docker_bridge, host_link
 from dni_driver.core.options.bandwidth import Limits
 from dni_driver.core.wanted import Link, Policy, Wanted

@@ -9,7 +9,7 @@ from shutil import which
 
 import msgspec
 
-from dni_driver.core.host_facts import FirewallFacts, ForwardChain, RuleSet
+from dni_driver.core.doctor.facts import FirewallFacts, ForwardChain, RuleSet
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.kernel.command import run
 from dni_driver.kernel.firewall import variants

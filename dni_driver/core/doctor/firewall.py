@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from dni_driver.core.ailments import Ailment, error
-from dni_driver.core.host_facts import Facts, ForwardChain, RuleSet
+from dni_driver.core.doctor.ailments import Ailment, error
+from dni_driver.core.doctor.facts import Facts, ForwardChain, RuleSet
 from dni_driver.core.names import docker_bridge
 
 NO_COMMAND = error("firewall-command-missing", "no network can be created: dni cannot write its rules")

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dni_driver.core import engines
-from dni_driver.core.ailments import Ailment, error, warning
-from dni_driver.core.host_facts import Facts, PluginFacts, PluginSocket
+from dni_driver.core.doctor.ailments import Ailment, error, warning
+from dni_driver.core.doctor.facts import Facts, PluginFacts, PluginSocket
 from dni_driver.core.views import is_dni
 
 AWAY = error("docker-away", "nothing can be said about Docker, and dni frees nothing that Docker has forgotten")

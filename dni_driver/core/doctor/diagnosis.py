@@ -7,47 +7,42 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from dni_driver.core import (
-    docker_ailments,
-    engines,
-    firewall_ailments,
-    kernel_ailments,
-    state_ailments,
-)
-from dni_driver.core.ailments import Ailment, Severity
-from dni_driver.core.host_facts import Facts
+from dni_driver.core import engines
+from dni_driver.core.doctor import docker, firewall, kernel, state
+from dni_driver.core.doctor.ailments import Ailment, Severity
+from dni_driver.core.doctor.facts import Facts
 
 KINDS = (
-    *state_ailments.KINDS,
-    *docker_ailments.KINDS,
-    *kernel_ailments.KINDS,
-    *firewall_ailments.KINDS,
+    *state.KINDS,
+    *docker.KINDS,
+    *kernel.KINDS,
+    *firewall.KINDS,
 )
 
 JUDGES: tuple[Callable[[Facts], Iterator[Ailment]], ...] = (
-    state_ailments.settings,
-    state_ailments.store,
-    state_ailments.lost_store,
-    state_ailments.disk,
-    state_ailments.clock,
-    state_ailments.programs,
-    docker_ailments.engine,
-    docker_ailments.sockets,
-    docker_ailments.permissions,
-    docker_ailments.specs,
-    docker_ailments.second_drivers,
-    kernel_ailments.missing_features,
-    kernel_ailments.forwarding,
-    kernel_ailments.ipv6,
-    kernel_ailments.source_filters,
-    kernel_ailments.underlay,
-    kernel_ailments.large_packets,
-    kernel_ailments.containers_mtu,
-    kernel_ailments.checksums,
-    kernel_ailments.strange_bridges,
-    firewall_ailments.missing_commands,
-    firewall_ailments.rule_sets,
-    firewall_ailments.strange_chains,
+    state.settings,
+    state.store,
+    state.lost_store,
+    state.disk,
+    state.clock,
+    state.programs,
+    docker.engine,
+    docker.sockets,
+    docker.permissions,
+    docker.specs,
+    docker.second_drivers,
+    kernel.missing_features,
+    kernel.forwarding,
+    kernel.ipv6,
+    kernel.source_filters,
+    kernel.underlay,
+    kernel.large_packets,
+    kernel.containers_mtu,
+    kernel.checksums,
+    kernel.strange_bridges,
+    firewall.missing_commands,
+    firewall.rule_sets,
+    firewall.strange_chains,
 )
 
 

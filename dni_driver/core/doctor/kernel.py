@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dni_driver.core import mtu
-from dni_driver.core.ailments import Ailment, Kind, error, warning
-from dni_driver.core.host_facts import ContainerEnd, Facts, KernelFacts, Underlay
+from dni_driver.core.doctor.ailments import Ailment, Kind, error, warning
+from dni_driver.core.doctor.facts import ContainerEnd, Facts, KernelFacts, Underlay
 from dni_driver.core.names import docker_bridge
 from dni_driver.core.overlays import family_of
 from dni_driver.core.records import NetworkRecord, Records

@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from dni_driver.core.ailments import Ailment, error, warning
-from dni_driver.core.host_facts import DiskFacts, Facts
+from dni_driver.core.doctor.ailments import Ailment, error, warning
+from dni_driver.core.doctor.facts import DiskFacts, Facts
 from dni_driver.core.records import Records
 
 SETTINGS = error("settings", "dni cannot start")
