@@ -21,7 +21,6 @@ import pytest
 from dni_driver.console.app import LARGEST_BODY, create_app
 from dni_driver.console.client import Console
 from dni_driver.console.server import Server
-from dni_driver.core import dcos
 from dni_driver.core.allocation import Usage
 from dni_driver.core.cluster import AgentReport, HeldReport
 from dni_driver.core.errors import (
@@ -38,6 +37,7 @@ from dni_driver.core.figures import Cluster, Figures, Leases
 from dni_driver.core.filling import Load
 from dni_driver.core.fullness import AgentUsage, Half, HalfUsage, OverlayUsage, Room, SubnetUsage
 from dni_driver.core.invariants import Finding
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.reports import (
     AddressReport,

@@ -12,9 +12,9 @@ import pytest
 
 from dni_driver.agent.occupancy import check_vacant
 from dni_driver.agent.reserving import Reserving
-from dni_driver.core.cni_wish import CniWish
 from dni_driver.core.errors import Exhausted, InUse, KernelError, NotFound, Refused, Unavailable
 from dni_driver.core.leaks import leaks
+from dni_driver.core.mesos.cni_wish import CniWish
 from dni_driver.core.overlays import Address, Family, define
 from dni_driver.core.reports import address_reports
 from dni_driver.core.reservations import read_wish

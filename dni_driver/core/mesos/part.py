@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 
 import msgspec
 
-from dni_driver.core import dcos
 from dni_driver.core.errors import Refused, Unavailable
 from dni_driver.core.hosting import Hosting
+from dni_driver.core.mesos import dcos
 from dni_driver.core.names import check_overlay_name
 from dni_driver.core.overlays import LONGEST_PREFIX, Address, AgentSubnet, Network, Overlay, family_of
 from dni_driver.core.peers import Vtep
