@@ -10,7 +10,7 @@ from itertools import combinations, pairwise
 
 import msgspec
 
-from dni_driver.core.allocation import container_span, whole_spans
+from dni_driver.core.addresses.allocation import container_span, whole_spans
 from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.leaks import describe, leaks, newest
 from dni_driver.core.mtu import Underlay, misfits

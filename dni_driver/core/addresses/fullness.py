@@ -8,9 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from dni_driver.core import allocation
+from dni_driver.core.addresses import allocation
+from dni_driver.core.addresses.allocation import container_span
 from dni_driver.core.agent_ip import in_order
-from dni_driver.core.allocation import container_span
 from dni_driver.core.overlays import Address, AgentSubnet, Network
 from dni_driver.core.records import HELD, AddressRecord, AddressState, Records, pool_id
 

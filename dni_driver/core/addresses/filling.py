@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from dni_driver.core.fullness import HALVES, Half, HalfUsage, Local, subnet_usage
+from dni_driver.core.addresses.fullness import HALVES, Half, HalfUsage, Local, subnet_usage
 
 LEVELS = (80, 95)
 """In percent: where a half that fills up is told of."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from dni_driver.core.allocation import Usage, container_span, usage
+from dni_driver.core.addresses.allocation import Usage, container_span, usage
 from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Family, Network, share_addresses
 from dni_driver.core.records import (
     AddressState,

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 import msgspec
 
-from dni_driver.core.allocation import Span, check_explicit, whole_spans
+from dni_driver.core.addresses.allocation import Span, check_explicit, whole_spans
 from dni_driver.core.errors import InUse, NotFound, Refused
 from dni_driver.core.names import check_container_name
 from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of
