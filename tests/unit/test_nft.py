@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_network
 
 import pytest
 
-from dni_driver.core.entries import Entries, Key
+from dni_driver.core.data_plane.entries import Entries, Key
 from dni_driver.core.names import LONGEST
 from dni_driver.core.overlays import define
 from dni_driver.core.peers import Vtep

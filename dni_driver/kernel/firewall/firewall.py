@@ -11,7 +11,7 @@ from shutil import which
 
 import msgspec
 
-from dni_driver.core.entries import Entries
+from dni_driver.core.data_plane.entries import Entries
 from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.core.wanted import Policy, Wanted

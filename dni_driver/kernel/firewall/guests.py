@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from ipaddress import ip_address
 
-from dni_driver.core.entries import Entries, Key
+from dni_driver.core.data_plane.entries import Entries, Key
 from dni_driver.kernel.firewall.nft import GUEST_SETS, GUESTS, INET, guest_set
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Elements

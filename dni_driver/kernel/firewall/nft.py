@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from dni_driver.core.entries import Entries, Kind
+from dni_driver.core.data_plane.entries import Entries, Kind
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.overlays import FAMILIES, Address, Family, Network, family_of
 from dni_driver.core.peers import VTEP_SUBNET6, VXLAN_PORT

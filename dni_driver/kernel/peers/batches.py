@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 
-from dni_driver.core.entries import Entries
+from dni_driver.core.data_plane.entries import Entries
+from dni_driver.core.data_plane.paths import AGENT_TABLE
 from dni_driver.core.errors import KernelError
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.paths import AGENT_TABLE
 from dni_driver.kernel.command import attempt
 
 PROTOCOL = 64

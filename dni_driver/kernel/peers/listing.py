@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
-from dni_driver.core.entries import Key
+from dni_driver.core.data_plane.entries import Key
+from dni_driver.core.data_plane.paths import AGENT_TABLE
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.paths import AGENT_TABLE
 from dni_driver.kernel import sysctl
 from dni_driver.kernel.command import run
 from dni_driver.kernel.peers.batches import PROTOCOL

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from shutil import which
 
-from dni_driver.core.entries import Difference, Entries, Key, difference, in_words
+from dni_driver.core.data_plane.entries import Difference, Entries, Key, difference, in_words
+from dni_driver.core.data_plane.paths import Situation
+from dni_driver.core.data_plane.plan import Plan
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.overlays import Address
-from dni_driver.core.paths import Situation
-from dni_driver.core.plan import Plan
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import sysctl, whereabouts
 from dni_driver.kernel.firewall import guests

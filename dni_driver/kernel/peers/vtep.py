@@ -10,8 +10,8 @@ import msgspec
 from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
+from dni_driver.core.data_plane.paths import VtepDevice
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.paths import VtepDevice
 from dni_driver.core.peers import VNI, VXLAN_PORT
 from dni_driver.core.records import Interface
 from dni_driver.kernel import addresses, connected, sysctl

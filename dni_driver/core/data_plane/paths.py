@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from dni_driver.core.entries import Key
+from dni_driver.core.data_plane.entries import Key
 from dni_driver.core.mtu import Underlay, overlay_mtu
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, family_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dni_driver.core.entries import Difference, Key, difference
-from dni_driver.core.paths import Situation, entries, rules
+from dni_driver.core.data_plane.entries import Difference, Key, difference
+from dni_driver.core.data_plane.paths import Situation, entries, rules
 from dni_driver.core.peers import Peer
 
 
