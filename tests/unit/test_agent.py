@@ -18,8 +18,8 @@ from dni_driver.agent.inspection import PORTION
 from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.addresses.reservations import read_wish
-from dni_driver.core.collection import Graces
 from dni_driver.core.errors import KernelError, NotFound, NotMended, Refused
+from dni_driver.core.invariants.collection import Graces
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options.bandwidth import UNLIMITED, Limits
 from dni_driver.core.options.network import NetworkOptions

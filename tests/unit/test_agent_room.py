@@ -19,7 +19,7 @@ from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, RETRY_SECONDS, Le
 from dni_driver.core.addresses.reservations import read_wish
 from dni_driver.core.addresses.room import Leaving
 from dni_driver.core.errors import Crowded, Exhausted, KernelError, NotMended, Refused, Unavailable
-from dni_driver.core.invariants import findings
+from dni_driver.core.invariants.check import findings
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import NetworkRecord

@@ -13,7 +13,7 @@ import msgspec
 from dni_driver.core.addresses.allocation import container_span, whole_spans
 from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.data_plane.paths import problems
-from dni_driver.core.leaks import describe, leaks, newest
+from dni_driver.core.invariants.leaks import describe, leaks, newest
 from dni_driver.core.mtu import Underlay, misfits
 from dni_driver.core.names import docker_bridge, egress_link, host_link, mesos_bridge
 from dni_driver.core.options.bandwidth import write_limit

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from dni_driver.core.leaks import Leak, LostAddress, LostEndpoint, LostNetwork, LostPool
+from dni_driver.core.invariants.leaks import Leak, LostAddress, LostEndpoint, LostNetwork, LostPool
 from dni_driver.core.records import AddressState
 
 
