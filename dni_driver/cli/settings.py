@@ -13,7 +13,7 @@ from msgspec import Meta
 from dni_driver.core import agent_ip
 from dni_driver.core.data_plane.vteps import LONGEST, WIDEST
 from dni_driver.core.driver_name import PLAIN
-from dni_driver.core.host_port import HostPort
+from dni_driver.core.listen_address import ListenAddress
 from dni_driver.core.mesos.address import MesosAddress
 from dni_driver.core.mesos.cni_conf import Ipam
 from dni_driver.core.overlays import LONGEST_PREFIX, VTEP_SUBNET, Address, Network, Overlay, define
@@ -142,7 +142,7 @@ class ApiSettings(Section, frozen=True):
 
     socket: SocketPath = Path("/run/dni/dni.sock")
     listen: Annotated[
-        HostPort | None,
+        ListenAddress | None,
         Meta(description='an address and port such as "127.0.0.1:62090", or a port alone, "62090", for loopback'),
     ] = None
 

@@ -9,7 +9,7 @@ LOOPBACK = IPv4Address("127.0.0.1")
 _LARGEST_PORT = 65535
 
 
-class HostPort:
+class ListenAddress:
     """`127.0.0.1:62080`, `[::1]:62080`, or `62080` alone, which means loopback."""
 
     def __init__(self, text: str) -> None:
@@ -22,7 +22,7 @@ class HostPort:
 
     def __eq__(self, other: object) -> bool:
         """Tell whether both mean the same place."""
-        return isinstance(other, HostPort) and (self.host, self.port) == (other.host, other.port)
+        return isinstance(other, ListenAddress) and (self.host, self.port) == (other.host, other.port)
 
     def __hash__(self) -> int:
         """Go with equality."""
