@@ -72,12 +72,12 @@ class Presence:
             if self._reclaim_after is None:
                 fence.drop(tx)
             else:
-                fence.put(tx, now + self._reclaim_after / 2)
+                fence.put(tx, now, self._reclaim_after / 2)
 
     def _closed(self) -> list[str]:
         with self._store.read() as tx:
-            until = fence.find(tx)
-        return [str(fence.closed(until))] if until is not None and self._time.clock() > until else []
+            ended = fence.since(tx, self._time.clock())
+        return [] if ended is None else [str(fence.closed(ended))]
 
     def _agent_ip(self) -> Address | None:
         with self._store.read() as tx:

@@ -128,7 +128,7 @@ class Bench:
             title, held = f"RequestAddress, {number} at a time", number == MANY
             self._paced(f"{title}, paced", address, number, held_to_bars=held)
             flat_out = callers.closed_loop(address, number, CALLS // number)
-            self._latency(f"{title}, flat out", [one.seconds for one in flat_out], held_to_bars=held)
+            self._latency(f"{title}, flat out", [one.seconds for one in flat_out])
         self._paced("  floor: an empty call, paced", nothing, MANY)
         self._latency("  floor: one SQLite commit, paced", callers.commits(self.host.directory, MANY))
         sizes = programs.memory(self.host)

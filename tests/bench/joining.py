@@ -53,7 +53,7 @@ def in_turn(rounds: int) -> dict[str, list[float]]:
 def figures(taken: dict[str, list[float]]) -> list[Figure]:
     """Answer the medians."""
     return [
-        Figure(name=title, value=median_ms(taken[name]), unit="ms", bar=None if name == NETWORK else _BAR_MS)
+        Figure(name=title, value=median_ms(taken[name]), unit="ms", bar=_BAR_MS if name in (HOST, OVERLAY) else None)
         for name, title in _TITLES.items()
     ]
 

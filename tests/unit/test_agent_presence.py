@@ -100,6 +100,27 @@ def test_a_host_that_is_cut_off_stops_handing_out_addresses_after_half_the_time(
     assert here.until() == began + HOUR
 
 
+def test_a_clock_that_is_set_back_does_not_let_it_go_on(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.registry.away = True
+    before = fence.uptime()
+    here.clock.pass_by(-24 * HOUR)
+    monkeypatch.setattr(fence, "uptime", lambda: before + HOUR - 60)
+    here.start_container()
+    monkeypatch.setattr(fence, "uptime", lambda: before + HOUR + 60)
+    with pytest.raises(Unavailable, match="hands out no new addresses since"):
+        here.start_container()
+    assert "no new addresses" in here.presence.tell()[-1]
+
+
+def test_after_a_reboot_the_clock_of_the_wall_alone_counts(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fence, "_boot", lambda: "another")
+    monkeypatch.setattr(fence, "uptime", lambda: 1e9)
+    here.start_container()
+    here.clock.pass_by(HOUR + 60)
+    with pytest.raises(Unavailable):
+        here.start_container()
+
+
 def test_it_goes_on_as_soon_as_the_registry_has_agreed_to_what_it_holds(here: Here) -> None:
     here.registry.away = True
     here.clock.pass_by(3 * HOUR)
