@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import structlog
 
-from dni_driver.core import dcos
 from dni_driver.core.errors import NotFound
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import VTEP_SUBNET, Address
 from dni_driver.mesos.dcos_json import agent_of, cluster_of
 from dni_driver.registry import Registry
