@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hypothesis import strategies as st
 
-from dni_driver.core.allocation import Span
+from dni_driver.core.addresses.allocation import Span
 from dni_driver.core.names import RESERVED
 from dni_driver.core.overlays import LONGEST_PREFIX, AgentSubnet, Family, Network, Overlay, family_of
 

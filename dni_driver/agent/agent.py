@@ -35,16 +35,17 @@ from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
 from dni_driver.agent.watcher import note_names
 from dni_driver.agent.whereabouts import Whereabouts
-from dni_driver.core import dcos, reports
+from dni_driver.core import reports
+from dni_driver.core.addresses.fullness import Half, OverlayUsage, Room
+from dni_driver.core.addresses.reservations import Wish, strays
 from dni_driver.core.cluster import AgentReport
-from dni_driver.core.collection import Sightings
 from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Figures, endpoints_of
-from dni_driver.core.fullness import Half, OverlayUsage, Room
-from dni_driver.core.invariants import Finding, unknown_networks
+from dni_driver.core.invariants.check import Finding, unknown_networks
+from dni_driver.core.invariants.collection import Sightings
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.records import ReservationRecord
-from dni_driver.core.reservations import Wish, strays
 from dni_driver.core.views import DockerView
 from dni_driver.registry import Registry
 from dni_driver.store import Store

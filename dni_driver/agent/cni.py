@@ -13,12 +13,12 @@ import msgspec
 from dni_driver.agent.cni_collector import CniCollector
 from dni_driver.agent.occupancy import check_host_local
 from dni_driver.agent.ports import Kernel, Time
-from dni_driver.core import cni_conf
-from dni_driver.core.cni_conf import CniForm, Ipam, Shape
 from dni_driver.core.cni_records import CniNetworkRecord
-from dni_driver.core.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.errors import KernelError, Refused
-from dni_driver.core.invariants import Finding
+from dni_driver.core.invariants.check import Finding
+from dni_driver.core.mesos import cni_conf
+from dni_driver.core.mesos.cni_conf import CniForm, Ipam, Shape
+from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.mtu import Underlay, cni_mtu
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.records import NetworkRecord, Records

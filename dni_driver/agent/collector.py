@@ -10,9 +10,9 @@ import structlog
 
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.agent.tally import Tally
-from dni_driver.core.collection import Sightings
 from dni_driver.core.errors import DniError
-from dni_driver.core.leaks import (
+from dni_driver.core.invariants.collection import Sightings
+from dni_driver.core.invariants.leaks import (
     Leak,
     LostAddress,
     LostEndpoint,

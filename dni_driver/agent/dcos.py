@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import structlog
 
-from dni_driver.core import dcos
 from dni_driver.core.agent_ip import in_order
 from dni_driver.core.errors import NotFound
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay
 from dni_driver.core.peers import Peer
 from dni_driver.mesos.dcos_json import agent_of, cluster_of

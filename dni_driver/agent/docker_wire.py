@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.labels import ours
+from dni_driver.core.options.labels import ours
 from dni_driver.core.overlays import Address
 from dni_driver.core.views import DockerEndpoint, DockerNetwork
 

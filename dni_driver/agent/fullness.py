@@ -8,10 +8,10 @@ from pathlib import Path
 
 import structlog
 
+from dni_driver.core.addresses.filling import LEVELS, Alarms, Load, loads
+from dni_driver.core.addresses.fullness import Half, Holding, Local, Occupied, OverlayUsage, Room, overlay_usage, room
 from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Cluster, cluster_of
-from dni_driver.core.filling import LEVELS, Alarms, Load, loads
-from dni_driver.core.fullness import Half, Holding, Local, Occupied, OverlayUsage, Room, overlay_usage, room
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.reports import unknown_overlay

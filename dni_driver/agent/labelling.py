@@ -10,7 +10,7 @@ import structlog
 
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.core.errors import KernelError, Refused
-from dni_driver.core.labels import limits_of
+from dni_driver.core.options.labels import limits_of
 from dni_driver.core.records import EndpointRecord
 from dni_driver.core.views import DockerEndpoint, DockerView
 from dni_driver.store import Store, Transaction, endpoints

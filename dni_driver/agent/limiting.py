@@ -6,9 +6,9 @@ from __future__ import annotations
 import msgspec
 
 from dni_driver.agent.reconciler import Reconciler
-from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import KernelError, NotMended
 from dni_driver.core.names import docker_bridge
+from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.overlays import Address
 from dni_driver.store import Store, endpoints, networks
 

@@ -8,9 +8,9 @@ from ipaddress import IPv4Network
 import msgspec
 
 from dni_driver.agent.cni import CniOptions
-from dni_driver.core.collection import Graces
 from dni_driver.core.docker_networks import Choice, is_wanted
 from dni_driver.core.driver_name import PLAIN
+from dni_driver.core.invariants.collection import Graces
 from dni_driver.core.overlays import Address, Overlay
 
 

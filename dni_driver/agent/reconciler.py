@@ -9,9 +9,9 @@ import structlog
 
 from dni_driver.agent.ports import Kernel
 from dni_driver.agent.tally import Tally
+from dni_driver.core.data_plane.paths import problems
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import misfits, outdated
-from dni_driver.core.paths import problems
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
 from dni_driver.store import Store, endpoints, networks

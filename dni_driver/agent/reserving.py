@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import structlog
 
-from dni_driver.core.allocation import Span, exhausted, spans, without
+from dni_driver.core.addresses.allocation import Span, exhausted, spans, without
+from dni_driver.core.addresses.reservations import Wish, check_usable, family_meant, released, standing
 from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import Address, Family, Network
 from dni_driver.core.records import PoolRecord, ReservationRecord, mesos_halves, mesos_pool_id, pool_id
-from dni_driver.core.reservations import Wish, check_usable, family_meant, released, standing
 from dni_driver.store import Store, Transaction, addresses, overlays, pools, reservations, room
 from dni_driver.store.claiming import halves_of
 

@@ -14,10 +14,10 @@ import structlog
 
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.ports import Time
+from dni_driver.core.addresses.room import Idle, Leaving, described, idle
 from dni_driver.core.errors import DniError, Exhausted, NotMended, Unavailable
 from dni_driver.core.names import docker_bridge, mesos_bridge
 from dni_driver.core.overlays import AgentSubnet, Family
-from dni_driver.core.room import Idle, Leaving, described, idle
 from dni_driver.mesos.host_local import occupied
 from dni_driver.registry import Registry
 from dni_driver.store import Store, Transaction, fence, overlays, room

@@ -8,8 +8,8 @@ from typing import Any
 
 from dni_driver.agent.docker import DockerDaemon
 from dni_driver.agent.docker_wire import Network, Plugin, convert
+from dni_driver.core.doctor.facts import DockerFacts, ManagedPlugin
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.host_facts import DockerFacts, ManagedPlugin
 from dni_driver.core.views import is_dni
 
 _LINK = "com.docker.network.bridge.name"

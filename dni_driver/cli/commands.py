@@ -17,8 +17,8 @@ from dni_driver.cli import agents, usage, views
 from dni_driver.cli.addresses import address
 from dni_driver.cli.asking import Named, as_json, show
 from dni_driver.cli.loading import DEFAULT_FILE
+from dni_driver.core.addresses.fullness import OverlayUsage
 from dni_driver.core.cluster import AgentReport
-from dni_driver.core.fullness import OverlayUsage
 from dni_driver.core.reports import OverlayReport, PortReport, Repair, Status
 
 R = TypeVar("R")

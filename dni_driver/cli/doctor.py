@@ -18,12 +18,12 @@ from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import surroundings
 from dni_driver.cli.loading import load
 from dni_driver.cli.settings import Settings
-from dni_driver.core.ailments import Ailment, Severity
 from dni_driver.core.deadline import deadline
-from dni_driver.core.diagnosis import Report, Unseen, report
+from dni_driver.core.doctor.ailments import Ailment, Severity
+from dni_driver.core.doctor.diagnosis import Report, Unseen, report
+from dni_driver.core.doctor.facts import Facts, KernelFacts, StoreFacts
 from dni_driver.core.errors import DniError, SettingsError
-from dni_driver.core.host_facts import Facts, KernelFacts, StoreFacts
-from dni_driver.kernel import examination, features, foreign_rules
+from dni_driver.kernel.doctor import examination, features, foreign_rules
 from dni_driver.store import examination as store_examination
 
 FINE, WARNINGS, ERRORS = range(3)

@@ -17,11 +17,11 @@ import msgspec
 from msgspec import Meta
 
 from dni_driver.cli.settings import OverlaySettings, RegistrySettings, Section, Settings
+from dni_driver.core.data_plane.vteps import check_subnet
 from dni_driver.core.errors import Refused, SettingsError
 from dni_driver.core.names import check_overlay_name
 from dni_driver.core.overlays import Network, define
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
-from dni_driver.core.vteps import check_subnet
 
 DEFAULT_FILE = Path("/etc/dni/dni.toml")
 VARIABLE_PREFIX = "DNI_"

@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Meta
 
 from dni_driver.core import agent_ip
-from dni_driver.core.cni_conf import Ipam
+from dni_driver.core.data_plane.vteps import LONGEST, WIDEST
 from dni_driver.core.driver_name import PLAIN
-from dni_driver.core.host_port import HostPort
-from dni_driver.core.mesos_address import MesosAddress
+from dni_driver.core.listen_address import ListenAddress
+from dni_driver.core.mesos.address import MesosAddress
+from dni_driver.core.mesos.cni_conf import Ipam
 from dni_driver.core.overlays import LONGEST_PREFIX, VTEP_SUBNET, Address, Network, Overlay, define
 from dni_driver.core.registry_address import ALLOWED, LOCAL, read_address
-from dni_driver.core.vteps import LONGEST, WIDEST
 
 _WEEK = 7 * 24 * 3600.0
 _YEAR = 365 * 24 * 3600.0
@@ -142,7 +142,7 @@ class ApiSettings(Section, frozen=True):
 
     socket: SocketPath = Path("/run/dni/dni.sock")
     listen: Annotated[
-        HostPort | None,
+        ListenAddress | None,
         Meta(description='an address and port such as "127.0.0.1:62090", or a port alone, "62090", for loopback'),
     ] = None
 

@@ -16,7 +16,7 @@ import msgspec
 
 from dni_driver.cli import locks
 from dni_driver.cli.settings import Settings
-from dni_driver.core.host_facts import PluginFacts, PluginSocket, Program, Spec
+from dni_driver.core.doctor.facts import PluginFacts, PluginSocket, Program, Spec
 
 _SOCKETS = Path("/run/docker/plugins")
 _SPECS = (Path("/etc/docker/plugins"), Path("/usr/lib/docker/plugins"))

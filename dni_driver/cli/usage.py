@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from dni_driver.cli.tables import table
-from dni_driver.core.fullness import HALVES, AgentUsage, OverlayUsage
+from dni_driver.core.addresses.fullness import HALVES, AgentUsage, OverlayUsage
 
 _TITLES = ("AGENT", "AGENT SUBNET", "HALF", "", "SIZE", "USED", "RESERVED", "FREE", "HELD SINCE")
 

@@ -10,9 +10,9 @@ import msgspec
 
 from dni_driver.cli import agents
 from dni_driver.cli.tables import table
-from dni_driver.core.allocation import Usage
-from dni_driver.core.bandwidth import write_rate
-from dni_driver.core.invariants import Finding
+from dni_driver.core.addresses.allocation import Usage
+from dni_driver.core.invariants.check import Finding
+from dni_driver.core.options.bandwidth import write_rate
 from dni_driver.core.overlays import Family
 from dni_driver.core.records import AddressState
 from dni_driver.core.reports import AddressReport, OverlayReport, PortReport, Repair, ReservationReport, Status

@@ -20,7 +20,7 @@ from dni_driver.console import dcos
 from dni_driver.console.asking import read_agent, read_agent_ip, read_count, read_half
 from dni_driver.console.cni import CniOperations
 from dni_driver.console.operations import Operations
-from dni_driver.core.bandwidth import parse_rate
+from dni_driver.core.addresses.reservations import Wish, read_wish
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
@@ -33,9 +33,9 @@ from dni_driver.core.errors import (
     Refused,
     Unavailable,
 )
-from dni_driver.core.invariants import Finding
+from dni_driver.core.invariants.check import Finding
+from dni_driver.core.options.bandwidth import parse_rate
 from dni_driver.core.overlays import Address, Backend, Network, Overlay, define
-from dni_driver.core.reservations import Wish, read_wish
 
 log = structlog.get_logger(__name__)
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dni_driver.core import agent_ip
+from dni_driver.core.addresses.fullness import HALVES, Half
 from dni_driver.core.errors import MalformedRequest
-from dni_driver.core.fullness import HALVES, Half
 from dni_driver.core.overlays import Address
 
 MOST = 1 << 24

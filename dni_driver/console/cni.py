@@ -8,9 +8,9 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from dni_driver.core.cni_conf import IPAMS, SHAPES, Ipam, Shape
-from dni_driver.core.cni_wish import CniKey, CniReport, CniWish, read_addresses
 from dni_driver.core.errors import MalformedRequest
+from dni_driver.core.mesos.cni_conf import IPAMS, SHAPES, Ipam, Shape
+from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, read_addresses
 
 
 class CniOperations(Protocol):

@@ -14,8 +14,8 @@ from flask import Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from dni_driver.core import agent_ip
-from dni_driver.core.dcos import Agent, Cluster, Purge, write
 from dni_driver.core.errors import MalformedRequest
+from dni_driver.core.mesos.dcos import Agent, Cluster, Purge, write
 from dni_driver.core.overlays import Address
 
 _JSON = "application/json"

@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from dni_driver.core.addresses.filling import Load
 from dni_driver.core.figures import Cluster, Figures
-from dni_driver.core.filling import Load
 
 
 def exposition(figures: Figures) -> Response:

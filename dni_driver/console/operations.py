@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dni_driver.core import dcos
+from dni_driver.core.addresses.fullness import Half, OverlayUsage, Room
+from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.figures import Figures
-from dni_driver.core.fullness import Half, OverlayUsage, Room
-from dni_driver.core.invariants import Finding
+from dni_driver.core.invariants.check import Finding
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.reports import AddressReport, OverlayReport, PortReport, Repair, ReservationReport, Status
-from dni_driver.core.reservations import Wish
 
 
 class Operations(Protocol):

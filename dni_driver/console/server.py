@@ -14,7 +14,7 @@ from flask import Flask
 from waitress import create_server, wasyncore
 
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.host_port import HostPort
+from dni_driver.core.listen_address import ListenAddress
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Server:
         self._server = self._serve(app, self._socket)
         self._servers = [self._server]
 
-    def listen_too(self, app: Flask, at: HostPort) -> None:
+    def listen_too(self, app: Flask, at: ListenAddress) -> None:
         """Have another app answer over TCP, before `run`; raise Unavailable where nobody can listen there."""
         try:
             listener = socket.create_server((str(at.host), at.port), family=_FAMILIES[at.host.version])

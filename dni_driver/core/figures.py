@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from dni_driver.core.filling import Load
-from dni_driver.core.fullness import Holding
+from dni_driver.core.addresses.filling import Load
+from dni_driver.core.addresses.fullness import Holding
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 

@@ -10,7 +10,7 @@ import msgspec
 
 from dni_driver.core.errors import Refused
 from dni_driver.core.hosting import Hosting
-from dni_driver.core.options import SMALLEST_MTU
+from dni_driver.core.options.network import SMALLEST_MTU
 from dni_driver.core.overlays import Address, Backend, Family, Network, Overlay
 from dni_driver.core.records import NetworkRecord, Records
 

@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import msgspec
 
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
-from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.local_subnets import LocalSubnet
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Family, Network, Overlay, family_of, gateway_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.ports import PortRecord

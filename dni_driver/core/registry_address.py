@@ -7,14 +7,14 @@ import re
 
 import msgspec
 
-from dni_driver.core import mesos_address
 from dni_driver.core.errors import Refused
-from dni_driver.core.mesos_address import MesosAddress
+from dni_driver.core.mesos import address
+from dni_driver.core.mesos.address import MesosAddress
 
 LOCAL = "local"
 ALLOWED = (
     '"local", which keeps the registry on this host, or an address such as "zookeeper://h1,h2:2181,h3/dni" or '
-    f'"{mesos_address.SCHEME}10.0.0.1:{mesos_address.PORT}"'
+    f'"{address.SCHEME}10.0.0.1:{address.PORT}"'
 )
 
 _SCHEME = "zookeeper://"
@@ -40,8 +40,8 @@ def read_address(url: str) -> ZooKeeperAddress | MesosAddress | None:
     """Answer which ensemble or Mesos agent is meant, None for the local registry; raise Refused."""
     if url == LOCAL:
         return None
-    if url.startswith(mesos_address.SCHEME):
-        return mesos_address.read_mesos_address(url)
+    if url.startswith(address.SCHEME):
+        return address.read_mesos_address(url)
     if not url.startswith(_SCHEME):
         raise Refused(f"must be {ALLOWED}")
     servers, slash, path = url.removeprefix(_SCHEME).partition("/")

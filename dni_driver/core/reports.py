@@ -8,16 +8,16 @@ from ipaddress import ip_address
 
 import msgspec
 
-from dni_driver.core import allocation
-from dni_driver.core.allocation import Usage, container_span
-from dni_driver.core.bandwidth import Limits
+from dni_driver.core.addresses import allocation
+from dni_driver.core.addresses.allocation import Usage, container_span
+from dni_driver.core.addresses.reservations import start_words
 from dni_driver.core.cluster import ClusterReport
 from dni_driver.core.errors import NotFound
-from dni_driver.core.invariants import Finding
+from dni_driver.core.invariants.check import Finding
+from dni_driver.core.options.bandwidth import Limits
 from dni_driver.core.overlays import Address, Family, Overlay
 from dni_driver.core.ports import PortRecord
 from dni_driver.core.records import AddressState, NetworkRecord, Records, ReservationRecord, mesos_pool_id, pool_id
-from dni_driver.core.reservations import start_words
 from dni_driver.core.wanted import limits_of
 
 _CREATE = "docker network create -d dni --ipam-driver dni {1}--ipam-opt overlay={0} {0}"

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 import msgspec
 
-from dni_driver.core.bandwidth import Limits
 from dni_driver.core.mtu import Underlay
+from dni_driver.core.options.bandwidth import Limits
 
 
 def is_dni(driver: str) -> bool:

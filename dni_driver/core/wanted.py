@@ -8,10 +8,10 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 
-from dni_driver.core.bandwidth import Limits, effective
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
-from dni_driver.core.options import DEFAULT_LINK_PREFIX, NetworkOptions
+from dni_driver.core.options.bandwidth import Limits, effective
+from dni_driver.core.options.network import DEFAULT_LINK_PREFIX, NetworkOptions
 from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Address, Network, Overlay, gateway_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.ports import Published

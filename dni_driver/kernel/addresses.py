@@ -11,7 +11,7 @@ from typing import Any
 from pyroute2.iproute import IPRoute
 
 from dni_driver.core.records import Interface
-from dni_driver.kernel.conversation import Message, dump
+from dni_driver.kernel.netlink.conversation import Message, dump
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 """What the kernel calls the versions of IP."""

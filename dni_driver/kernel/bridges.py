@@ -16,9 +16,9 @@ from dni_driver.core.names import mesos_bridge
 from dni_driver.core.records import Interface
 from dni_driver.core.wanted import Bridge
 from dni_driver.kernel import addresses, connected, sysctl
-from dni_driver.kernel.conversation import conversation, dump, tolerating
+from dni_driver.kernel.containers.links import UNFINISHED
 from dni_driver.kernel.ledger import Ledger
-from dni_driver.kernel.links import UNFINISHED
+from dni_driver.kernel.netlink.conversation import conversation, dump, tolerating
 from dni_driver.kernel.snapshot import LinkDetails, Snapshot
 
 FORWARDED_GROUPS = 0xFFF8

@@ -13,7 +13,7 @@ from pyroute2.netlink.rtnl import rt_proto, rt_scope
 from dni_driver.core.overlays import Network
 from dni_driver.core.records import Interface
 from dni_driver.kernel import addresses
-from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
+from dni_driver.kernel.netlink.conversation import Message, conversation, dump, tolerating
 
 _MAIN = 254
 _METRIC6 = 256

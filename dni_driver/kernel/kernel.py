@@ -18,30 +18,20 @@ from dni_driver.core.overlays import Address, Network
 from dni_driver.core.ports import HostPort
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import (
-    bridges,
-    links,
-    listeners,
-    neighbours,
-    plugging,
-    routes,
-    sandboxes,
-    shaping,
-    snapshot,
-    sysctl,
-    whereabouts,
-)
-from dni_driver.kernel.firewall import Around, Firewall
-from dni_driver.kernel.guard import Guard
-from dni_driver.kernel.holds import Holds
+from dni_driver.kernel import bridges, neighbours, routes, snapshot, sysctl, whereabouts
+from dni_driver.kernel.containers import links, plugging, sandboxes, shaping
+from dni_driver.kernel.containers.reaper import Reaper
+from dni_driver.kernel.containers.sandboxes import Repairs
+from dni_driver.kernel.firewall.firewall import Around, Firewall
+from dni_driver.kernel.firewall.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
-from dni_driver.kernel.lookout import LINKS, TRAFFIC_CONTROL, Lookout
+from dni_driver.kernel.netlink.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
-from dni_driver.kernel.peers import Peers
-from dni_driver.kernel.ports import Ports
-from dni_driver.kernel.reaper import Reaper
-from dni_driver.kernel.sandboxes import Repairs
+from dni_driver.kernel.peers.peers import Peers
+from dni_driver.kernel.ports import listeners
+from dni_driver.kernel.ports.holds import Holds
+from dni_driver.kernel.ports.ports import Ports
 from dni_driver.kernel.snapshot import Snapshot
 
 _log = structlog.get_logger()

@@ -12,7 +12,7 @@ from pyroute2.netlink.rtnl.ndmsg import NTF_USE, NUD_DELAY, NUD_FAILED, NUD_NONE
 
 from dni_driver.core.overlays import Address
 from dni_driver.kernel import routes
-from dni_driver.kernel.conversation import Message, conversation, tolerating
+from dni_driver.kernel.netlink.conversation import Message, conversation, tolerating
 
 _ALIVE = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE
 _PATIENCE = 1.5

@@ -29,8 +29,8 @@ from pyroute2.netlink.rtnl import (
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from dni_driver.core.names import HOST_LINK_PREFIX, VTEP_LINK, container_link
-from dni_driver.kernel import netlink
-from dni_driver.kernel.batches import PROTOCOL
+from dni_driver.kernel.netlink import wire
+from dni_driver.kernel.peers.batches import PROTOCOL
 
 _OF_CONTAINERS = (HOST_LINK_PREFIX, container_link(""), "veth")
 _HEAD = struct.Struct("=BxHiII")
@@ -71,7 +71,7 @@ class News:
         """Tell whether one message or more is news; what was too much to be kept (None) is."""
         if heard is None:
             return True
-        news = [self._note(kind, body) or _robs(kind, body) for kind, _, body in netlink.messages(heard)]
+        news = [self._note(kind, body) or _robs(kind, body) for kind, _, body in wire.messages(heard)]
         return any(news)
 
     def _note(self, kind: int, body: bytes) -> bool:
@@ -111,7 +111,7 @@ def _heard(ear: socket.socket) -> bytes | None:
 def _name_and_mtu(body: bytes) -> tuple[str, int]:
     """Read two attributes, which are among the first."""
     name = ""
-    for kind, value in netlink.attributes(body):
+    for kind, value in wire.attributes(body):
         if kind == _NAME:
             name = value.rstrip(b"\0").decode(errors="replace")
         if kind == _MTU:

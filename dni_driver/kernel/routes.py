@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl import rt_proto, rt_scope, rt_type
 
 from dni_driver.core.overlays import Address, Network
 from dni_driver.kernel import addresses
-from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
+from dni_driver.kernel.netlink.conversation import Message, conversation, dump, tolerating
 from dni_driver.kernel.snapshot import names
 
 _MAIN = 254

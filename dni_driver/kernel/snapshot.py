@@ -22,7 +22,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import BRIDGE_MODE_HAIRPIN, IFF_UP
 from dni_driver.core.names import EGRESS_LINK_PREFIX, HOST_LINK_PREFIX, docker_bridge, mesos_bridge
 from dni_driver.core.records import Interface
 from dni_driver.kernel import addresses
-from dni_driver.kernel.conversation import Message, conversation, dump, tolerating
+from dni_driver.kernel.netlink.conversation import Message, conversation, dump, tolerating
 
 _HOST_END = re.compile(rf"{HOST_LINK_PREFIX}[0-9a-f]{{11}}")
 _IFB = re.compile(rf"{EGRESS_LINK_PREFIX}[0-9a-f]{{11}}")

@@ -14,7 +14,7 @@ from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import FAMILIES, Address, Family, Network, family_of
 from dni_driver.core.records import Interface
 from dni_driver.kernel import addresses, routes
-from dni_driver.kernel.conversation import Message, conversation, dump
+from dni_driver.kernel.netlink.conversation import Message, conversation, dump
 from dni_driver.kernel.snapshot import LinkDetails, find, names
 
 _NOT_AN_UPLINK = ("lo", "d-", "m-", "docker", "br-", "vtep1024", "veth", "dni")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.mesos import dcos
 from dni_driver.core.names import docker_bridge, mesos_bridge
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network, Overlay
 from dni_driver.core.peers import VNI, VTEP_SUBNET6, Peer, Vtep

@@ -15,7 +15,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from dni_driver.core import dcos
+from dni_driver.core.mesos import dcos
 
 _PACKAGE = "mesos.modules.overlay"
 _STATUS = "Status"

@@ -11,11 +11,11 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from dni_driver.core.cni_conf import Ipam
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
-from dni_driver.core.cni_wish import CniKey, CniReport, CniWish, report
 from dni_driver.core.errors import BridgeMissing, DniError, KernelError, NotFound, NotMended, Refused, Unavailable
 from dni_driver.core.mac import mac_for
+from dni_driver.core.mesos.cni_conf import Ipam
+from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, report
 from dni_driver.core.mtu import Underlay, cni_mtu
 from dni_driver.core.names import mesos_bridge
 from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay

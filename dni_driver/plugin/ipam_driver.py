@@ -10,16 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from dni_driver.core.allocation import check_explicit
-from dni_driver.core.errors import DniError, MalformedRequest, Refused
-from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
-from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves
-from dni_driver.core.selection import (
+from dni_driver.core.addresses.allocation import check_explicit
+from dni_driver.core.addresses.selection import (
     OverlayDefined,
     PlainChosen,
     PoolRequest,
     check_range,
 )
+from dni_driver.core.errors import DniError, MalformedRequest, Refused
+from dni_driver.core.overlays import Address, Family, Network, Overlay, family_of, gateway_of
+from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves
 from dni_driver.plugin import wire
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
 from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools

@@ -18,14 +18,14 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from dni_driver.core.endpoint_options import parse_endpoint_options
+from dni_driver.core.addresses.reservations import check_not_a_containers
 from dni_driver.core.errors import DniError, KernelError, NotMended, Unavailable
 from dni_driver.core.mtu import Underlay, first_mtu, hosted
 from dni_driver.core.names import docker_bridge
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.endpoint import parse_endpoint_options
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import FAMILIES, Address, Network, family_of
 from dni_driver.core.records import EndpointRecord, NetworkRecord, docker_halves, pool_id
-from dni_driver.core.reservations import check_not_a_containers
 from dni_driver.core.wanted import Link, Wanted, link_of, wanted
 from dni_driver.plugin import reading, wire, without_ipam
 from dni_driver.plugin.publishing import Publishing, Ways

@@ -9,11 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from dni_driver.core.deadline import within
-from dni_driver.core.errors import DeadlineExceeded, DniError, Refused, Unavailable
-from dni_driver.core.overlays import Family, Network, Overlay
-from dni_driver.core.records import Held, docker_halves
-from dni_driver.core.selection import (
+from dni_driver.core.addresses.selection import (
     Choice,
     Known,
     OverlayChosen,
@@ -23,6 +19,10 @@ from dni_driver.core.selection import (
     choose_pool,
     under_way,
 )
+from dni_driver.core.deadline import within
+from dni_driver.core.errors import DeadlineExceeded, DniError, Refused, Unavailable
+from dni_driver.core.overlays import Family, Network, Overlay
+from dni_driver.core.records import Held, docker_halves
 from dni_driver.plugin.local_subnets import keep_local_subnet
 from dni_driver.store import Store, networks, overlays, pools
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
-from dni_driver.core.endpoint_options import parse_endpoint_options
 from dni_driver.core.errors import InUse, MalformedRequest, Refused
 from dni_driver.core.mac import mac_for, parse_mac
-from dni_driver.core.options import NetworkOptions, parse_options
+from dni_driver.core.options.endpoint import parse_endpoint_options
+from dni_driver.core.options.network import NetworkOptions, parse_options
 from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay, family_of
 from dni_driver.core.ports import Binding, binding
 from dni_driver.core.records import EndpointRecord, Held, Interface, NetworkRecord, PoolRecord, overlay_of_half

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import Refused
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Family, Overlay, family_of, gateway_of
 from dni_driver.core.records import Interface, NetworkRecord, docker_halves, pool_id, with_mask
 from dni_driver.core.wanted import Link, wanted

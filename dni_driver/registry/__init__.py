@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dni_driver.core.errors import Refused, SettingsError
-from dni_driver.core.mesos_address import MesosAddress
+from dni_driver.core.mesos.address import MesosAddress
 from dni_driver.core.registry_address import read_address
 from dni_driver.registry.access import Access
 from dni_driver.registry.interface import Host, Lease, Member, News, Registry

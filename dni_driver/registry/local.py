@@ -11,11 +11,11 @@ from contextlib import closing, contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
+from dni_driver.core.data_plane.vteps import check_apart
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import StoreError
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, lowest_free
 from dni_driver.core.peers import Peer, Vtep
-from dni_driver.core.vteps import check_apart
 from dni_driver.registry import local_agents
 from dni_driver.registry.interface import (
     Host,

@@ -10,9 +10,9 @@ from ipaddress import IPv4Interface, IPv4Network, ip_address
 import msgspec
 
 from dni_driver.core.agent_ip import check_family, in_order
+from dni_driver.core.data_plane.vteps import check_apart, check_widening, chosen, kept, lowest_free, vtep_in
 from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay
 from dni_driver.core.peers import Vtep
-from dni_driver.core.vteps import check_apart, check_widening, chosen, kept, lowest_free, vtep_in
 from dni_driver.registry.admission import Life, check_address, check_move, moves
 from dni_driver.registry.interface import Host, Lease, Member, still_alive, unknown_agent
 from dni_driver.registry.local_life import Lives

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Network
 
 from dni_driver.core.errors import Exhausted, InUse, Refused, Unavailable
-from dni_driver.core.mesos_part import MesosPart, read_part
+from dni_driver.core.mesos.part import MesosPart, read_part
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.interface import (

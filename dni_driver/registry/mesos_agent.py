@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from dni_driver.core import dcos
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import SettingsError, Unavailable
-from dni_driver.core.mesos_address import MesosAddress
+from dni_driver.core.mesos import dcos
+from dni_driver.core.mesos.address import MesosAddress
 
 ENDPOINT = "/overlay-agent/overlay"
 PATIENCE = 5.0

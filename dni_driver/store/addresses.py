@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from dni_driver.core import allocation
-from dni_driver.core.allocation import Span, Usage, first_gap
+from dni_driver.core.addresses import allocation
+from dni_driver.core.addresses.allocation import Span, Usage, first_gap
 from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Address

@@ -8,11 +8,11 @@ from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
-from dni_driver.core.allocation import check_explicit, exhausted, spans, without
+from dni_driver.core.addresses.allocation import check_explicit, exhausted, spans, without
+from dni_driver.core.addresses.reservations import check_not_anothers, reserved_for
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves, mesos_halves
-from dni_driver.core.reservations import check_not_anothers, reserved_for
 from dni_driver.store import Transaction, addresses, fence, overlays, pools, reservations, room
 
 

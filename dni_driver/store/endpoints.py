@@ -9,8 +9,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 import msgspec
 
-from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import InUse, NotFound
+from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store.database import Transaction

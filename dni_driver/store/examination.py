@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from dni_driver.core.doctor.facts import DiskFacts, StoreFacts
 from dni_driver.core.errors import StoreError
-from dni_driver.core.host_facts import DiskFacts, StoreFacts
 from dni_driver.core.records import Records
 from dni_driver.store import schema
 from dni_driver.store.complaints import damaged, explained, is_read_only

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
-from dni_driver.core.allocation import container_span, without
+from dni_driver.core.addresses.allocation import container_span, without
+from dni_driver.core.addresses.room import Leaving, grows, is_scarce
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Family, Network
 from dni_driver.core.records import ReservationRecord, docker_halves, mesos_halves, mesos_pool_id, pool_id
-from dni_driver.core.room import Leaving, grows, is_scarce
 from dni_driver.store import addresses, networks, overlays, pools, reservations
 from dni_driver.store.database import Transaction
 

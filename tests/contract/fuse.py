@@ -17,8 +17,9 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from pyroute2.iproute import IPRoute
 
-from dni_driver.kernel import command, conversation, nfnetlink, sysctl
-from dni_driver.kernel.fingerprint import Memory
+from dni_driver.kernel import command, sysctl
+from dni_driver.kernel.firewall.fingerprint import Memory
+from dni_driver.kernel.netlink import conversation, nfnetlink
 
 P = ParamSpec("P")
 T = TypeVar("T")

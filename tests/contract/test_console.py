@@ -21,8 +21,10 @@ import pytest
 from dni_driver.console.app import LARGEST_BODY, create_app
 from dni_driver.console.client import Console
 from dni_driver.console.server import Server
-from dni_driver.core import dcos
-from dni_driver.core.allocation import Usage
+from dni_driver.core.addresses.allocation import Usage
+from dni_driver.core.addresses.filling import Load
+from dni_driver.core.addresses.fullness import AgentUsage, Half, HalfUsage, OverlayUsage, Room, SubnetUsage
+from dni_driver.core.addresses.reservations import Wish, read_wish
 from dni_driver.core.cluster import AgentReport, HeldReport
 from dni_driver.core.errors import (
     DeadlineExceeded,
@@ -35,9 +37,8 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.figures import Cluster, Figures, Leases
-from dni_driver.core.filling import Load
-from dni_driver.core.fullness import AgentUsage, Half, HalfUsage, OverlayUsage, Room, SubnetUsage
-from dni_driver.core.invariants import Finding
+from dni_driver.core.invariants.check import Finding
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.reports import (
     AddressReport,
@@ -50,7 +51,6 @@ from dni_driver.core.reports import (
     Status,
     UsageReport,
 )
-from dni_driver.core.reservations import Wish, read_wish
 from tests.scratch import fast_directory
 
 FINDING = Finding(about="d-dcos", problem="is missing", mend="dni repair")

@@ -21,7 +21,7 @@ from dni_driver.console.app import create_app, create_reading_app
 from dni_driver.console.client import Console
 from dni_driver.console.server import Server
 from dni_driver.core.errors import NotFound, Refused, Unavailable
-from dni_driver.core.host_port import HostPort
+from dni_driver.core.listen_address import ListenAddress
 from tests.contract.test_console import FIGURES, USAGE, _Operations, console, operations, path
 
 __all__ = ["console", "operations", "path"]
@@ -141,10 +141,10 @@ def test_prometheus_is_not_loaded_before_somebody_asks() -> None:
 
 
 @pytest.fixture
-def tcp(path: Path) -> Iterator[tuple[HostPort, _Operations]]:
+def tcp(path: Path) -> Iterator[tuple[ListenAddress, _Operations]]:
     operations = _Operations()
     with socket.create_server(("127.0.0.1", 0)) as free:
-        at = HostPort(str(free.getsockname()[1]))
+        at = ListenAddress(str(free.getsockname()[1]))
     server = Server(create_app(operations), path)
     server.listen_too(create_reading_app(operations), at)
     thread = threading.Thread(target=server.run)
@@ -157,7 +157,7 @@ def tcp(path: Path) -> Iterator[tuple[HostPort, _Operations]]:
         socket.create_connection((str(at.host), at.port), 1)
 
 
-def ask(at: HostPort, method: str, target: str, body: bytes | None = None) -> tuple[int, Any]:
+def ask(at: ListenAddress, method: str, target: str, body: bytes | None = None) -> tuple[int, Any]:
     connection = http.client.HTTPConnection(str(at.host), at.port, timeout=10)
     try:
         connection.request(method, target, body)
@@ -168,7 +168,7 @@ def ask(at: HostPort, method: str, target: str, body: bytes | None = None) -> tu
 
 
 def test_over_tcp_everything_can_be_looked_at_beside_the_socket(
-    tcp: tuple[HostPort, _Operations], path: Path
+    tcp: tuple[ListenAddress, _Operations], path: Path
 ) -> None:
     at, _ = tcp
     for target in ("/v1/status", "/v1/overlays", "/v1/overlays/dcos/usage", "/v1/addresses"):
@@ -189,7 +189,7 @@ def test_over_tcp_everything_can_be_looked_at_beside_the_socket(
         ("POST", "/v1/repair"),
     ],
 )
-def test_over_tcp_nothing_can_be_changed(tcp: tuple[HostPort, _Operations], method: str, target: str) -> None:
+def test_over_tcp_nothing_can_be_changed(tcp: tuple[ListenAddress, _Operations], method: str, target: str) -> None:
     at, operations = tcp
     status, answer = ask(at, method, target, b'{"name": "dev", "subnet": "10.64.0.0/16"}')
     assert (status, answer) == (403, {"error": "over TCP nothing is changed: ask at the socket, as `dni` does"})
@@ -198,7 +198,7 @@ def test_over_tcp_nothing_can_be_changed(tcp: tuple[HostPort, _Operations], meth
 
 def test_a_port_that_somebody_has_is_named(path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        at = HostPort(str(taken.getsockname()[1]))
+        at = ListenAddress(str(taken.getsockname()[1]))
         server = Server(create_app(_Operations()), path)
         with pytest.raises(Unavailable, match=rf"cannot listen on 127\.0\.0\.1:{at.port} \(api\.listen\): "):
             server.listen_too(create_reading_app(_Operations()), at)
@@ -211,7 +211,7 @@ def test_a_port_that_somebody_has_is_named(path: Path) -> None:
     [("62090", "127.0.0.1:62090"), ("10.0.0.1:1", "10.0.0.1:1"), ("[::1]:65535", "[::1]:65535")],
 )
 def test_an_address_to_listen_on_is_loopback_where_nothing_else_is_said(text: str, shown: str) -> None:
-    assert str(HostPort(text)) == shown
+    assert str(ListenAddress(text)) == shown
 
 
 @pytest.mark.parametrize(
@@ -219,4 +219,4 @@ def test_an_address_to_listen_on_is_loopback_where_nothing_else_is_said(text: st
 )
 def test_what_is_no_address_and_port_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"has no port from 1 to 65535|is no IP address"):
-        HostPort(text)
+        ListenAddress(text)

@@ -15,9 +15,9 @@ import pytest
 
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.ports import Time
-from dni_driver.core.collection import Graces, Sightings
-from dni_driver.core.invariants import findings
-from dni_driver.core.leaks import leaks
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.invariants.collection import Graces, Sightings
+from dni_driver.core.invariants.leaks import leaks
 from dni_driver.core.records import AddressState
 from dni_driver.core.views import DockerEndpoint, DockerNetwork, DockerView
 from dni_driver.core.wanted import wanted

@@ -21,7 +21,7 @@ from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, SettingsError, Unavailable
 from dni_driver.core.hosting import Hosting
-from dni_driver.core.mesos_address import MesosAddress, read_mesos_address
+from dni_driver.core.mesos.address import MesosAddress, read_mesos_address
 from dni_driver.core.mtu import Underlay, outdated
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep

@@ -16,9 +16,9 @@ import pytest
 
 from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.agent.ports import Time
-from dni_driver.core.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.errors import KernelError, NotMended, Refused
-from dni_driver.core.invariants import findings
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.records import AddressState
 from dni_driver.core.wanted import wanted
 from dni_driver.store import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dni_driver.kernel import snapshot
-from dni_driver.kernel.conversation import conversation
+from dni_driver.kernel.netlink.conversation import conversation
 from tests.root.ground import Namespace
 from tests.root.town import DCOS, Host, link
 

@@ -18,13 +18,14 @@ import pytest
 
 from dni_driver.cli import doctor, locks, surroundings
 from dni_driver.cli.loading import variable
-from dni_driver.core.ailments import Ailment
-from dni_driver.core.diagnosis import Report, report
+from dni_driver.core.doctor.ailments import Ailment
+from dni_driver.core.doctor.diagnosis import Report, report
 from dni_driver.core.errors import KernelError
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import define
 from dni_driver.core.records import EndpointRecord, NetworkRecord
-from dni_driver.kernel import examination, features, namespaces
+from dni_driver.kernel import namespaces
+from dni_driver.kernel.doctor import examination, features
 from dni_driver.store import Store, endpoints, networks, overlays, pools
 from tests.contract.plugin import underlay
 from tests.fakes import DCOS as DCOS_OVERLAY

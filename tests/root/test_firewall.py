@@ -10,7 +10,8 @@ import pytest
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import Kernel, firewall
+from dni_driver.kernel import Kernel
+from dni_driver.kernel.firewall import firewall
 from tests.root import docker
 from tests.root.packets import call
 from tests.root.town import DCOS, OPEN, Host

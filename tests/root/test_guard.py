@@ -13,7 +13,9 @@ import pytest
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mac import link_local
 from dni_driver.core.wanted import Link, Wanted
-from dni_driver.kernel import Kernel, guard, nfnetlink
+from dni_driver.kernel import Kernel
+from dni_driver.kernel.firewall import guard
+from dni_driver.kernel.netlink import nfnetlink
 from tests.root import frames
 from tests.root.frames import (
     ADVERTISE,

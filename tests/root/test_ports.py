@@ -16,7 +16,7 @@ import pytest
 from dni_driver.core.errors import KernelError, Refused
 from dni_driver.core.overlays import Address
 from dni_driver.core.ports import HostPort, Protocol, Published
-from dni_driver.kernel.ports_table import NAME
+from dni_driver.kernel.ports.table import NAME
 from tests.root import docker
 from tests.root.ground import Namespace
 from tests.root.packets import PORT, Server, call, is_cut_off
@@ -378,7 +378,7 @@ def test_an_address_that_the_host_does_not_have_is_refused(host: Host) -> None:
 
 
 def test_sctp_is_refused_where_the_kernel_does_not_follow_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dni_driver.kernel.holds.follows_sctp", lambda: False)
+    monkeypatch.setattr("dni_driver.kernel.ports.holds.follows_sctp", lambda: False)
     with pytest.raises(KernelError, match="modprobe nf_conntrack_proto_sctp"):
         held(host, "0.0.0.0", 5000, Protocol.SCTP)
 

@@ -14,12 +14,13 @@ import pytest
 from pyroute2.iproute import IPRoute
 from pyroute2.protocols import ETH_P_ALL
 
-from dni_driver.core.bandwidth import Limits, parse_rate
 from dni_driver.core.errors import KernelError
 from dni_driver.core.names import egress_link
+from dni_driver.core.options.bandwidth import Limits, parse_rate
 from dni_driver.core.wanted import Link
-from dni_driver.kernel import Kernel, shaping
-from dni_driver.kernel.conversation import conversation
+from dni_driver.kernel import Kernel
+from dni_driver.kernel.containers import shaping
+from dni_driver.kernel.netlink.conversation import conversation
 from tests import iperf
 from tests.root.ground import Namespace
 from tests.root.town import DCOS, MTU, Container, Host, Overlay, link, overlay

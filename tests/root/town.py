@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import msgspec
 
-from dni_driver.core.bandwidth import Limits
 from dni_driver.core.mac import mac_for
 from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
+from dni_driver.core.options.bandwidth import Limits
 from dni_driver.core.wanted import Bridge, Link, Policy, Wanted
 from dni_driver.kernel import Kernel
 from tests.root.ground import Namespace

@@ -13,8 +13,8 @@ from typing import Literal, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
+from dni_driver.core.addresses.reservations import read_wish
 from dni_driver.core.errors import KernelError
-from dni_driver.core.reservations import read_wish
 from tests.simulation.model import Network, Plan
 from tests.simulation.plans import plans
 from tests.simulation.world import World

@@ -17,11 +17,11 @@ from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent, Time
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.room import Leasing
+from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.docker_networks import ListedNetwork
 from dni_driver.core.errors import DniError, KernelError, Refused, Unavailable
 from dni_driver.core.overlays import AgentSubnet, Family, Overlay
 from dni_driver.core.records import Records
-from dni_driver.core.reservations import Wish
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted
 from dni_driver.plugin.app import create_app

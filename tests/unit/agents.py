@@ -12,7 +12,7 @@ from typing import Any
 from dni_driver.agent.ports import DockerEvent, Time
 from dni_driver.core.docker_networks import ListedNetwork
 from dni_driver.core.errors import KernelError, Refused, Unavailable
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import AddressState, EndpointRecord, NetworkRecord, Records
 from dni_driver.core.views import DockerEndpoint, DockerNetwork, DockerView

@@ -7,9 +7,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from dni_driver.agent.cni import Cni, CniOptions
-from dni_driver.core.cni_conf import Ipam
-from dni_driver.core.cni_wish import CniKey, CniReport, CniWish
-from dni_driver.core.invariants import findings
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.mesos.cni_conf import Ipam
+from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.records import AddressState, Records
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import msgspec
 
 from dni_driver.core.names import host_link
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import (
     AddressRecord,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.allocation import Span, Usage
+from dni_driver.core.addresses.allocation import Span, Usage
 from dni_driver.core.errors import InUse, NotFound
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import HELD, AddressState, EndpointRecord, NetworkRecord
 from dni_driver.store import Store, Transaction, addresses, endpoints, networks, pools

@@ -17,16 +17,16 @@ from dni_driver.agent.agent import KERNEL, Agent
 from dni_driver.agent.inspection import PORTION
 from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
-from dni_driver.core.bandwidth import UNLIMITED, Limits
-from dni_driver.core.collection import Graces
+from dni_driver.core.addresses.reservations import read_wish
 from dni_driver.core.errors import KernelError, NotFound, NotMended, Refused
+from dni_driver.core.invariants.collection import Graces
 from dni_driver.core.local_subnets import LocalSubnet
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.bandwidth import UNLIMITED, Limits
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.reports import DockerReport, NetworkReport, Repair
-from dni_driver.core.reservations import read_wish
 from dni_driver.core.wanted import wanted
 from dni_driver.registry import open_registry
 from dni_driver.store import Store, addresses, local_subnets, networks, pools

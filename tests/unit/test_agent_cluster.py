@@ -15,11 +15,11 @@ from kazoo.client import KazooClient
 
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.options import Options
+from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.errors import InUse, NotFound, Unavailable
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, define
 from dni_driver.core.records import Records
-from dni_driver.core.reservations import Wish
 from dni_driver.registry import Member, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
 from dni_driver.store import Store

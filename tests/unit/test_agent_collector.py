@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from dni_driver.agent.collector import Collector
-from dni_driver.core.collection import Graces, Sightings
+from dni_driver.core.invariants.collection import Graces, Sightings
 from dni_driver.core.records import AddressState
 from dni_driver.core.views import DockerNetwork, DockerView
 from dni_driver.store import Store, addresses, endpoints, pools

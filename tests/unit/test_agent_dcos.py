@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dni_driver.agent.dcos import DcosView
-from dni_driver.core import dcos
 from dni_driver.core.errors import InUse
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import AgentSubnet
 from dni_driver.registry import Host, Member, Registry, open_registry
 from dni_driver.store import Store, overlays, peers

@@ -11,11 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from dni_driver.agent.fullness import Fullness
+from dni_driver.core.data_plane.vteps import lowest_free
 from dni_driver.core.errors import NotFound, Unavailable
 from dni_driver.core.overlays import VTEP_SUBNET, Address, AgentSubnet
 from dni_driver.core.peers import Peer
 from dni_driver.core.records import AddressState
-from dni_driver.core.vteps import lowest_free
 from dni_driver.registry import Host as NewAgent
 from dni_driver.registry import Registry, open_registry
 from dni_driver.store import Store, addresses, overlays, peers, pools

@@ -16,7 +16,7 @@ from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Host, Lease, Registry, open_registry

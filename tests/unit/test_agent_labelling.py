@@ -12,7 +12,7 @@ import pytest
 
 from dni_driver.agent.docker_wire import Container, Network, convert, to_view
 from dni_driver.core.errors import KernelError, Refused
-from dni_driver.core.labels import limits_of
+from dni_driver.core.options.labels import limits_of
 from tests.fakes import DCOS
 from tests.scratch import fast_directory
 from tests.unit import docker_api

@@ -11,11 +11,11 @@ import pytest
 
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.options import Options
-from dni_driver.core.allocation import Span
+from dni_driver.core.addresses.allocation import Span
+from dni_driver.core.addresses.reservations import read_wish
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, Unavailable
 from dni_driver.core.records import AddressState
 from dni_driver.core.reports import ReservationReport
-from dni_driver.core.reservations import read_wish
 from dni_driver.registry import open_registry
 from dni_driver.store import Store, addresses
 from dni_driver.store.records import read_all

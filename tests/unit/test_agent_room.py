@@ -16,14 +16,14 @@ from dni_driver.agent.joining import Joining
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, RETRY_SECONDS, Leasing
+from dni_driver.core.addresses.reservations import read_wish
+from dni_driver.core.addresses.room import Leaving
 from dni_driver.core.errors import Crowded, Exhausted, KernelError, NotMended, Refused, Unavailable
-from dni_driver.core.invariants import findings
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.records import NetworkRecord
 from dni_driver.core.reports import overlay_report
-from dni_driver.core.reservations import read_wish
-from dni_driver.core.room import Leaving
 from dni_driver.core.wanted import wanted
 from dni_driver.registry import Lease
 from dni_driver.registry.local import LocalRegistry

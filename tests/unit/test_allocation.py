@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.allocation import (
+from dni_driver.core.addresses.allocation import (
     Span,
     Usage,
     check_explicit,

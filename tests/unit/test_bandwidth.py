@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.bandwidth import (
+from dni_driver.core.errors import Refused
+from dni_driver.core.options.bandwidth import (
     FASTEST,
     SLOWEST,
     UNLIMITED,
@@ -18,7 +19,6 @@ from dni_driver.core.bandwidth import (
     write_limit,
     write_rate,
 )
-from dni_driver.core.errors import Refused
 from tests.unit.refusals import refusal
 
 _rates = st.integers(SLOWEST // 8, FASTEST // 8).map(lambda per_second: per_second * 8)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from dni_driver.core.entries import Entries, Key
+from dni_driver.core.data_plane.entries import Entries, Key
 from dni_driver.core.errors import KernelError
-from dni_driver.kernel import batches
 from dni_driver.kernel.command import Outcome
+from dni_driver.kernel.peers import batches
 
 ENTRIES: dict[Key, str] = {
     ("rule", "9.0.0.0/8"): "lookup 42",

@@ -12,13 +12,13 @@ import pytest
 
 from dni_driver.agent.occupancy import check_vacant
 from dni_driver.agent.reserving import Reserving
-from dni_driver.core.cni_wish import CniWish
+from dni_driver.core.addresses.reservations import read_wish
+from dni_driver.core.addresses.room import Leaving, idle
 from dni_driver.core.errors import Exhausted, InUse, KernelError, NotFound, Refused, Unavailable
-from dni_driver.core.leaks import leaks
+from dni_driver.core.invariants.leaks import leaks
+from dni_driver.core.mesos.cni_wish import CniWish
 from dni_driver.core.overlays import Address, Family, define
 from dni_driver.core.reports import address_reports
-from dni_driver.core.reservations import read_wish
-from dni_driver.core.room import Leaving, idle
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted
 from dni_driver.store import overlays, pools, room

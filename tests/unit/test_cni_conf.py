@@ -8,9 +8,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from dni_driver.core.cni_conf import CniForm, configuration, write
 from dni_driver.core.cni_records import CniNetworkRecord
 from dni_driver.core.errors import Refused
+from dni_driver.core.mesos.cni_conf import CniForm, configuration, write
 from dni_driver.core.overlays import AgentSubnet
 from dni_driver.core.records import Records
 from tests.fakes import DCOS, SIX

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dni_driver.core.allocation import Span
+from dni_driver.core.addresses.allocation import Span
 from dni_driver.core.records import AddressState
 from dni_driver.store import Store, addresses, schema
 from dni_driver.store.records import read_all

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.collection import Graces, Sightings, grace
-from dni_driver.core.leaks import (
+from dni_driver.core.invariants.collection import Graces, Sightings, grace
+from dni_driver.core.invariants.leaks import (
     Leak,
     LostAddress,
     LostEndpoint,

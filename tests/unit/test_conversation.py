@@ -13,7 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import DeadlineExceeded
-from dni_driver.kernel.conversation import conversation, dump, in_errno, tolerating
+from dni_driver.kernel.netlink.conversation import conversation, dump, in_errno, tolerating
 
 
 class Answers:

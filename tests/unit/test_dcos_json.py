@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
+from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import VTEP_SUBNET, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Vtep
 from dni_driver.core.records import Records

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from google.protobuf import json_format
 
-from dni_driver.core import dcos
+from dni_driver.core.mesos import dcos
 from dni_driver.mesos.dcos_protobuf import message_class, write
 from tests.unit.test_dcos_json import RECORDED_AGENT, RECORDED_FAILURE, RECORDED_UNREGISTERED
 

@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from dni_driver.core.ailments import Ailment, Severity
-from dni_driver.core.diagnosis import KINDS, Unseen, diagnose, report
-from dni_driver.core.engines import DIFFERENCES, parsed, that_apply
-from dni_driver.core.host_facts import (
+from dni_driver.core.doctor.ailments import Ailment, Severity
+from dni_driver.core.doctor.diagnosis import KINDS, Unseen, diagnose, report
+from dni_driver.core.doctor.facts import (
     ContainerEnd,
     DiskFacts,
     DockerFacts,
@@ -33,6 +32,7 @@ from dni_driver.core.host_facts import (
     StoreFacts,
     Underlay,
 )
+from dni_driver.core.engines import DIFFERENCES, parsed, that_apply
 from dni_driver.core.overlays import define
 from tests.unit import scene
 

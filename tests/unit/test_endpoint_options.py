@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from dni_driver.core.bandwidth import UNLIMITED
-from dni_driver.core.endpoint_options import EndpointOptions, parse_endpoint_options
 from dni_driver.core.errors import Refused
+from dni_driver.core.options.bandwidth import UNLIMITED
+from dni_driver.core.options.endpoint import EndpointOptions, parse_endpoint_options
 
 
 def test_what_dockerd_adds_itself_is_no_option_of_ours() -> None:

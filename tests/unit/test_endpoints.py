@@ -9,9 +9,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 import msgspec
 import pytest
 
-from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.errors import NotFound
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.records import EndpointRecord, NetworkRecord
 from dni_driver.store import Store, Transaction, endpoints, networks
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.filling import LEVELS, SLACK, Alarms, Load
-from dni_driver.core.fullness import Half
+from dni_driver.core.addresses.filling import LEVELS, SLACK, Alarms, Load
+from dni_driver.core.addresses.fullness import Half
 
 
 def load(used: int, reserved: int = 0, overlay: str = "dcos", half: Half = "docker", family: int = 4) -> Load:

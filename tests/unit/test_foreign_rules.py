@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from dni_driver.core.host_facts import ForwardChain
-from dni_driver.kernel.foreign_rules import forward_chains
-from dni_driver.kernel.iptables import parse
+from dni_driver.core.doctor.facts import ForwardChain
+from dni_driver.kernel.doctor.foreign_rules import forward_chains
+from dni_driver.kernel.firewall.iptables import parse
 
 RULESET = """\
 table ip filter {

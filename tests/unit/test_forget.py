@@ -7,7 +7,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
 import pytest
 
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Family, family_of
 from dni_driver.core.records import AddressState, EndpointRecord, NetworkRecord, pool_id
 from dni_driver.store import Store, Transaction, addresses, endpoints, networks, overlays, pools

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, ip_address, ip_network
 
-from dni_driver.core.filling import Load, loads
-from dni_driver.core.fullness import Holding, Local, Occupied, OverlayUsage, overlay_usage, room
+from dni_driver.core.addresses.filling import Load, loads
+from dni_driver.core.addresses.fullness import Holding, Local, Occupied, OverlayUsage, overlay_usage, room
 from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
 from tests.unit.scene import LONG_AGO, NOW, POOL, address, records

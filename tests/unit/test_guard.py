@@ -9,7 +9,7 @@ import msgspec
 
 from dni_driver.core.guard import permits
 from dni_driver.core.wanted import Link
-from dni_driver.kernel.guard_table import ruleset
+from dni_driver.kernel.firewall.guard_table import ruleset
 
 LOCAL = ip_address("fe80::42:9ff:fe00:82")
 """What 02:42:09:00:00:82 makes."""

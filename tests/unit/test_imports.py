@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports point one way, from the command line down to core, and never sideways."""
+"""Imports point one way, from the command line down to core, never sideways, and inside a room never in a circle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,38 @@ def edges() -> Iterator[tuple[Path, str, str]]:
                 yield inside, inside.parts[0], module[1]
 
 
+def folders() -> list[Path]:
+    """Answer every room and sub-room."""
+    return sorted(path.parent for path in SOURCE.rglob("__init__.py") if path.parent != SOURCE)
+
+
+def neighbours(folder: Path, inside: list[str]) -> dict[str, set[str]]:
+    """Answer what each module and sub-room straight in a folder imports of those beside it; `inside` is its package.
+
+    What is had from the folder's own door comes from `__init__`.
+    """
+    names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for path in folder.rglob("*.py"):
+        one, *deeper = path.relative_to(folder).with_suffix("").parts
+        package = [*inside, one, *deeper][:-1]
+        for module in imports_of(path.read_text(encoding="utf-8"), package):
+            if module[: len(inside)] == inside:
+                other = module[len(inside)] if len(module) > len(inside) else "__init__"
+                found[one].add(other if other in names else "__init__")
+        found[one].discard(one)
+    return found
+
+
+def circle(found: dict[str, set[str]]) -> list[str]:
+    """Answer modules or sub-rooms that import each other in a circle, none where there is no such."""
+    try:
+        TopologicalSorter(found).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def test_every_room_has_a_layer() -> None:
     assert {room for layer in LAYERS for room in layer} >= rooms()
 
@@ -80,10 +113,22 @@ def test_no_room_imports_upwards_or_sideways() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: str(folder.relative_to(SOURCE)))
+def test_what_stands_side_by_side_never_imports_each_other_in_a_circle(folder: Path) -> None:
+    assert circle(neighbours(folder, [PACKAGE, *folder.relative_to(SOURCE).parts])) == []
+
+
+@pytest.mark.parametrize("room", ["core", "kernel"])
+def test_a_sub_room_is_entered_without_loading_all_that_is_in_it(room: str) -> None:
+    doors = (SOURCE / room).glob("*/__init__.py")
+    loading = [str(door.relative_to(SOURCE)) for door in doors if list(imports_of(door.read_text(), []))]
+    assert loading == []
+
+
 def test_core_has_no_use_for_what_has_effects() -> None:
     found = {
         (path.name, module[0])
-        for path in (SOURCE / "core").glob("*.py")
+        for path in (SOURCE / "core").rglob("*.py")
         for module in imports_of(path.read_text(encoding="utf-8"), [PACKAGE, "core"])
         if module[0] in EFFECTS
     }
@@ -144,3 +189,27 @@ def test_a_room_without_a_layer_is_noticed() -> None:
 def test_every_form_of_import_is_seen(source: str, room: str) -> None:
     (module,) = imports_of(source, [PACKAGE, "plugin"])
     assert module[:2] == [PACKAGE, room]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "in_a_circle"),
+    [
+        ("import shop.yard.shed", "", False),
+        ("import shop.yard.shed", "from shop.hall import bench", True),
+        ("from shop import yard", "from .. import hall", True),
+        ("from shop.hall.bench import Vice", "", False),
+        ("from shop import KEY", "", False),
+    ],
+)
+def test_a_circle_between_sub_rooms_is_noticed(tmp_path: Path, first: str, second: str, in_a_circle: bool) -> None:  # noqa: FBT001
+    for name, text in {"hall/bench": first, "yard/shed": second, "hall/__init__": "", "yard/__init__": ""}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "__init__.py").write_text("KEY = 1")
+    assert bool(circle(neighbours(tmp_path, ["shop"]))) is in_a_circle
+
+
+def test_a_module_that_takes_from_its_own_door_what_the_door_took_from_it_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text("from shop.bench import Vice")
+    (tmp_path / "bench.py").write_text("from shop import Vice")
+    assert circle(neighbours(tmp_path, ["shop"])) != []

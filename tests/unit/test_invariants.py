@@ -8,13 +8,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip
 import msgspec
 import pytest
 
-from dni_driver.core.bandwidth import Limits
-from dni_driver.core.endpoint_options import EndpointOptions
-from dni_driver.core.invariants import Finding, findings
+from dni_driver.core.invariants.check import Finding, findings
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import egress_link, host_link
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.bandwidth import Limits
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.ports import HostPort, PortRecord, Protocol

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from dni_driver.core.wanted import Policy
-from dni_driver.kernel.iptables import chain_rules, docker_named, faults, parent, parse, restore_text
+from dni_driver.kernel.firewall.iptables import chain_rules, docker_named, faults, parent, parse, restore_text
 
 EMPTY = "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n"
 

@@ -12,8 +12,9 @@ import pytest
 
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import KernelError, Unavailable
-from dni_driver.kernel import Kernel, conversation
+from dni_driver.kernel import Kernel
 from dni_driver.kernel.lock import locked
+from dni_driver.kernel.netlink import conversation
 
 
 def test_who_waits_for_the_lock_waits_no_longer_than_its_caller(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from dni_driver.core.leaks import LostAddress, leaks
+from dni_driver.core.invariants.leaks import LostAddress, leaks
 from dni_driver.core.records import AddressRecord, AddressState, PoolRecord, Records
 from dni_driver.core.views import DockerNetwork, DockerView
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dni_driver.core.errors import Exhausted, InUse
 from dni_driver.core.local_subnets import PREFIX, SPACE, LocalSubnet, free_subnets
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Network, define
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.plugin.local_subnets import keep_local_subnet

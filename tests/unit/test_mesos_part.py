@@ -12,9 +12,9 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dni_driver.core import dcos
 from dni_driver.core.errors import Unavailable
-from dni_driver.core.mesos_part import MesosPart, read_part
+from dni_driver.core.mesos import dcos
+from dni_driver.core.mesos.part import MesosPart, read_part
 from tests.mesos_agent import agent, overlay, overlay6
 
 GOOD = agent(

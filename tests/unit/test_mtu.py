@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dni_driver.core.errors import Refused
 from dni_driver.core.mtu import LARGEST_BRIDGE_MTU, Underlay, first_mtu, misfits, outdated, overlay_mtu
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import FAMILIES, Family, Overlay
 from dni_driver.core.records import NetworkRecord, Records
 from tests.fakes import DUAL

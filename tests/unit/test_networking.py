@@ -17,7 +17,7 @@ from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.docker_networks import LABEL, ListedNetwork, creation, is_wanted
 from dni_driver.core.errors import InUse, Refused, Unavailable
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Overlay, define
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.views import DockerNetwork

@@ -9,7 +9,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 import pytest
 
 from dni_driver.core.errors import InUse, NotFound
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.records import NetworkRecord
 from dni_driver.store import Store, Transaction, networks
 

@@ -8,12 +8,12 @@ from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_network
 
 import pytest
 
-from dni_driver.core.entries import Entries, Key
+from dni_driver.core.data_plane.entries import Entries, Key
 from dni_driver.core.names import LONGEST
 from dni_driver.core.overlays import define
 from dni_driver.core.peers import Vtep
 from dni_driver.core.wanted import Policy, Wanted
-from dni_driver.kernel import nft
+from dni_driver.kernel.firewall import nft
 
 
 def policy(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.bandwidth import UNLIMITED
 from dni_driver.core.errors import BadName, Refused
-from dni_driver.core.options import (
+from dni_driver.core.options.bandwidth import UNLIMITED
+from dni_driver.core.options.network import (
     LARGEST_MTU,
     LINK_PREFIX_KEY,
     MTU_KEYS,

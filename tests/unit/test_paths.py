@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import msgspec
 import pytest
 
+from dni_driver.core.data_plane.paths import Path, Situation, entries, path, problems, rules
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, define
-from dni_driver.core.paths import Path, Situation, entries, path, problems, rules
 from dni_driver.core.peers import Peer, Vtep
 
 UNDERLAY = Underlay(link="eth0", mtu=1500, networks=(IPv4Network("10.0.0.0/24"),))

@@ -9,12 +9,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.entries import Difference, Key, difference, in_words
+from dni_driver.core.data_plane.entries import Difference, Key, difference, in_words
+from dni_driver.core.data_plane.paths import Situation
+from dni_driver.core.data_plane.plan import Plan
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import AgentSubnet, Overlay
-from dni_driver.core.paths import Situation
 from dni_driver.core.peers import Peer, Vtep
-from dni_driver.core.plan import Plan
 
 DCOS = Overlay(name="dcos", subnet=IPv4Network("9.0.0.0/8"), prefix=24)
 HERE = Situation(

@@ -9,7 +9,7 @@ import pytest
 
 from dni_driver.core.ports import HostPort, Protocol, Published
 from dni_driver.core.wanted import Bridge
-from dni_driver.kernel.ports_table import Entry, changes, entries, map_of, parsed, ruleset, structure
+from dni_driver.kernel.ports.table import Entry, changes, entries, map_of, parsed, ruleset, structure
 
 BRIDGE = Bridge(
     name="d-dcos", addresses=(IPv4Interface("9.0.0.129/25"), IPv6Interface("fd01:b::8000:0:1/81")), mtu=1450

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dni_driver.core.errors import InUse, KernelError, NotFound, Refused
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.ports import Binding, HostPort, Protocol, binding
 from dni_driver.core.records import AddressState, EndpointRecord, NetworkRecord
 from dni_driver.core.wanted import wanted

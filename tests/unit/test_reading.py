@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dni_driver.core.errors import InUse, MalformedRequest, Refused
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, Overlay
 from dni_driver.core.records import EndpointRecord, PoolRecord
 from dni_driver.plugin import reading, wire

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 
 import pytest
 
-from dni_driver.kernel import reaper
-from dni_driver.kernel.reaper import Reaper
+from dni_driver.kernel.containers import reaper
+from dni_driver.kernel.containers.reaper import Reaper
 
 LONG = 60.0
 """Longer than any test waits."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 import msgspec
 
 from dni_driver.cli import views
-from dni_driver.core.endpoint_options import EndpointOptions
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.reports import AddressReport, address_reports
 from tests.unit.scene import DB, WEB, endpoint, network, records
 

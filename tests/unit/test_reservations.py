@@ -10,12 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.allocation import Span, usage, without
-from dni_driver.core.errors import InUse, NotFound, Refused
-from dni_driver.core.options import NetworkOptions
-from dni_driver.core.overlays import define
-from dni_driver.core.records import HELD, AddressRecord, AddressState, PoolRecord, ReservationRecord
-from dni_driver.core.reservations import (
+from dni_driver.core.addresses.allocation import Span, usage, without
+from dni_driver.core.addresses.reservations import (
     Wish,
     check_not_a_containers,
     check_not_anothers,
@@ -29,6 +25,10 @@ from dni_driver.core.reservations import (
     start_words,
     strays,
 )
+from dni_driver.core.errors import InUse, NotFound, Refused
+from dni_driver.core.options.network import NetworkOptions
+from dni_driver.core.overlays import define
+from dni_driver.core.records import HELD, AddressRecord, AddressState, PoolRecord, ReservationRecord
 from tests import strategies
 from tests.unit.refusals import refusal
 from tests.unit.scene import DCOS, WEB, network, records

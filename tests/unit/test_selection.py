@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.core.errors import BadName, InUse, NotFound, Refused
-from dni_driver.core.local_subnets import LocalSubnet
-from dni_driver.core.overlays import AgentSubnet, Network, Overlay, define
-from dni_driver.core.records import CREATION_SECONDS, Held, PoolRecord
-from dni_driver.core.selection import (
+from dni_driver.core.addresses.selection import (
     Choice,
     Known,
     OverlayChosen,
@@ -25,6 +21,10 @@ from dni_driver.core.selection import (
     choose_pool,
     under_way,
 )
+from dni_driver.core.errors import BadName, InUse, NotFound, Refused
+from dni_driver.core.local_subnets import LocalSubnet
+from dni_driver.core.overlays import AgentSubnet, Network, Overlay, define
+from dni_driver.core.records import CREATION_SECONDS, Held, PoolRecord
 from tests import strategies
 from tests.fakes import DCOS, DUAL, SIX
 from tests.unit.refusals import refusal

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dni_driver.core.host_facts import StoreFacts
+from dni_driver.core.doctor.facts import StoreFacts
 from dni_driver.store import Store
 from dni_driver.store.examination import look, look_at_disk
 from tests.fakes import DCOS, lease

@@ -15,7 +15,7 @@ import pytest
 
 from dni_driver.cli import locks, surroundings
 from dni_driver.cli.settings import ApiSettings, PluginSettings, RunSettings, Settings
-from dni_driver.core.host_facts import PluginFacts, PluginSocket, Program, Spec
+from dni_driver.core.doctor.facts import PluginFacts, PluginSocket, Program, Spec
 
 
 class Place:

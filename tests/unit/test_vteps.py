@@ -7,10 +7,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
 
 import pytest
 
+from dni_driver.core.data_plane.vteps import check_subnet, check_widening, chosen, exhausted, kept, lowest_free
 from dni_driver.core.errors import Exhausted, InUse, Refused
 from dni_driver.core.overlays import VTEP_SUBNET, define
 from dni_driver.core.peers import Vtep
-from dni_driver.core.vteps import check_subnet, check_widening, chosen, exhausted, kept, lowest_free
 
 DCOS = define("dcos", [ip_network("9.0.0.0/8")])
 

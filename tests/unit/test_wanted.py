@@ -8,10 +8,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import msgspec
 import pytest
 
-from dni_driver.core.bandwidth import UNLIMITED, Limits
-from dni_driver.core.endpoint_options import EndpointOptions
 from dni_driver.core.local_subnets import LocalSubnet
-from dni_driver.core.options import NetworkOptions
+from dni_driver.core.options.bandwidth import UNLIMITED, Limits
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet
 from dni_driver.core.ports import HostPort, PortRecord, Protocol, Published
 from dni_driver.core.records import EndpointRecord, NetworkRecord, Records

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
+from dni_driver.core.data_plane.vteps import vtep_in
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Vtep
-from dni_driver.core.vteps import vtep_in
 from dni_driver.registry.admission import Life, check_address, check_move, moves
 from dni_driver.registry.interface import Host, Member, still_alive, unknown_agent
 from dni_driver.registry.zookeeper.damage import damaged, understood

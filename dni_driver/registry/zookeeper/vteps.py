@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
-from dni_driver.core import vteps
+from dni_driver.core.data_plane import vteps
 from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay, family_of
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.interface import Host

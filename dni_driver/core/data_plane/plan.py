@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel has to know of all peers, followed peer by peer: one more among ten thousand is little work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dni_driver.core.data_plane.entries import Difference, Key, difference
+from dni_driver.core.data_plane.paths import Situation, entries, rules
+from dni_driver.core.peers import Peer
+
+
+class Plan:
+    """All entries that are wanted, and which peer each is there for."""
+
+    def __init__(self) -> None:
+        """Begin with no peers."""
+        self.entries: dict[Key, str] = {}
+        self.situation: Situation | None = None
+        self._seen: Sequence[Peer] = ()
+        self._by_id: dict[int, Peer] = {}
+        self._of_peer: dict[int, dict[Key, str]] = {}
+
+    def follow(self, situation: Situation | None, peers: Sequence[Peer]) -> Difference:
+        """Take what holds now, without a situation nothing; answer how the entries differ from those of before.
+
+        A peer that is the same object as before is the same peer: those are not looked at.
+        """
+        if situation != self.situation or situation is None:
+            return self._begin_anew(situation, peers)
+        if peers is self._seen:
+            return Difference(put={}, gone={})
+        came, went = self._look(peers)
+        changed = {agent: peer for agent, peer in came.items() if went.get(agent) != peer}
+        before = [agent for agent, peer in went.items() if came.get(agent) != peer]
+        gone = {key: value for agent in before for key, value in self._of_peer.pop(agent).items()}
+        put = {agent: entries(peer, situation) for agent, peer in changed.items()}
+        self._of_peer |= put
+        return self._replace(gone, {key: value for of_peer in put.values() for key, value in of_peer.items()})
+
+    def _look(self, peers: Sequence[Peer]) -> tuple[dict[int, Peer], dict[int, Peer]]:
+        """Answer who is another object than before, and who was, by agent IP; thousands that are not take no time."""
+        before, self._seen, self._by_id = self._by_id, peers, dict(zip(map(id, peers), peers, strict=True))
+        came = [self._by_id[one] for one in self._by_id.keys() - before.keys()]
+        went = [before[one] for one in before.keys() - self._by_id.keys()]
+        return {int(peer.agent_ip): peer for peer in came}, {int(peer.agent_ip): peer for peer in went}
+
+    def _begin_anew(self, situation: Situation | None, peers: Sequence[Peer]) -> Difference:
+        before = self.entries
+        self.situation = situation
+        self._look(peers if situation else ())
+        self._of_peer = {int(peer.agent_ip): entries(peer, situation) for peer in self._seen} if situation else {}
+        self.entries = {key: value for of_peer in self._of_peer.values() for key, value in of_peer.items()}
+        self.entries |= rules(situation.overlays, situation.underlay.family) if situation else {}
+        return difference(self.entries, before)
+
+    def _replace(self, gone: dict[Key, str], new: dict[Key, str]) -> Difference:
+        """Exchange entries; what a peer gives up and another one has, or had already, stays."""
+        lost = {key: value for key, value in gone.items() if key not in new and self.entries.get(key) == value}
+        put = {key: value for key, value in new.items() if self.entries.get(key) != value}
+        for key in lost:
+            del self.entries[key]
+        self.entries |= put
+        return Difference(put=put, gone=lost)

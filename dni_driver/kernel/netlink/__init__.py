@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wire: how the kernel is asked and told, and how it tells its news."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published ports: held by sockets, led to containers by a table of their own."""
