@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many agents in one process: dni's own registry code, a session with ZooKeeper for each, and no kernel."""
+"""Many agents in one process: dni's own registry code, sessions with ZooKeeper, and no kernel.
+
+Who follows has a session of its own; where there are fewer than agents, the others share them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, ip_network
+from itertools import cycle, islice
 from pathlib import Path
 
 import msgspec
@@ -31,11 +35,12 @@ _SMALL_STACK = 1 << 18
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """Which agents a process is, and how many of them follow what the others do."""
+    """Which agents a process is, by how many sessions, and how many of them follow what the others do."""
 
     url: str
     first: int
     count: int
+    sessions: int
     followers: int
 
 
@@ -69,9 +74,9 @@ def join(registry: Registry, agent_ip: IPv4Address) -> tuple[str, str]:
 class Agent:
     """One agent: joins as dni's agent does, and again a little later where that fails; follows when told to."""
 
-    def __init__(self, url: str, number: int) -> None:
+    def __init__(self, registry: Registry, number: int) -> None:
         """Do nothing yet."""
-        self._url = url
+        self._registry = registry
         self._ip = FIRST + number
         self._attempts = 0
         self._started = 0.0
@@ -83,9 +88,8 @@ class Agent:
         self.joined = threading.Event()
 
     def start(self) -> None:
-        """Connect, and join."""
+        """Join."""
         self._started = time.time()
-        self._registry = open_registry(self._url, Path())
         self._loop.start()
 
     def _join(self) -> tuple[str, ...]:
@@ -124,7 +128,9 @@ class Crowd:
 
     def __init__(self, orders: Orders) -> None:
         """Make them."""
-        self._agents = [Agent(orders.url, orders.first + number) for number in range(orders.count)]
+        registries = [open_registry(orders.url, Path()) for _ in range(orders.sessions)]
+        shared = islice(cycle(registries), orders.count)
+        self._agents = [Agent(registry, orders.first + number) for number, registry in enumerate(shared)]
         self._followers = self._agents[: orders.followers]
         self._ends = time.monotonic() + _GIVEN_UP
         self._words: dict[str, Callable[[int], Sequence[Outcome]]] = {

@@ -85,17 +85,24 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Crowds:
     """Processes full of agents; the first of them has one agent that is there before the others."""
 
-    def __init__(self, stack: ExitStack, url: str, agents: int, followers: int) -> None:
+    def __init__(self, stack: ExitStack, url: str, agents: int, sessions: int, followers: int) -> None:
         """Start them; they wait."""
         share = -(-(agents - 1) // _PROCESSES)
         parts = [(0, 1), *((first, min(share, agents - first)) for first in range(1, agents, share))]
         each = -(-followers // (len(parts) - 1))
-        self._processes = [
-            stack.enter_context(_process(Orders(url=url, first=first, count=count, followers=min(count, each))))
+        every = [
+            Orders(
+                url=url,
+                first=first,
+                count=count,
+                sessions=max(1, count * sessions // agents),
+                followers=min(count, each),
+            )
             for first, count in parts
         ]
+        self._processes = [stack.enter_context(_process(orders)) for orders in every]
         self.cpu = 0.0
-        self.followers = sum(min(count, each) for _, count in parts[1:])
+        self.followers = sum(orders.followers for orders in every[1:])
 
     def tell(self, word: str, number: int, *, only_the_first: bool = False) -> list[Phase]:
         """Have all do something, and wait until all have."""
@@ -131,13 +138,13 @@ def _process(orders: Orders) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def measure(agents: int, followers: int) -> Run:
+def measure(agents: int, sessions: int, followers: int) -> Run:
     """Have so many agents join a registry that is empty, then some follow, then one more join."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(running(folder / "zookeeper"))
         url = f"zookeeper://{server.address}{_PLACE}"
-        crowds = Crowds(stack, url, agents, followers)
+        crowds = Crowds(stack, url, agents, sessions, followers)
         marks = [load(server)]
         began = time.time()
         outcomes = [outcome for phase in crowds.tell("join", 0) for outcome in phase.outcomes]
@@ -274,13 +281,16 @@ def _for_each(run: Run) -> float:
 @click.command()
 @click.argument("agents", type=int, nargs=-1, required=True)
 @click.option("--followers", default=20, show_default=True, help="How many of them learn of all others.")
-def scale(agents: tuple[int, ...], followers: int) -> None:
+@click.option(
+    "--sessions", type=int, help="Sessions that they share, no fewer than followers. Default: one for each."
+)
+def scale(agents: tuple[int, ...], followers: int, sessions: int | None) -> None:
     """Have so many agents join one ZooKeeper at once, for each of the numbers."""
     runs = []
     for number in agents:
         click.echo(f"… {number} agents", err=True)
         with Namespace() as alone:
-            runs.append(alone.run(measure, number, min(followers, number - 1)))
+            runs.append(alone.run(measure, number, min(number, sessions or number), min(followers, number - 1)))
         RESULT.write_text(json.dumps(msgspec.to_builtins(runs)))
     click.echo(f"\n{show(runs)}\n\nAll in {RESULT}.")
 

@@ -32,7 +32,7 @@ from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
-from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal, turn
 from dni_driver.registry.zookeeper.digest import Digest
 from dni_driver.registry.zookeeper.layout import VTEPS, Record
 from dni_driver.registry.zookeeper.link import Conflict, Link
@@ -319,6 +319,26 @@ def test_who_finds_its_number_taken_stands_in_the_line_anew(connect: Open) -> No
     assert numbers == [2, 2, 2, 2]
     eventually(lambda: registry.link.children("line/vteps") == [])
     assert registry.link.exists("line/vteps").cversion == 4, "two places, made and left"
+
+
+def test_a_number_is_kept_however_many_are_told_theirs_before_it_is_taken(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who take are slower than who hands out; so that waits for them, but not for ever."""
+    monkeypatch.setattr(turn, "TOGETHER", 2)
+    monkeypatch.setattr(turn, "_AHEAD", 3)
+    monkeypatch.setattr(turn, "_PAUSE", 0.01)
+    registry = connect()
+    registry.register(host())
+    turns = [Turn(registry.link, registry.ground.make_room) for _ in range(9)]
+    for one in turns:
+        one.stand("line/vteps")
+    search = Search(registry.link, NUMBERED)
+    assert [one.number(search) for one in turns] == list(range(2, 11))
+    for one in turns:
+        with one:
+            pass
+    eventually(lambda: registry.link.children("line/vteps") == [])
 
 
 def test_all_who_wait_are_told_at_once_and_those_for_whom_there_is_none_too(

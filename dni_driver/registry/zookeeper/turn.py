@@ -11,6 +11,7 @@ keeps two from having the same is still the transaction that takes. So one that 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -29,6 +30,11 @@ _HANGS_AFTER = 1.0
 """Seconds that the first in the line has for itself."""
 _SELDOM = 8.0
 """Seconds between two looks whether it is the first that one waits for, in a long line."""
+_AHEAD = 512
+"""As many may have been told, and not have taken yet: whoever hands out next reads what is kept for each of them."""
+_PAUSE = 0.25
+_PAUSES = 20
+"""For so many of these, in seconds, who hands out next waits for those to take; some may hang."""
 _TRIES = 2
 """With one number: what a transaction rests on beside it may change while one waits."""
 
@@ -44,6 +50,7 @@ class Turn:
         self._place: int | None = None
         self._is_crowded = False
         self._tries = 0
+        self._pauses = 0
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -70,7 +77,7 @@ class Turn:
 
     def stand(self, line: str) -> None:
         """Stand in a line."""
-        self._line, self._tries = line, 0
+        self._line, self._tries, self._pauses = line, 0, 0
         try:
             self._place = self._stood()
         except Conflict:
@@ -133,7 +140,13 @@ class Turn:
         line = self._link.get(self._line)
         if line is None:
             return
-        standing = self._standing(first)
+        every = sorted(f"{self._line}/{name}" for name in self._link.children(self._line))
+        before = [path for path in every if path < self._path(first)]
+        if len(before) > _AHEAD and self._pauses < _PAUSES:
+            self._pauses += 1
+            time.sleep(within(_PAUSE))
+            return
+        standing = self._standing([*before, *every[len(before) :][:TOGETHER]])
         waiting = [(path, node.version) for path, node in standing if not node.data and path >= self._path(first)]
         numbers = self._look(search, len(waiting), [node for _, node in standing])
         changes = self._link.transaction()
@@ -143,11 +156,8 @@ class Turn:
         with suppress(Conflict):
             self._link.commit(changes)
 
-    def _standing(self, around: int) -> list[tuple[str, Found]]:
-        """Answer the nodes of those who stand next to a place, before and behind it."""
-        nearest = (self._path(around - TOGETHER), self._path(around + TOGETHER))
-        every = (f"{self._line}/{name}" for name in sorted(self._link.children(self._line)))
-        paths = [path for path in every if nearest[0] <= path < nearest[1]]
+    def _standing(self, paths: Sequence[str]) -> list[tuple[str, Found]]:
+        """Answer those nodes of a line that are still there."""
         return [(path, node) for path, node in zip(paths, self._link.every(paths), strict=True) if node]
 
     def _look(self, search: Search, wanted: int, told: Sequence[Found] = ()) -> list[int]:
