@@ -280,6 +280,18 @@ def test_who_waits_behind_one_that_hangs_goes_ahead(connect: Open) -> None:
     assert len(other.link.children("line/vteps")) == 1, "its own place is left, that of the other stays"
 
 
+def test_a_line_of_which_several_hang_moves_on(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn, "_HANGS_AFTER", 0.1)
+    monkeypatch.setattr(turn, "_STANDS_STILL", 0.4)
+    stuck, other = connect(), connect()
+    stuck.define(DCOS)
+    other.overlays()
+    for _ in range(4):
+        Turn(stuck.link, stuck.ground.make_room).stand("line/vteps")
+    assert str(other.register(host(1)).ip.ip) == "44.128.0.1"
+    assert len(other.link.children("line/vteps")) == 4
+
+
 def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
     first, other = connect(), connect()
     first.define(DCOS)

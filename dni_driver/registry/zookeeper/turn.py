@@ -10,6 +10,7 @@ keeps two from having the same is still the transaction that takes. So one that 
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,8 +29,9 @@ _PREFIX = "q-"
 _NONE_LEFT = b"-"
 _HANGS_AFTER = 1.0
 """Seconds that the first in the line has for itself."""
-_SELDOM = 8.0
-"""Seconds between two looks whether it is the first that one waits for, in a long line."""
+_STANDS_STILL = 4.0
+_SELDOM = 32.0
+"""Seconds between two looks, in the end: from when on a line that does not move is seen, and in a long one."""
 _AHEAD = 512
 """As many may have been told, and not have taken yet: whoever hands out next reads what is kept for each of them."""
 _PAUSE = 0.25
@@ -127,11 +129,18 @@ class Turn:
                 self._hand_out(search, place)
 
     def _is_served(self, changed: threading.Event, place: int) -> bool:
-        """Wait until something has changed; tell whether it has before the first in the line was given up."""
-        patience = _HANGS_AFTER
-        while not changed.wait(within(patience)):
-            if _is_done(self._link.get(self._path(place - 2))):
+        """Wait until something has changed; tell whether it has before those in front were given up.
+
+        That is where the one before is the first and does nothing, or nobody has handed out anything for long:
+        several may hang, and a place may be left of one whose wish to stand here was answered too late.
+        """
+        patience, handed_out = _HANGS_AFTER, -1
+        while not changed.wait(within(random.uniform(patience / 2, patience))):  # noqa: S311 - no secret
+            line = self._link.exists(self._line)
+            if line is None or _is_done(self._link.get(self._path(place - 2))) or line.version == handed_out:
                 return False
+            if patience >= _STANDS_STILL:
+                handed_out = line.version
             patience = min(patience * 2, _SELDOM)
         return True
 
