@@ -41,8 +41,9 @@ from dni_driver.core.addresses.reservations import Wish, strays
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Figures, endpoints_of
-from dni_driver.core.invariants.check import Finding, unknown_networks
 from dni_driver.core.invariants.collection import Sightings
+from dni_driver.core.invariants.docker import unknown_networks
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.records import ReservationRecord
