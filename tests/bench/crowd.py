@@ -73,7 +73,7 @@ class Agent:
         self._url = url
         self._ip = FIRST + number
         self._attempts = 0
-        self._loop = Loop(str(number), self._join, _JOINING, Problems())
+        self._loop = Loop(str(number), _JOINING, Problems())
         self._knows = threading.Condition()
         self._known: set[Address] = set()
         self._following: threading.Thread | None = None
@@ -83,7 +83,7 @@ class Agent:
     def start(self) -> None:
         """Connect, and join."""
         self._registry = open_registry(self._url, Path())
-        self._loop.start()
+        self._loop.start(self._join)
 
     def _join(self) -> tuple[str, ...]:
         self._attempts += 1
