@@ -7,8 +7,8 @@ import ctypes
 import errno
 import fcntl
 import os
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
@@ -57,22 +57,12 @@ def in_a_new_one(work: Callable[[], _Result]) -> _Result:
 
 
 def _elsewhere(go: Callable[[], None], work: Callable[[], _Result]) -> _Result:
-    results: list[_Result] = []
-    errors: list[BaseException] = []
+    def visit() -> _Result:
+        go()
+        return work()
 
-    def visit() -> None:
-        try:
-            go()
-            results.append(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that asked
-            errors.append(error)
-
-    thread = threading.Thread(target=copy_context().run, args=(visit,), name="dni-sandbox")
-    thread.start()
-    thread.join()
-    for error in errors:
-        raise error
-    return results[0]
+    with ThreadPoolExecutor(1, "dni-sandbox") as threads:
+        return threads.submit(copy_context().run, visit).result()
 
 
 def _check(status: int) -> None:

@@ -8,7 +8,7 @@ driver is down): so what it says is what there is to be, and ports go with their
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import structlog
@@ -159,11 +159,10 @@ class Publishing:
     def _taking(self, tx: Transaction, endpoint: EndpointRecord) -> Iterator[Taking]:
         """Let ports be taken for an endpoint; what was taken is let go where something fails."""
         taking = Taking(tx, self._kernel, endpoint)
-        try:
+        with ExitStack() as undo:
+            undo.callback(lambda: self._kernel.release(taking.held))
             yield taking
-        except BaseException:
-            self._kernel.release(taking.held)
-            raise
+            undo.pop_all()
 
     def _release(self, tx: Transaction, gone: Iterable[PortRecord]) -> None:
         """Let go of ports that no endpoint has any more."""

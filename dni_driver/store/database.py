@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dni_driver.core.deadline import holding, within
@@ -41,11 +41,10 @@ class Store:
         self._writer = threading.Lock()
         self._connections = Connections(path)
         self._watching = Connections(path)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             self._prepare()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -153,8 +152,7 @@ class Store:
 @contextmanager
 def _rolled_back_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
     """Roll back on any exception as far as that goes; a connection that cannot even do that is of no more use."""
-    try:
+    with ExitStack() as undo:
+        undo.callback(connection.rollback)
         yield
-    except BaseException:
-        connection.rollback()
-        raise
+        undo.pop_all()

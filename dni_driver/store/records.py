@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -28,12 +29,11 @@ from dni_driver.store.database import Transaction
 
 def open_sound(path: Path) -> Store:
     """Open a store and read all of it; raise StoreError where something in it cannot be read."""
-    store = Store(path)
-    try:
+    with ExitStack() as undo:
+        store = Store(path)
+        undo.callback(store.close)
         read_all(store)
-    except BaseException:
-        store.close()
-        raise
+        undo.pop_all()
     return store
 
 

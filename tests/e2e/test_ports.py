@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,7 +176,7 @@ def test_a_port_in_use_is_refused_with_who_has_it_and_nothing_is_left(host: Host
     )
     with listening(host, 8090):
         assert "port 0.0.0.0:8090/tcp is in use by " in (text := refused(host, *run, "8090:80", NAME, "true"))
-        assert "python3 (pid " in text, "its pid is another one where the engine has a pid namespace"
+        assert re.search(r"python[0-9.]* \(pid ", text), "its pid is another one where the engine has a pid namespace"
     host.docker("run", "-d", "--name", "theirs", "-p", "8099:80", NAME, "sleep", "1000")
     assert "port 0.0.0.0:8099/tcp is in use by " in refused(host, *run, "8099:80", NAME, "true")
     assert "this host has no address 203.0.113.9" in refused(host, *run, "203.0.113.9:8091:80", NAME, "true")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import ExitStack
 from ipaddress import ip_address
 from time import monotonic
 
@@ -59,15 +60,14 @@ class Follower:
         time.sleep(random.uniform(0.0, latest))  # noqa: S311 - no secret
 
     def _look(self) -> News:
-        try:
+        with ExitStack() as undo:
+            # What was read and not told is lost: begin anew.
+            undo.callback(self._reader.lose)
             self._ground.prepare()
             entries = self._reader.entries()
             news = self._everything() if entries is None else self._changes(entries)
             self._renew_digest()
-        except BaseException:
-            # What was read and not told is lost: begin anew.
-            self._reader.lose()
-            raise
+            undo.pop_all()
         return news
 
     def _everything(self) -> News:
