@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -33,14 +33,16 @@ class Default(msgspec.Struct, frozen=True, kw_only=True):
     source: Address | None
 
 
-def overlapping(network: Network, resolv_conf: Sequence[Path] = _RESOLV_CONF) -> list[str]:
+def overlapping(network: Network, resolv_conf: Sequence[Path] = _RESOLV_CONF, own: Collection[str] = ()) -> list[str]:
     """Answer in words the on-link routes and name servers of this host that lie in a network or around it.
 
     dockerd asks for another pool, for ever, while the one it got overlaps any of these (IpamDriver.RequestPool).
+    Routes on a link of `own` do not count.
     """
     on_link = on_links(network.version)
     links = {index: name for name, index in names().items()}
-    routes = [f"{other} on {links.get(link, f'link {link}')}" for other, link in on_link if other.overlaps(network)]
+    named = [(other, links.get(link, f"link {link}")) for other, link in on_link if other.overlaps(network)]
+    routes = [f"{other} on {link}" for other, link in named if link not in own]
     servers = [server for server in _name_servers(resolv_conf) if server.version == network.version]
     return routes + [f"name server {server}" for server in servers if server in network]
 

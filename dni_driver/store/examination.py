@@ -13,7 +13,7 @@ import msgspec
 from dni_driver.core.doctor.facts import DiskFacts, StoreFacts
 from dni_driver.core.errors import StoreError
 from dni_driver.core.records import Records
-from dni_driver.store import schema
+from dni_driver.store import fence, schema
 from dni_driver.store.complaints import damaged, explained, is_read_only
 from dni_driver.store.records import read
 
@@ -29,7 +29,7 @@ def look(path: Path) -> StoreFacts:
     log = path.with_name(f"{path.name}-wal")
     status = path.stat()
     path.open("rb").close()
-    records, trouble = _contents(path)
+    contents, trouble = _contents(path)
     return StoreFacts(
         path=str(path),
         exists=True,
@@ -37,11 +37,17 @@ def look(path: Path) -> StoreFacts:
         log_size=log.stat().st_size if log.exists() else 0,
         mode=status.st_mode & 0o777,
         trouble=trouble,
-        records=records,
+        records=contents.records if contents else None,
+        disputes=contents.disputes if contents else {},
     )
 
 
-def _contents(path: Path) -> tuple[Records | None, str | None]:
+class _Contents(msgspec.Struct, frozen=True):
+    records: Records
+    disputes: dict[str, str]
+
+
+def _contents(path: Path) -> tuple[_Contents | None, str | None]:
     """Answer what a store holds (None for an older dni's, which is brought up to date first), or what ails it."""
     try:
         return _read(path), None
@@ -53,7 +59,7 @@ def _contents(path: Path) -> tuple[Records | None, str | None]:
         return None, _without_subject(error, path)
 
 
-def _read(path: Path) -> Records | None:
+def _read(path: Path) -> _Contents | None:
     if path.stat().st_size == 0:
         raise damaged(path, "the file is empty")
     with closing(sqlite3.connect(_uri(path), _PATIENCE, isolation_level=None, uri=True)) as connection:
@@ -64,7 +70,9 @@ def _read(path: Path) -> Records | None:
             raise damaged(path, answer)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         schema.check_version(version, path)
-        return read(connection) if version == schema.newest() else None
+        if version != schema.newest():
+            return None
+        return _Contents(read(connection), fence.disputes(connection))
 
 
 def _uri(path: Path) -> str:

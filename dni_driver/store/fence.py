@@ -86,6 +86,12 @@ def disputed(tx: Transaction, overlay: str = "") -> str | None:
     return meta.find(tx, _dispute(overlay))
 
 
+def disputes(tx: Transaction) -> dict[str, str]:
+    """Answer why of everything that is in dispute, by overlay; under an empty name that of all of them."""
+    rows = tx.execute("SELECT key, value FROM meta WHERE key = ? OR key LIKE ?", (_DISPUTE, f"{_DISPUTE} %"))
+    return {row["key"].removeprefix(_DISPUTE).lstrip(): row["value"] for row in rows}
+
+
 def _dispute(overlay: str) -> str:
     return f"{_DISPUTE} {overlay}".rstrip()
 

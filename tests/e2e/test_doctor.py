@@ -24,6 +24,12 @@ LISTEN = (
     "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(600)"
 )
 
+_DISPUTE = """if True:
+    import sqlite3
+    store = sqlite3.connect("/var/lib/dni/dni.db", isolation_level=None)
+    store.execute("INSERT INTO meta VALUES ('dispute', '192.0.2.99 is it too')")
+"""
+
 
 def findings(host: Host, env: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Answer what the doctor finds; the exit status must be that of the worst, and everything have been seen."""
@@ -191,6 +197,28 @@ def test_a_docker_that_is_away_is_found(host: Host) -> None:
     assert (found["kind"], found["mend"]) == ("docker-away", "systemctl start docker")
     host.start_dockerd()
     assert kinds(host) == []
+
+
+def test_a_link_of_this_host_inside_an_overlay_is_found(host: Host) -> None:
+    create(host, "dcos")
+    host.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+    host.run("ip", "address", "add", "9.5.0.1/24", "dev", "lan0")
+    for end in ("lan0", "lan1"):
+        host.run("ip", "link", "set", end, "up")
+    (found,) = findings(host)
+    assert (found["kind"], found["about"]) == ("inside-overlay", "overlay dcos")
+    assert "(9.5.0.0/24 on lan0)" in found["problem"]
+    host.run("ip", "link", "del", "lan0")
+    assert kinds(host) == []
+
+
+def test_a_dispute_is_found_also_where_no_agent_tells_of_it(host: Host) -> None:
+    create(host, "dcos")
+    with without_dni(host):
+        host.run(sys.executable, "-c", _DISPUTE)
+        (found,) = [one for one in findings(host) if one["kind"] == "disputed"]
+        assert (found["about"], found["problem"]) == ("this host", "is in dispute: 192.0.2.99 is it too")
+    host_state.eventually(lambda: kinds(host) == [], 20, "what is no dispute is not settled")
 
 
 def test_networks_without_dni_and_without_records_are_found(host: Host) -> None:

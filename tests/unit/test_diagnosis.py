@@ -63,6 +63,7 @@ HEALTHY = Facts(
         ends=(ContainerEnd(endpoint=scene.WEB, sandbox="/run/docker/netns/x", name="eth0", mtu=1450),),
         strange_bridges=(),
         offloading=(),
+        inside={},
     ),
     firewall=FirewallFacts(rule_sets=(DOCKERS, OTHERS), forward_chains=(), missing_commands=()),
     plugin=PluginFacts(
@@ -114,6 +115,10 @@ ILL: dict[str, list[Facts]] = {
     "store-lost": [
         host(docker__networks={scene.DCOS: "dcos", "9" * 64: "dev"}),
         host(store=StoreFacts(path=STORE, exists=False)),
+    ],
+    "disputed": [
+        host(store__disputes={"": "agent 192.0.2.11 is another host, seen at 192.0.2.12"}),
+        host(store__disputes={"dev": "agent subnet 10.64.0.0/24 of overlay 'dev' is held by agent 192.0.2.12"}),
     ],
     "store-permissions": [host(store__mode=0o644)],
     "store-log": [host(store__log_size=65 << 20)],
@@ -175,6 +180,7 @@ ILL: dict[str, list[Facts]] = {
         host(kernel__ends=(ContainerEnd(endpoint=scene.WEB, sandbox="/run/netns/x", name="eth0", mtu=1500),))
     ],
     "checksum-offload": [host(kernel__release="5.4.0-26-generic", kernel__offloading=("vtep1024",))],
+    "inside-overlay": [host(kernel__inside={"dcos": ("name server 9.9.9.9", "9.5.0.0/24 on eth1")})],
     "strange-bridge": [
         host(kernel__strange_bridges=("d-dcos",)),
         host(kernel__strange_bridges=("d-dcos",), docker__bridges={"d-dcos": "dcos"}),

@@ -67,7 +67,7 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     `forwarding` is by family, None without that family; `ipv6_is_off` tells that it is there and switched off;
     `bridged_are_filtered` that frames between two ports of a bridge meet iptables; `rp_filter` is by link, and for
     `all`; `strange_bridges` are links called like a bridge of ours that dni did not make; `offloading` are VTEPs
-    whose checksums the network card makes.
+    whose checksums the network card makes; `inside` is, by overlay, what of its addresses this host uses otherwise.
     """
 
     release: str
@@ -79,6 +79,7 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     underlay: Underlay | None
     ends: tuple[ContainerEnd, ...]
     strange_bridges: tuple[str, ...]
+    inside: Mapping[str, tuple[str, ...]]
     offloading: tuple[str, ...]
 
 
@@ -157,6 +158,7 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The store: `trouble` why it cannot be used; `records` what it holds, None where that is not to be had.
 
     `size` and `log_size` (of the file beside it that holds the newest commits) in bytes; `mode` of the file.
+    `disputes` are why no new addresses are handed out of an overlay, or of any (under an empty name).
     """
 
     path: str
@@ -166,6 +168,7 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     mode: int = 0o600
     trouble: str | None = None
     records: Records | None = None
+    disputes: Mapping[str, str] = {}
 
 
 class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,6 +43,11 @@ NO_AGENT_LINK = error("agent-ip-missing", "no network can be created, and other 
 LARGE_PACKETS = warning("mtu-too-large", "large packets get lost between hosts: connections open, then hang")
 OTHER_MTU = warning("mtu-of-container", "large packets of this container get lost, or all are needlessly small")
 CHECKSUMS = warning("checksum-offload", "packets between hosts arrive with wrong checksums and are dropped")
+INSIDE_OVERLAY = warning(
+    "inside-overlay",
+    "containers do not get there: what they send to addresses of overlays is not masqueraded; nor does this host, "
+    "once an agent has that part of the overlay",
+)
 STRANGE_BRIDGE = error("strange-bridge", "the network of this overlay cannot be created")
 
 KINDS = (
@@ -54,6 +59,7 @@ KINDS = (
     LARGE_PACKETS,
     OTHER_MTU,
     CHECKSUMS,
+    INSIDE_OVERLAY,
     STRANGE_BRIDGE,
 )
 
@@ -209,3 +215,14 @@ def strange_bridges(facts: Facts) -> Iterator[Ailment]:
             yield STRANGE_BRIDGE.found(
                 name, f"{problem}: Docker made it for its network {network}", f"docker network rm {network}"
             )
+
+
+def inside_overlays(facts: Facts) -> Iterator[Ailment]:
+    """Find what this host reaches directly, or asks for names, under addresses that are an overlay's."""
+    for overlay, found in facts.kernel.inside.items() if facts.kernel else ():
+        yield INSIDE_OVERLAY.found(
+            f"overlay {overlay}",
+            f"has addresses that this host has another use for ({', '.join(found)})",
+            "give that other addresses; for a name server, name another one in /etc/resolv.conf",
+            "or have the containers elsewhere: dni overlay create NAME --subnet ...",
+        )

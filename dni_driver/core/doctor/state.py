@@ -13,6 +13,7 @@ from dni_driver.core.records import Records
 SETTINGS = error("settings", "dni cannot start")
 DAMAGED = error("store", "dni cannot start, and refuses every call of dockerd")
 LOST = error("store-lost", "containers on that network can neither start nor be cleaned up")
+DISPUTED = error("disputed", "no container gets a new address")
 READABLE = warning("store-permissions", "any user of this host can read, or even change, who has which address")
 LARGE_LOG = warning("store-log", "the disk fills up, and each look at the store takes longer")
 FULL_DISK = error("disk-full", "no container on dni can start: addresses are recorded first")
@@ -25,6 +26,7 @@ KINDS = (
     SETTINGS,
     DAMAGED,
     LOST,
+    DISPUTED,
     READABLE,
     LARGE_LOG,
     FULL_DISK,
@@ -95,6 +97,17 @@ def lost_store(facts: Facts) -> Iterator[Ailment]:
             f"is in Docker, and the store {facts.store.path} {problem}",
             f"docker network rm {name}",
             "then create it again; or, where there is a copy of the store, stop dni and put it back",
+        )
+
+
+def disputes(facts: Facts) -> Iterator[Ailment]:
+    """Find that another host holds what this one has: neither hands it out until people have decided."""
+    for overlay, why in facts.store.disputes.items() if facts.store else ():
+        yield DISPUTED.found(
+            f"overlay {overlay}" if overlay else "this host",
+            f"is in dispute: {why}",
+            "dni agent ls",
+            "and decide which host is to keep it",
         )
 
 

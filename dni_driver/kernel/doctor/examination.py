@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from dni_driver.core.doctor.facts import ContainerEnd, KernelFacts, Underlay
 from dni_driver.core.errors import KernelError
-from dni_driver.core.names import VTEP_LINK, docker_bridge
+from dni_driver.core.names import VTEP_LINK, docker_bridge, mesos_bridge
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import Records
 from dni_driver.core.wanted import wanted
-from dni_driver.kernel import bridges, snapshot, sysctl, whereabouts
+from dni_driver.kernel import bridges, routes, snapshot, sysctl, whereabouts
 from dni_driver.kernel.containers import sandboxes
 from dni_driver.kernel.doctor import offload
 from dni_driver.kernel.ledger import in_words
@@ -46,6 +46,7 @@ def _look(records: Records | None, overlays: Iterable[str], configured: Address 
         underlay=_underlay(configured or whereabouts.agent_address()),
         ends=tuple(_ends(records)) if records else (),
         strange_bridges=tuple(name for name in needed if name in seen.names and not _is_ours(name, seen)),
+        inside=dict(_inside(records)) if records else {},
         offloading=tuple(link for link in (VTEP_LINK,) if link in seen.names and offload.leaves_checksums(link)),
     )
 
@@ -67,6 +68,16 @@ def _is_ours(name: str, seen: snapshot.Snapshot) -> bool:
 def _underlay(agent: Address) -> Underlay:
     link = whereabouts.carrier(agent)
     return Underlay(agent=agent, link=link.name if link else None, mtu=link.mtu if link else 0)
+
+
+def _inside(records: Records) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Answer by overlay what this host reaches directly of addresses that are the overlay's."""
+    names = [overlay.name for overlay in records.overlays]
+    own = {VTEP_LINK, *map(docker_bridge, names), *map(mesos_bridge, names)}
+    for overlay in records.overlays:
+        found = [text for subnet in overlay.subnets() for text in routes.overlapping(subnet, own=own)]
+        if found:
+            yield overlay.name, tuple(found)
 
 
 def _ends(records: Records) -> Iterator[ContainerEnd]:
