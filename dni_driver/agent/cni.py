@@ -15,7 +15,7 @@ from dni_driver.agent.occupancy import check_host_local
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.core.cni_records import CniNetworkRecord
 from dni_driver.core.errors import KernelError, Refused
-from dni_driver.core.invariants.check import Finding
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.mesos import cni_conf
 from dni_driver.core.mesos.cni_conf import CniForm, Ipam, Shape
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish

@@ -14,7 +14,7 @@ import structlog
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.errors import DniError
-from dni_driver.core.invariants.check import REPAIR, Finding, is_settled
+from dni_driver.core.invariants.finding import REPAIR, Finding, is_settled
 from dni_driver.store import Store, cni
 from dni_driver.store.records import read_all
 

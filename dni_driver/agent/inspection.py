@@ -10,7 +10,8 @@ from dni_driver.agent.collector import Collector
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.core.errors import DniError
-from dni_driver.core.invariants.check import REPAIR, Finding, findings, is_settled
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.invariants.finding import REPAIR, Finding, is_settled
 from dni_driver.core.invariants.leaks import Leak, describe, leaks, newest
 from dni_driver.core.reports import Repair
 from dni_driver.core.views import DockerView

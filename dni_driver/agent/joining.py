@@ -1,37 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """How this host becomes an agent: its IP, the overlays, and its agent subnet of each.
 
-The registry is written first, then the store, which the plugin reads. What a crash leaves between the two is
-found again by the agent IP. Where the two contradict each other, what containers use here wins, and else the
-registry.
+The registry is written first, then the store, which the plugin reads.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 
 import structlog
 
+from dni_driver.agent.agreement import Agreement
+from dni_driver.agent.collected import Collected
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant, used_overlays
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import Disowned, DniError, Exhausted, InUse, NotFound, Refused
+from dni_driver.core.errors import Disowned, DniError, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
-from dni_driver.registry.interface import agree, describe, includes
-from dni_driver.store import Store, fence, local_subnets, networks, overlays, peers, pools
+from dni_driver.registry.interface import agree, describe
+from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
-
-_WAY_OUT = (
-    "stop its containers here and `docker network rm` its network, then this host gets another part of it "
-    "within a minute"
-)
 
 
 class Joining:
@@ -55,6 +50,7 @@ class Joining:
         self._identity = identity
         self._default = default
         self._clock = clock
+        self._agreement = Agreement(store, registry, identity, clock)
         self._turn = threading.Lock()
         self.is_registered = self.is_settled = False
 
@@ -63,15 +59,15 @@ class Joining:
 
         Raises StoreError or Unavailable where nothing works.
         """
-        problems = _Collected()
+        problems = Collected()
         with self.in_turn():
             self._register()
             if not self._registry.overlays():
-                self._refill()
+                self._agreement.refill()
             if self._default is not None:
                 with problems.of("the default overlay"):
                     self._registry.define(self._default)
-            disputed = self._agree(problems)
+            disputed = self._agreement.agree(problems)
             self.is_settled = not problems.texts
             self._identity.record()
             with problems.of("overlay.vtep_subnet"):
@@ -157,9 +153,9 @@ class Joining:
         try:
             vtep = self._registry.register(self._identity.host())
         except Disowned as error:
-            self._judge(str(error))
+            self._agreement.judge(str(error))
             raise
-        self._judge(None)
+        self._agreement.judge(None)
         with self._store.read() as tx:
             known = peers.vtep(tx)
         if known != vtep:
@@ -199,22 +195,9 @@ class Joining:
             if not known:
                 raise
         for overlay in known:
-            use = self._forgotten_or_put_back(overlay, held)
+            use = self._agreement.forgotten_or_put_back(overlay, held)
             if use is not None:
                 raise use
-
-    def _forgotten_or_put_back(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> InUse | None:
-        """Forget an overlay; where it is in use here, have it in the registry again, and answer what uses it.
-
-        Raises InUse where the registry has something else in its place.
-        """
-        try:
-            self._forget(overlay.name)
-        except InUse as use:
-            self._registry.define(overlay)
-            self._confirm(overlay, held)
-            return use
-        return None
 
     def _end_trials(self) -> None:
         """Let overlays stay whose network was created; remove those whose network never came to be."""
@@ -244,79 +227,6 @@ class Joining:
                 f"another, start dni again, and remove it then"
             )
 
-    def _forget(self, name: str) -> None:
-        """Take an overlay out of the store, if nothing uses it; raise InUse."""
-        with self._store.write() as tx:
-            check_vacant(tx, name, self._clock())
-            overlays.remove(tx, name)
-            fence.settle(tx, name)
-
-    def _refill(self) -> None:
-        """Put everything back into a registry that has nothing: it is new, or was lost."""
-        with self._store.read() as tx:
-            known = overlays.every(tx)
-        for overlay in known:
-            log.warning("put back into an empty registry", overlay=overlay.name)
-            self._registry.define(overlay)
-
-    def _judge(self, why: str | None, overlay: str = "") -> None:
-        """Have no address handed out of an overlay, or of any, that another host may hand out too; None: of none."""
-        with self._store.read() as tx:
-            if fence.disputed(tx, overlay) == why:
-                return
-        with self._store.write() as tx:
-            if why is None:
-                fence.settle(tx, overlay)
-            else:
-                fence.dispute(tx, why, overlay)
-
-    def _agree(self, problems: _Collected) -> set[str]:
-        """Have registry and store tell the same of what this host took part in before; answer where they do not.
-
-        There nothing more is taken part in: containers with addresses of old would go on beside those with new ones.
-        """
-        disputed = set()
-        with self._store.read() as tx:
-            known, held = overlays.every(tx), overlays.agent_subnets(tx)
-        registered = {overlay.name: overlay for overlay in self._registry.overlays()}
-        leased = {lease.held for lease in self._registry.leases(self._identity.agent_ip())}
-        for overlay in known:
-            mine = [one for one in held if one.overlay == overlay.name]
-            with problems.of(f"overlay {overlay.name!r}") as error:
-                if overlay.name not in registered or not includes(registered[overlay.name], overlay):
-                    self._settle(overlay, mine)
-                elif not leased.issuperset(mine):
-                    self._confirm(overlay, mine)
-            if error:
-                problems.texts[-1] = _with_way_out(problems.texts[-1])
-                disputed.add(overlay.name)
-            self._judge(_with_way_out(error[0]) if error else None, overlay.name)
-        return disputed
-
-    def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
-        """Forget an overlay that the registry lacks, or has otherwise; put it back there where it is in use here."""
-        if self._forgotten_or_put_back(overlay, mine) is None:
-            log.warning("the registry does not have this overlay: forgotten here too", overlay=overlay.name)
-        else:
-            log.warning("put back into the registry what is in use here", overlay=overlay.name)
-
-    def _confirm(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
-        """Have the registry know of leases that it lost, or that were under another agent IP."""
-        agent_ip, formerly = self._identity.agent_ip(), self._identity.recorded()
-        try:
-            for held in mine:
-                self._registry.confirm(held, agent_ip, formerly)
-        except InUse as error:
-            self._yield(overlay, error)
-
-    def _yield(self, overlay: Overlay, error: InUse) -> None:
-        """Forget an overlay whose agent subnet has another holder; raise that error where it is in use here."""
-        try:
-            self._forget(overlay.name)
-        except InUse:
-            raise error from None
-        log.warning("an agent subnet has another holder: forgotten here", overlay=overlay.name, error=str(error))
-
     def _take_part(self, overlay: Overlay) -> None:
         held = self._leases(overlay)
         with self._store.read() as tx:
@@ -341,25 +251,3 @@ class Joining:
         spoken = [family for family in FAMILIES if overlay.space(family) is not None]
         missing = set(spoken) - {one.family for one in held}
         return [*held, *(self._registry.lease(overlay.name, family, agent_ip) for family in sorted(missing))]
-
-
-def _with_way_out(problem: str) -> str:
-    """Say how a host gets out of it, unless the registry has said so already."""
-    return problem if "docker network rm" in problem else f"{problem}; {_WAY_OUT}"
-
-
-class _Collected:
-    """Problems of parts that do not keep the others from going on; a registry that cannot be had is none."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    @contextmanager
-    def of(self, subject: str) -> Iterator[list[str]]:
-        """Collect what goes wrong inside; the list that is given has it behind that."""
-        said: list[str] = []
-        try:
-            yield said
-        except (Refused, Exhausted) as error:
-            said.append(str(error))
-            self.texts.append(f"{subject}: {error}")

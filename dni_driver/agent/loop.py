@@ -35,12 +35,14 @@ Step = Callable[[], Sequence[str]]
 
 
 class Loop:
-    """Does a step until it is stopped. What the step raises is reported, and it is done again a little later."""
+    """Does a step until it is stopped. What the step raises is reported, and it is done again a little later.
 
-    def __init__(self, name: str, step: Step, pace: Pace, problems: Problems) -> None:
+    It can be woken before it starts: the parts that wake each other are there before any of them runs.
+    """
+
+    def __init__(self, name: str, pace: Pace, problems: Problems) -> None:
         """Do nothing yet."""
         self._name = name
-        self._step = step
         self._pace = pace
         self._problems = problems
         self._changed = threading.Condition()
@@ -49,10 +51,11 @@ class Loop:
         self._asked = self._begun = self._done = 0
         self._failures = 0
         self._is_past_first = False
-        self._thread = threading.Thread(target=self._run, name=f"dni-{name}", daemon=True)
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Do the first step now."""
+    def start(self, step: Step) -> None:
+        """Do a step now, and again and again."""
+        self._thread = threading.Thread(target=self._run, args=(step,), name=f"dni-{self._name}", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -90,13 +93,13 @@ class Loop:
 
     def join(self, seconds: float) -> None:
         """Wait for the end of the step at hand."""
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join(seconds)
 
-    def _run(self) -> None:
+    def _run(self, step: Step) -> None:
         while self._begin():
             started = time.monotonic()
-            self._do()
+            self._do(step)
             self._wait(time.monotonic() - started)
 
     def _begin(self) -> bool:
@@ -115,9 +118,9 @@ class Loop:
             if self._changed.wait_for(lambda: self._asked > self._begun, self._pause(took)):
                 self._changed.wait_for(lambda: self._hurried or self._stopping, self._pace.settle)
 
-    def _do(self) -> None:
+    def _do(self, step: Step) -> None:
         try:
-            problems = self._step()
+            problems = step()
         except DniError as error:
             self._failed(str(error))
         except Exception as error:

@@ -11,7 +11,7 @@ import msgspec
 from dni_driver.cli import agents
 from dni_driver.cli.tables import table
 from dni_driver.core.addresses.allocation import Usage
-from dni_driver.core.invariants.check import Finding
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.options.bandwidth import write_rate
 from dni_driver.core.overlays import Family
 from dni_driver.core.records import AddressState

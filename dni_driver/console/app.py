@@ -33,7 +33,7 @@ from dni_driver.core.errors import (
     Refused,
     Unavailable,
 )
-from dni_driver.core.invariants.check import Finding
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.options.bandwidth import parse_rate
 from dni_driver.core.overlays import Address, Backend, Network, Overlay, define
 

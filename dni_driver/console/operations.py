@@ -10,7 +10,7 @@ from dni_driver.core.addresses.fullness import Half, OverlayUsage, Room
 from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.figures import Figures
-from dni_driver.core.invariants.check import Finding
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.reports import AddressReport, OverlayReport, PortReport, Repair, ReservationReport, Status

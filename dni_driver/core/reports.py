@@ -13,7 +13,7 @@ from dni_driver.core.addresses.allocation import Usage, container_span
 from dni_driver.core.addresses.reservations import start_words
 from dni_driver.core.cluster import ClusterReport
 from dni_driver.core.errors import NotFound
-from dni_driver.core.invariants.check import Finding
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.options.bandwidth import Limits
 from dni_driver.core.overlays import Address, Family, Overlay
 from dni_driver.core.ports import PortRecord

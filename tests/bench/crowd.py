@@ -80,7 +80,7 @@ class Agent:
         self._ip = FIRST + number
         self._attempts = 0
         self._started = 0.0
-        self._loop = Loop(str(number), self._join, _JOINING, Problems())
+        self._loop = Loop(str(number), _JOINING, Problems())
         self._knows = threading.Condition()
         self._known: set[Address] = set()
         self._following: threading.Thread | None = None
@@ -90,7 +90,7 @@ class Agent:
     def start(self) -> None:
         """Join."""
         self._started = time.time()
-        self._loop.start()
+        self._loop.start(self._join)
 
     def _join(self) -> tuple[str, ...]:
         self._attempts += 1

@@ -37,7 +37,7 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.figures import Cluster, Figures, Leases
-from dni_driver.core.invariants.check import Finding
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.mesos import dcos
 from dni_driver.core.overlays import Address, Backend, Overlay
 from dni_driver.core.reports import (

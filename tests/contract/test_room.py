@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dni_driver.agent.agent import ROOM
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.loop import Loop
+from dni_driver.agent.loops import ROOM
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.room import EMPTY_SECONDS, IDLE_SECONDS, Leasing
 from dni_driver.core.names import docker_bridge
@@ -49,8 +49,8 @@ class Agent:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look as often as the agent does."""
-        loop = Loop("room", self.room.look, ROOM, Problems())
-        loop.start()
+        loop = Loop("room", ROOM, Problems())
+        loop.start(self.room.look)
         try:
             yield
         finally:

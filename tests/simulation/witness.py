@@ -9,7 +9,8 @@ from typing import Any
 
 from dni_driver.agent.ports import Time
 from dni_driver.core.addresses.allocation import Span, spans, whole_spans
-from dni_driver.core.invariants.check import SETTLED, findings
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.invariants.finding import SETTLED
 from dni_driver.core.names import docker_bridge, host_link
 from dni_driver.core.overlays import Address, gateway_of
 from dni_driver.core.records import (

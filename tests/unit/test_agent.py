@@ -13,8 +13,9 @@ import pytest
 
 from dni_driver import __version__
 from dni_driver.agent import reconciler
-from dni_driver.agent.agent import KERNEL, Agent
+from dni_driver.agent.agent import Agent
 from dni_driver.agent.inspection import PORTION
+from dni_driver.agent.loops import KERNEL
 from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.addresses.reservations import read_wish
@@ -376,7 +377,7 @@ def test_check_does_not_tell_what_was_only_under_way(world: World) -> None:
             forget_endpoint(tx, DB, world.clock.now)
         world.kernel.links.popitem()
 
-    world.agent._inspection._time = type(frozen(world.clock))(clock=world.clock, sleep=end)  # noqa: SLF001
+    world.agent._parts.inspection._time = type(frozen(world.clock))(clock=world.clock, sleep=end)  # noqa: SLF001
     assert world.agent.check() == []
 
 

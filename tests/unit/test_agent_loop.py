@@ -57,13 +57,14 @@ class Run:
     """A loop that runs for a test."""
 
     def __init__(self, step: Step, pace: Pace) -> None:
-        """Start it."""
+        """Do nothing yet."""
         self.problems = Problems()
-        self.loop = Loop("part", step, pace, self.problems)
+        self.loop = Loop("part", pace, self.problems)
+        self._step = step
 
     def __enter__(self) -> Self:
         """Start it."""
-        self.loop.start()
+        self.loop.start(self._step)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -201,20 +202,29 @@ def test_what_a_step_says_is_wrong_is_reported_until_it_no_longer_says_so() -> N
         assert run.eventually([])
 
 
+def test_the_first_step_is_enough_for_what_a_loop_was_woken_for_before_it_started() -> None:
+    step = Counted(well)
+    run = Run(step, Pace(every=LONG))
+    run.loop.wake()
+    with run:
+        run.loop.catch_up(PATIENCE)
+    assert step.count == 1
+
+
 def test_failures_in_a_row_are_spaced_out_but_never_beyond_the_usual_pace() -> None:
-    loop = Loop("part", Counted(away), Pace(every=30), Problems())
+    loop = Loop("part", Pace(every=30), Problems())
     pauses = []
     for _ in range(8):
-        loop._do()  # noqa: SLF001 - the pauses themselves would take a minute and a half
+        loop._do(away)  # noqa: SLF001 - the pauses themselves would take a minute and a half
         pauses.append(loop._pause(0.01))  # noqa: SLF001
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_a_stopped_loop_ends_at_once_and_one_that_never_started_can_be_joined() -> None:
-    with Run(Counted(well), Pace(every=LONG)) as run:
+    with Run(Counted(well), Pace(every=LONG)):
         pass
-    assert not run.loop._thread.is_alive()  # noqa: SLF001
-    Loop("part", well, Pace(every=LONG), Problems()).join(0)
+    assert not [thread for thread in threading.enumerate() if thread.name == "dni-part"]
+    Loop("part", Pace(every=LONG), Problems()).join(0)
 
 
 def test_problems_are_told_once_each_and_logged_when_they_begin_and_end() -> None:

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip
 import msgspec
 import pytest
 
-from dni_driver.core.invariants.check import Finding, findings
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import egress_link, host_link

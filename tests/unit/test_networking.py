@@ -55,8 +55,8 @@ class Host:
             options=Options(default_overlay=DCOS, **options),
             time=frozen(self.clock),
         )
-        self.agent._joining.join()  # noqa: SLF001 - what its loop does
-        self.networking = self.agent._networking  # noqa: SLF001 - what its loop looks with
+        self.agent._parts.joining.join()  # noqa: SLF001 - what its loop does
+        self.networking = self.agent._parts.networking  # noqa: SLF001 - what its loop looks with
 
     def close(self) -> None:
         """Let go of the files."""
@@ -115,13 +115,13 @@ def test_a_created_overlay_has_its_docker_network_when_the_command_returns(host:
 
 def test_an_overlay_that_came_from_elsewhere_gets_it_at_the_next_look(host: Host) -> None:
     open_registry("local", Path(host.store.path).parent).define(DEV)
-    host.agent._joining.join()  # noqa: SLF001 - what its loop does
+    host.agent._parts.joining.join()  # noqa: SLF001 - what its loop does
     assert host.networking.look() == []
     assert host.names() == ["dev"]
 
 
 def test_a_network_that_the_agent_has_made_is_told_of_as_soon_as_it_is_no_use_of_its_overlay(host: Host) -> None:
-    host.agent._joining.define(DEV)  # noqa: SLF001 - without its network
+    host.agent._parts.joining.define(DEV)  # noqa: SLF001 - without its network
     told: list[set[str]] = []
 
     def tell() -> None:
@@ -210,7 +210,7 @@ def test_a_prune_brings_nothing_back_that_was_removed_before(host: Host) -> None
 
 def test_a_network_of_any_name_will_do_and_is_not_followed_by_another(host: Host) -> None:
     with host.networking.sparing("dev"):
-        host.agent._joining.define(DEV)  # noqa: SLF001 - as if another host had
+        host.agent._parts.joining.define(DEV)  # noqa: SLF001 - as if another host had
         host.create_by_hand("dev", "e" * 64)
     host.networking.look()
     host._removed("e" * 64)  # noqa: SLF001 - what `docker network rm` does
@@ -325,7 +325,7 @@ def test_an_overlay_that_stays_after_all_keeps_its_network(host: Host, monkeypat
         raise Refused("it is needed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(host.agent._joining, "remove", remove)  # noqa: SLF001 - another reason than there can be here
+        patch.setattr(host.agent._parts.joining, "remove", remove)  # noqa: SLF001 - another reason than there can be here
         with pytest.raises(Refused, match="it is needed"):
             host.agent.remove_overlay("dev")
     host.networking.look()

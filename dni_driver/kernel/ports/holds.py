@@ -13,6 +13,7 @@ import resource
 import socket
 import threading
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 
 from dni_driver.core.errors import Exhausted, KernelError, Refused
 from dni_driver.core.ports import HostPort, Protocol, bracketed
@@ -89,8 +90,8 @@ def _bound(at: HostPort) -> socket.socket | None:
 
 
 def _bind(at: HostPort) -> socket.socket:
-    bound = socket.socket(_FAMILIES[at.family], *_KINDS[at.protocol])
-    try:
+    with ExitStack() as undo:
+        bound = undo.enter_context(socket.socket(_FAMILIES[at.family], *_KINDS[at.protocol]))
         if at.family == 6:  # noqa: PLR2004
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if at.protocol is Protocol.TCP:
@@ -98,9 +99,7 @@ def _bind(at: HostPort) -> socket.socket:
         else:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALLEST_BUFFER)
             bound.bind((str(at.ip), at.port))
-    except BaseException:
-        bound.close()
-        raise
+        undo.pop_all()
     return bound
 
 

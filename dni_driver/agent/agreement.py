@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the registry and this host's store come to tell the same.
+
+What a crash leaves between the two is found again by the agent IP. Where the two contradict each other, what
+containers use here wins, and else the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from dni_driver.agent.collected import Collected
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.occupancy import check_vacant
+from dni_driver.core.errors import InUse
+from dni_driver.core.overlays import AgentSubnet, Overlay
+from dni_driver.registry import Registry
+from dni_driver.registry.interface import includes
+from dni_driver.store import Store, fence, overlays
+
+log = structlog.get_logger(__name__)
+
+_WAY_OUT = (
+    "stop its containers here and `docker network rm` its network, then this host gets another part of it "
+    "within a minute"
+)
+
+
+class Agreement:
+    """Settles what registry and store tell otherwise; those who call it hold the turn of `Joining`."""
+
+    def __init__(self, store: Store, registry: Registry, identity: Identity, clock: Callable[[], float]) -> None:
+        """Take both."""
+        self._store = store
+        self._registry = registry
+        self._identity = identity
+        self._clock = clock
+
+    def refill(self) -> None:
+        """Put everything back into a registry that has nothing: it is new, or was lost."""
+        with self._store.read() as tx:
+            known = overlays.every(tx)
+        for overlay in known:
+            log.warning("put back into an empty registry", overlay=overlay.name)
+            self._registry.define(overlay)
+
+    def agree(self, problems: Collected) -> set[str]:
+        """Have registry and store tell the same of what this host took part in before; answer where they do not.
+
+        There nothing more is taken part in: containers with addresses of old would go on beside those with new ones.
+        """
+        disputed = set()
+        with self._store.read() as tx:
+            known, held = overlays.every(tx), overlays.agent_subnets(tx)
+        registered = {overlay.name: overlay for overlay in self._registry.overlays()}
+        leased = {lease.held for lease in self._registry.leases(self._identity.agent_ip())}
+        for overlay in known:
+            mine = [one for one in held if one.overlay == overlay.name]
+            with problems.of(f"overlay {overlay.name!r}") as error:
+                if overlay.name not in registered or not includes(registered[overlay.name], overlay):
+                    self._settle(overlay, mine)
+                elif not leased.issuperset(mine):
+                    self._confirm(overlay, mine)
+            if error:
+                problems.texts[-1] = _with_way_out(problems.texts[-1])
+                disputed.add(overlay.name)
+            self.judge(_with_way_out(error[0]) if error else None, overlay.name)
+        return disputed
+
+    def judge(self, why: str | None, overlay: str = "") -> None:
+        """Have no address handed out of an overlay, or of any, that another host may hand out too; None: of none."""
+        with self._store.read() as tx:
+            if fence.disputed(tx, overlay) == why:
+                return
+        with self._store.write() as tx:
+            if why is None:
+                fence.settle(tx, overlay)
+            else:
+                fence.dispute(tx, why, overlay)
+
+    def forgotten_or_put_back(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> InUse | None:
+        """Forget an overlay; where it is in use here, have it in the registry again, and answer what uses it.
+
+        Raises InUse where the registry has something else in its place.
+        """
+        try:
+            self._forget(overlay.name)
+        except InUse as use:
+            self._registry.define(overlay)
+            self._confirm(overlay, held)
+            return use
+        return None
+
+    def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
+        """Forget an overlay that the registry lacks, or has otherwise; put it back there where it is in use here."""
+        if self.forgotten_or_put_back(overlay, mine) is None:
+            log.warning("the registry does not have this overlay: forgotten here too", overlay=overlay.name)
+        else:
+            log.warning("put back into the registry what is in use here", overlay=overlay.name)
+
+    def _confirm(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
+        """Have the registry know of leases that it lost, or that were under another agent IP."""
+        agent_ip, formerly = self._identity.agent_ip(), self._identity.recorded()
+        try:
+            for held in mine:
+                self._registry.confirm(held, agent_ip, formerly)
+        except InUse as error:
+            self._yield(overlay, error)
+
+    def _yield(self, overlay: Overlay, error: InUse) -> None:
+        """Forget an overlay whose agent subnet has another holder; raise that error where it is in use here."""
+        try:
+            self._forget(overlay.name)
+        except InUse:
+            raise error from None
+        log.warning("an agent subnet has another holder: forgotten here", overlay=overlay.name, error=str(error))
+
+    def _forget(self, name: str) -> None:
+        """Take an overlay out of the store, if nothing uses it; raise InUse."""
+        with self._store.write() as tx:
+            check_vacant(tx, name, self._clock())
+            overlays.remove(tx, name)
+            fence.settle(tx, name)
+
+
+def _with_way_out(problem: str) -> str:
+    """Say how a host gets out of it, unless the registry has said so already."""
+    return problem if "docker network rm" in problem else f"{problem}; {_WAY_OUT}"
