@@ -32,7 +32,7 @@ from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
-from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal, turn
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal, link, turn
 from dni_driver.registry.zookeeper.digest import Digest
 from dni_driver.registry.zookeeper.layout import VTEPS, Record
 from dni_driver.registry.zookeeper.link import Conflict, Link
@@ -292,6 +292,22 @@ def test_a_line_of_which_several_hang_moves_on(connect: Open, monkeypatch: pytes
     assert len(other.link.children("line/vteps")) == 4
 
 
+def test_a_place_that_is_made_later_than_anybody_waits_for_it_is_left_again(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would know of it, and it would stay for as long as the session."""
+    registry = connect()
+    registry.register(host())
+    registry.link.make_folders(["line/vteps"])
+    before = registry.link.exists("line/vteps").cversion
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 0.0)
+    with pytest.raises(Unavailable):
+        Turn(registry.link, registry.ground.make_room).stand("line/vteps")
+    monkeypatch.undo()
+    eventually(lambda: registry.link.exists("line/vteps").cversion == before + 2)
+    assert registry.link.children("line/vteps") == []
+
+
 def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
     first, other = connect(), connect()
     first.define(DCOS)
@@ -339,7 +355,7 @@ def test_a_number_is_kept_however_many_are_told_theirs_before_it_is_taken(
     """Those who take are slower than who hands out; so that waits for them, but not for ever."""
     monkeypatch.setattr(turn, "TOGETHER", 2)
     monkeypatch.setattr(turn, "_AHEAD", 3)
-    monkeypatch.setattr(turn, "_PAUSE", 0.01)
+    monkeypatch.setattr(turn, "_PAUSES", (0.01,) * 20)
     registry = connect()
     registry.register(host())
     turns = [Turn(registry.link, registry.ground.make_room) for _ in range(9)]

@@ -7,7 +7,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,33 @@ class Link:
         self._crash_point("after a transaction")
         return list(results)
 
+    def stand_in_line(self, path: str) -> str:
+        """Make a node that goes with the session, its name continued by the next number; answer the whole name.
+
+        Raises Conflict where there is no such line, Unavailable. What is made after that is deleted again: nobody
+        would know of it, and it would stay for as long as the session.
+        """
+        self.wait(ANSWER_SECONDS)
+        self._crash_point("before a place in a line")
+        begun = self.client.create_async(self._at(path), b"", ephemeral=True, sequence=True)
+        with ExitStack() as undo:
+            undo.callback(begun.rawlink, self._unmake)
+            with self._explained():
+                made = self._made(begun)
+            undo.pop_all()
+        self._crash_point("after a place in a line")
+        return made
+
+    def _made(self, begun: Any) -> str:
+        try:
+            return str(begun.get(timeout=within(ANSWER_SECONDS))).removeprefix(self._at(""))
+        except said.NoNodeError as error:
+            raise Conflict(f"there is no such line: {error}") from None
+
+    def _unmake(self, late: Any) -> None:
+        if late.successful():
+            self.client.delete_async(late.get_nowait())
+
     def put_each(self, nodes: Mapping[str, bytes]) -> None:
         """Write many nodes, each by itself, and make those that are not there; raise Unavailable."""
         self.wait(ANSWER_SECONDS)
@@ -264,10 +291,6 @@ class Changes:
     def create_fleeting(self, path: str, data: bytes) -> None:
         """Make a node that goes with the session."""
         self.transaction.create(self._at(path), data, ephemeral=True)
-
-    def stand_in_line(self, path: str) -> None:
-        """Make a node that goes with the session, whose name is continued by the next number."""
-        self.transaction.create(self._at(path), b"", ephemeral=True, sequence=True)
 
     def append(self, path: str, data: bytes) -> None:
         """Make a node whose name is continued by the next number."""
