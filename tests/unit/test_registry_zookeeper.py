@@ -355,7 +355,7 @@ def test_a_number_is_kept_however_many_are_told_theirs_before_it_is_taken(
     """Those who take are slower than who hands out; so that waits for them, but not for ever."""
     monkeypatch.setattr(turn, "TOGETHER", 2)
     monkeypatch.setattr(turn, "_AHEAD", 3)
-    monkeypatch.setattr(turn, "_PAUSES", (0.01,) * 20)
+    monkeypatch.setattr(turn, "_PAUSE", 0.01)
     registry = connect()
     registry.register(host())
     turns = [Turn(registry.link, registry.ground.make_room) for _ in range(9)]

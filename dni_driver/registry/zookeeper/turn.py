@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -35,8 +34,9 @@ _SELDOM = 32.0
 """Seconds between two looks, in the end: from when on a line that does not move is seen, and in a long one."""
 _AHEAD = 512
 """As many may have been told, and not have taken yet: whoever hands out next reads what is kept for each of them."""
-_PAUSES = (0.25, 0.5, 1.0, 2.0)
-"""So often and so long, in seconds, who hands out next waits for those to take; some may hang."""
+_PAUSE = 0.25
+_PAUSES = 20
+"""For so many of these, in seconds, who hands out next waits for those to take; some may hang."""
 _TRIES = 2
 """With one number: what a transaction rests on beside it may change while one waits."""
 
@@ -52,6 +52,7 @@ class Turn:
         self._place: int | None = None
         self._is_crowded = False
         self._tries = 0
+        self._pauses = 0
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -78,7 +79,7 @@ class Turn:
 
     def stand(self, line: str) -> None:
         """Stand in a line."""
-        self._line, self._tries = line, 0
+        self._line, self._tries, self._pauses = line, 0, 0
         try:
             self._place = self._stood()
         except Conflict:
@@ -146,12 +147,13 @@ class Turn:
         line = self._link.get(self._line)
         if line is None:
             return
-        before, behind = self._around(first)
-        for pause in _PAUSES:
-            if len(before) > _AHEAD:
-                time.sleep(within(pause))
-                before, behind = self._around(first)
-        standing = self._standing([*before, *behind[:TOGETHER]])
+        every = sorted(f"{self._line}/{name}" for name in self._link.children(self._line))
+        before = [path for path in every if path < self._path(first)]
+        if len(before) > _AHEAD and self._pauses < _PAUSES:
+            self._pauses += 1
+            time.sleep(within(_PAUSE))
+            return
+        standing = self._standing([*before, *every[len(before) :][:TOGETHER]])
         waiting = [(path, node.version) for path, node in standing if not node.data and path >= self._path(first)]
         numbers = self._look(search, len(waiting), [node for _, node in standing])
         changes = self._link.transaction()
@@ -160,12 +162,6 @@ class Turn:
             changes.put(path, _NONE_LEFT if number is None else str(number).encode(), version)
         with suppress(Conflict):
             self._link.commit(changes)
-
-    def _around(self, place: int) -> tuple[list[str], list[str]]:
-        """Answer who stands before a place, and who from there on, in order."""
-        every = sorted(f"{self._line}/{name}" for name in self._link.children(self._line))
-        count = bisect_left(every, self._path(place))
-        return every[:count], every[count:]
 
     def _standing(self, paths: Sequence[str]) -> list[tuple[str, Found]]:
         """Answer those nodes of a line that are still there."""
