@@ -15,7 +15,7 @@ from dni_driver.cli import locks, systemd
 from dni_driver.cli.settings import ApiSettings, RegistrySettings, Settings
 from dni_driver.kernel import Kernel
 from dni_driver.registry import Access, open_registry
-from dni_driver.store.records import open_sound
+from dni_driver.store.records import open_sound, read_all
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -55,7 +55,7 @@ def _console(settings: Settings, agent: Agent) -> Server:
 def _open(settings: Settings, resources: ExitStack) -> Agent:
     """Open what the agent rests on; `resources` closes it, last opened first."""
     directory = settings.store.directory
-    store = open_sound(directory / "dni.db")
+    store = open_sound(directory / "dni.db", read_all)
     resources.callback(store.close)
     registry = open_registry(settings.registry.url, directory, _access(settings.registry))
     resources.callback(registry.close)

@@ -22,13 +22,14 @@ from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.wanted import wanted
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from dni_driver.plugin.app import HANDLER_SECONDS, create_app
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.pool_finder import AGENT_SECONDS
 from dni_driver.plugin.serving import serve
 from dni_driver.store import Store
-from dni_driver.store.records import open_sound, read_all
+from dni_driver.store.records import open_sound, read_here
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -77,9 +78,9 @@ def announced(app: AbstractContextManager[WSGIApplication], notify: systemd.Noti
 def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
     """Open what the plugin rests on, mend the kernel, and give the app; close it all in the end."""
     with ExitStack() as resources:
-        store = open_sound(settings.store.directory / "dni.db")
+        store = open_sound(settings.store.directory / "dni.db", read_here)
         resources.callback(store.close)
-        kernel = Kernel(settings.run.directory)
+        kernel = Kernel(settings.run.directory, peers=LeftToTheAgent)
         resources.callback(_close, kernel)
         _mend(kernel, store)
         ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
@@ -95,7 +96,7 @@ def _mend(kernel: Kernel, store: Store) -> None:
     """Make the kernel agree with the records; what cannot be mended must not keep dockerd waiting."""
     try:
         with deadline(HANDLER_SECONDS):
-            changed = kernel.reconcile(lambda: wanted(read_all(store)))
+            changed = kernel.reconcile(lambda: wanted(read_here(store)))
     except DniError as error:
         log.error("kernel not mended", error=str(error))  # noqa: TRY400 - the text says it
     else:

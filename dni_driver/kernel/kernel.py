@@ -28,7 +28,9 @@ from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
 from dni_driver.kernel.netlink.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
+from dni_driver.kernel.peers.neighbourhood import Founding
 from dni_driver.kernel.peers.peers import Peers
+from dni_driver.kernel.peers.standing import Standing
 from dni_driver.kernel.ports import listeners
 from dni_driver.kernel.ports.holds import Holds
 from dni_driver.kernel.ports.ports import Ports
@@ -55,8 +57,16 @@ class Kernel:
     `run_dir` is shared by all dni processes of the host: their lock and the firewall's fingerprint are there.
     """
 
-    def __init__(self, run_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the folder that all dni processes of this host share, and make it where it is missing."""
+    def __init__(
+        self,
+        run_dir: Path,
+        clock: Callable[[], float] = time.monotonic,
+        peers: Founding = Peers,
+    ) -> None:
+        """Take the folder that all dni processes of this host share, and make it where it is missing.
+
+        `peers` makes what keeps other agents known to the kernel, or leaves them to who does.
+        """
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -68,7 +78,8 @@ class Kernel:
         self._news = News()
         self._repairs = Repairs(clock)
         self._firewall = Firewall(run_dir)
-        self._peers = Peers(clock)
+        self._standing = Standing(clock)
+        self._peers = peers(self._standing, clock)
         self._guard = Guard(run_dir)
         self._ports = Ports(run_dir)
         self._holds = Holds()
@@ -174,6 +185,7 @@ class Kernel:
         self._lookout.close()
         self._traffic.close()
         self._holds.keep_only(())
+        self._standing.close()
         self._peers.close()
 
     def link_news(self) -> Iterator[None]:
@@ -220,15 +232,15 @@ class Kernel:
     def _settle_peers(self, wanted: Wanted, ledger: Ledger) -> Around:
         """Have other agents known, before the firewall lets them in; answer what it needs to know of them."""
         with ledger.about("peers"), self._firewall.kept():
-            self._peers.settle(wanted, self._peers.situation(wanted), ledger)
-        return Around(self._peers.underlay(wanted), self._peers.guests)
+            self._peers.settle(wanted, ledger)
+        return Around(self._standing.underlay(wanted), self._peers.guests)
 
     @_in_words()
     def observe(self, wanted: Wanted) -> KernelView:
         """Answer what there is of ours, and how the firewall differs from the wanted one."""
         with locked(self._lock):
             seen, shapes = self._lookout.look(), self._traffic.look()
-            around = Around(self._peers.underlay(wanted))
+            around = Around(self._standing.underlay(wanted))
             firewall = self._firewall.differences(wanted, seen.names, around) + self._guard.differences(wanted)
             firewall += self._ports.differences(wanted)
             peers = self._peers.differences(wanted)

@@ -43,7 +43,7 @@ from dni_driver.store import (
 )
 from dni_driver.store.forget import forget_endpoint, forget_network
 from dni_driver.store.patience import when_there_is_room
-from dni_driver.store.records import read_all
+from dni_driver.store.records import read_here
 
 log = structlog.get_logger(__name__)
 
@@ -350,7 +350,7 @@ class NetworkDriver:
             return forget_network(tx, network, now)
 
     def _reconcile(self) -> None:
-        self._kernel.reconcile(lambda: wanted(read_all(self._store)))
+        self._kernel.reconcile(lambda: wanted(read_here(self._store)))
 
 
 def _has_grown(tx: Transaction, endpoint: EndpointRecord) -> bool:

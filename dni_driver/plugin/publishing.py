@@ -19,7 +19,7 @@ from dni_driver.core.records import EndpointRecord
 from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.plugin.port_taking import Taken, Taking
 from dni_driver.store import Store, Transaction, addresses, endpoints, networks, ports
-from dni_driver.store.records import read_all
+from dni_driver.store.records import read_here
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +129,7 @@ class Publishing:
                 yield at, error
 
     def _apply(self) -> None:
-        self._kernel.publish(lambda: wanted(read_all(self._store)))
+        self._kernel.publish(lambda: wanted(read_here(self._store)))
 
     def _record(self, endpoint: str, wishes: Sequence[Binding]) -> tuple[list[PortRecord], list[PortRecord]]:
         """Record the ports of an endpoint; answer those that it had, and those that it has now."""
@@ -184,7 +184,7 @@ class Publishing:
 
     def _is_dead(self, endpoint: str) -> bool:
         """Tell whether the container of an endpoint is gone, kernel and all: dockerd's word of that was lost."""
-        links = [link for link in wanted(read_all(self._store)).links if link.endpoint == endpoint]
+        links = [link for link in wanted(read_here(self._store)).links if link.endpoint == endpoint]
         return not links or bool(self._kernel.gone(links))
 
     def _refusal(self, taken: Taken) -> str:

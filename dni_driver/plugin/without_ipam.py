@@ -21,7 +21,7 @@ from dni_driver.plugin.reading import CREATE
 from dni_driver.store import Store, Transaction, endpoints, overlays, pools
 from dni_driver.store.claiming import Asked, claim, halves_of
 from dni_driver.store.forget import forget_endpoint
-from dni_driver.store.records import read_all
+from dni_driver.store.records import read_here
 
 NULL_SPACE = "null"
 """The address space of dockerd's null IPAM driver; its pools are 0.0.0.0/0 and ::/0."""
@@ -106,7 +106,7 @@ def forget_dead(store: Store, kernel: Sandboxes, joining: Container[str], clock:
 
     `joining` are those on their way into a sandbox at this moment.
     """
-    records = read_all(store)
+    records = read_here(store)
     alone = {network.id for network in records.networks if network.without_ipam}
     joined = {one.id: one for one in records.endpoints if one.network in alone and one.id not in joining}
     gone = kernel.gone([link for link in wanted(records).links if link.endpoint in joined])

@@ -52,6 +52,12 @@ def number(tx: Transaction) -> int:
     return int(count)
 
 
+def has_any(tx: Transaction) -> bool:
+    """Tell whether there are peers."""
+    (found,) = tx.execute("SELECT EXISTS (SELECT 1 FROM peer)").fetchone()
+    return bool(found)
+
+
 def put(tx: Transaction, peers: Iterable[Peer]) -> bool:
     """Record peers as they are now; tell whether that changed anything."""
     changed = tx.executemany(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import msgspec
@@ -11,10 +12,13 @@ import pytest
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.peers import Peer
+from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root.cluster import Cluster, Member, peer, place
 from tests.root.ground import Namespace
 from tests.root.packets import Server, call
+from tests.root.town import overlay
 
 pytestmark = pytest.mark.root
 
@@ -197,6 +201,52 @@ def test_two_processes_follow_each_other(cluster: Cluster, first: Member) -> Non
         first.run(first.kernel.reconcile, lambda: with_both)
         assert listed(first) == before
     other.close()
+
+
+@pytest.fixture
+def plugin(first: Member) -> Iterator[Kernel]:
+    """Give the kernel as the plugin beside the agent of the first host has it."""
+    kernel = Kernel(first.run_dir, clock=lambda: first.now, peers=LeftToTheAgent)
+    yield kernel
+    kernel.close()
+
+
+def of_the_plugin(wanted: Wanted) -> Wanted:
+    """Have the plugin want a bridge more; it never hears of peers."""
+    more = overlay("more", "10.65.1.129/25", subnets=("10.65.0.0/16",))
+    return msgspec.structs.replace(
+        wanted, peers=[], bridges=(*wanted.bridges, more.bridge), policies=(*wanted.policies, more.policy)
+    )
+
+
+def guests_of(member: Member) -> list[str]:
+    """Answer the addresses that the firewall of a host lets in from the underlay."""
+    found = re.findall(r"set peer-\w+ \{[^}]*elements = \{([^}]*)\}", member.sh("nft list table inet dni"))
+    return sorted(address.strip() for listed in found for address in listed.split(","))
+
+
+def test_the_plugin_leaves_peers_to_the_agent(first: Member, plugin: Kernel) -> None:
+    before, admitted = listed(first), guests_of(first)
+    assert "10.0.0.2" in admitted
+    first.run(plugin.reconcile, lambda: of_the_plugin(first.wanted))
+    assert first.sh("ip link show d-more")
+    assert set(before) <= set(listed(first))
+    assert guests_of(first) == admitted, "its new firewall lets in whom the last one did"
+    assert first.run(plugin.reconcile, lambda: of_the_plugin(first.wanted)) == []
+    first.sh("ip link del vtep1024")
+    assert first.run(plugin.reconcile, lambda: of_the_plugin(first.wanted)) == []
+
+
+def test_a_firewall_that_the_plugin_finds_gone_is_made_whole_by_the_agent(first: Member, plugin: Kernel) -> None:
+    admitted = guests_of(first)
+    first.sh("nft delete table inet dni")
+    for _ in range(2):
+        first.run(plugin.reconcile, lambda: msgspec.structs.replace(first.wanted, peers=[]))
+        assert "chain forward" in first.sh("nft list table inet dni"), "it is shut at once"
+        assert guests_of(first) == []
+    first.reconcile()
+    assert guests_of(first) == admitted
+    assert first.run(plugin.reconcile, lambda: msgspec.structs.replace(first.wanted, peers=[])) == []
 
 
 def dcos_host(cluster: Cluster, host: Namespace, container: Namespace) -> None:

@@ -18,7 +18,7 @@ from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import DeadlineExceeded, StoreError
 from dni_driver.core.overlays import Overlay
 from dni_driver.store import Store, overlays
-from dni_driver.store.records import open_sound
+from dni_driver.store.records import open_sound, read_all
 from tests.fakes import AGENT, DCOS, DUAL, FakeClock
 
 
@@ -241,7 +241,7 @@ def test_what_no_check_of_the_file_finds_is_found_by_reading_all_of_it(path: Pat
         tx.execute("UPDATE overlay SET subnet = '9.0.0/8'")
     store.close()
     with pytest.raises(StoreError, match=r"dni\.db is damaged \(Expected 4 octets in '9\.0\.0'\)"):
-        open_sound(path)
+        open_sound(path, read_all)
 
 
 def test_a_new_store_appears_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from dni_driver.cli.settings import ApiSettings, RunSettings, Settings, StoreSet
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import DeadlineExceeded, DniError, StoreError
 from dni_driver.core.wanted import Wanted
+from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.fakes import FakeKernel
 
 LONG = 1000.0
@@ -26,8 +27,9 @@ class SlowKernel(FakeKernel):
 
     granted = LONG
 
-    def __init__(self, _: Path) -> None:
+    def __init__(self, _: Path, peers: object) -> None:
         """Begin with nothing."""
+        assert peers is LeftToTheAgent
         super().__init__()
 
     def reconcile(self, _: Callable[[], Wanted]) -> list[str]:

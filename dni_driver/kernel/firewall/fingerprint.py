@@ -29,6 +29,14 @@ class Memory:
         draft.write_bytes(msgspec.json.encode(Fingerprint(_digest(fed), _digest(listed))))
         draft.replace(self._file)
 
+    def forget(self) -> None:
+        """Remember nothing: whatever the table looks like, it is out of date."""
+        self._file.unlink(missing_ok=True)
+
+    def holds(self) -> bool:
+        """Tell whether a table is remembered."""
+        return self._remembered() is not None
+
     def fault(self, fed: bytes, listed: bytes) -> str | None:
         """Answer in words how a table that looks so differs from one that was fed so; None where it does not."""
         known = self._remembered()

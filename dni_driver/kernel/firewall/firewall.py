@@ -16,7 +16,7 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.overlays import FAMILIES, Family
 from dni_driver.core.wanted import Policy, Wanted
 from dni_driver.kernel.command import attempt, run
-from dni_driver.kernel.firewall import iptables, nft, variants
+from dni_driver.kernel.firewall import guests, iptables, nft, variants
 from dni_driver.kernel.firewall.fingerprint import Memory
 from dni_driver.kernel.firewall.iptables import docker_named
 from dni_driver.kernel.firewall.variants import Variant
@@ -28,10 +28,13 @@ _SET = re.compile(r"^\tset (\S+) \{$", re.MULTILINE)
 
 
 class Around(msgspec.Struct, frozen=True):
-    """The link by which other agents on it come directly, None where this one is alone; and who they are."""
+    """The link by which other agents on it come directly, None where this one is alone; and who they are.
+
+    `guests` answers None where only another process knows them.
+    """
 
     underlay: str | None = None
-    guests: Callable[[], Entries] = dict
+    guests: Callable[[], Entries | None] = dict
 
 
 class Firewall:
@@ -85,10 +88,25 @@ class Firewall:
         fault = self._table_fault(wanted, fed)
         if fault is None:
             return
-        run(["nft", "-f", "-"], nft.ruleset(wanted, around.underlay, around.guests()))
-        if nft.is_needed(wanted):
+        admitted = self._guests(around)
+        run(["nft", "-f", "-"], nft.ruleset(wanted, around.underlay, admitted or {}))
+        if admitted is None:
+            self._memory.forget()
+        elif nft.is_needed(wanted):
             self._memory.remember(fed.encode(), (_listed() or "").encode())
         ledger.did(f"nft table {nft.TABLE} {fault}: {'put right' if nft.is_needed(wanted) else 'removed'}")
+
+    def _guests(self, around: Around) -> Entries | None:
+        """Answer whom to let in; None where that cannot be told: then the table has to be made again by who can.
+
+        Without knowing better, those whom the last complete table lets in: not where somebody deleted it.
+        """
+        if around.underlay is None:
+            return {}
+        known = around.guests()
+        if known is not None:
+            return known
+        return guests.read() if self._memory.holds() and _listed() is not None else None
 
     def _table_fault(self, wanted: Wanted, fed: str) -> str | None:
         """Answer in words how the table differs; None where it does not."""

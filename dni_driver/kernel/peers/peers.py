@@ -8,81 +8,49 @@ now and then, and when the kernel tells that some may have been lost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from shutil import which
 
 from dni_driver.core.data_plane.entries import Difference, Entries, Key, difference, in_words
 from dni_driver.core.data_plane.paths import Situation
 from dni_driver.core.data_plane.plan import Plan
 from dni_driver.core.errors import KernelError
-from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import Address
 from dni_driver.core.wanted import Wanted
-from dni_driver.kernel import sysctl, whereabouts
 from dni_driver.kernel.firewall import guests
 from dni_driver.kernel.firewall.nft import GUESTS
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.netlink.lookout import LINKS, Lookout
 from dni_driver.kernel.peers import batches, listing, vtep
 from dni_driver.kernel.peers.hearing import Hearing
+from dni_driver.kernel.peers.standing import SILENT_CHANGES, Standing
 from dni_driver.kernel.peers.vtep import VtepState
 from dni_driver.kernel.snapshot import names
-
-_SILENT_CHANGES = 60.0
-"""Seconds after which all entries are compared again: not every change is told."""
 
 
 class Peers:
     """The peers of this network namespace; its callers hold the lock of `Kernel`."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, standing: Standing, clock: Callable[[], float]) -> None:
         """Know nothing yet; the clock gives seconds."""
+        self._standing = standing
         self._clock = clock
-        self._agent: Address | None = None
-        self._vtep: Lookout[VtepState | None] = Lookout(vtep.read, LINKS, clock, _SILENT_CHANGES)
-        self._underlay: Lookout[Underlay | None] = Lookout(self._read_underlay, LINKS, clock, _SILENT_CHANGES)
+        self._vtep: Lookout[VtepState | None] = Lookout(vtep.read, LINKS, clock, SILENT_CHANGES)
         self._hearing = Hearing()
         self._plan = Plan()
         self._compared: float | None = None
 
     def close(self) -> None:
         """Listen to the kernel no longer."""
-        for listener in (self._vtep, self._underlay, self._hearing):
+        for listener in (self._vtep, self._hearing):
             listener.close()
-
-    def situation(self, wanted: Wanted) -> Situation | None:
-        """Answer where this agent stands; None where it is alone. Raises KernelError where its address is nowhere."""
-        if wanted.vtep is None:
-            return None
-        if wanted.agent is None:
-            raise KernelError("the agent IP is not known yet")
-        if self._agent != wanted.agent:
-            self._agent = wanted.agent
-            self._underlay.forget()
-        underlay = self._underlay.look()
-        if underlay is None:
-            raise KernelError(f"no link of this host carries the agent IP {wanted.agent}: see `ip address`")
-        return Situation(vtep=wanted.vtep, overlays=wanted.overlays, underlay=underlay, ipv6=sysctl.has_ipv6())
-
-    def underlay(self, wanted: Wanted) -> str | None:
-        """Answer the link by which other agents on it come directly; None where this agent is alone, or nowhere."""
-        with suppress(KernelError):
-            situation = self.situation(wanted)
-            return situation.underlay.link if situation else None
-        return None
-
-    def _read_underlay(self) -> Underlay | None:
-        with suppress(KernelError):
-            return whereabouts.underlay(self._agent) if self._agent else None
-        return None
 
     def guests(self) -> Entries:
         """Answer what the firewall is to let in, as of the last `settle`."""
         return {key: value for key, value in self._plan.entries.items() if key[0] in GUESTS}
 
-    def settle(self, wanted: Wanted, situation: Situation | None, ledger: Ledger) -> None:
-        """Make VTEP and entries as wanted."""
+    def settle(self, wanted: Wanted, ledger: Ledger) -> None:
+        """Make VTEP and entries as wanted; raise KernelError where this agent stands nowhere."""
+        situation = self._standing.situation(wanted)
         if situation is None and self._plan.situation is None and self._compared is not None:
             return
         there = self._vtep.look()
@@ -93,7 +61,7 @@ class Peers:
         compared, self._compared = self._compared, None
         with ledger.about("peers"):
             links = self._links(situation)
-            if self._hearing.harm(links) or compared is None or self._clock() - compared > _SILENT_CHANGES:
+            if self._hearing.harm(links) or compared is None or self._clock() - compared > SILENT_CHANGES:
                 change = self._compare()
                 compared = self._clock()
             if change:
@@ -120,7 +88,7 @@ class Peers:
     def differences(self, wanted: Wanted) -> list[tuple[str, str]]:
         """Answer in words what is missing or different, each with what it is about."""
         try:
-            situation = self.situation(wanted)
+            situation = self._standing.situation(wanted)
         except KernelError as error:
             return [("peers", str(error))]
         there = self._vtep.look()
