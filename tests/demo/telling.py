@@ -13,7 +13,8 @@ import click
 
 from tests.lab import CommandError, Host, LabError
 
-_INTERRUPTED = 130
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 
 def step(text: str) -> None:
@@ -43,15 +44,18 @@ def lines(*text: str) -> None:
 
 
 def run(demo: Callable[[], None]) -> None:
-    """Run a demo that leaves nothing behind, on Ctrl-C too; say how long it took."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Run a demo that leaves nothing behind, on Ctrl-C too; say how long it took.
+
+    What a shell starts in the background ignores the signal of Ctrl-C, until told otherwise.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     began = time.monotonic()
     try:
         demo()
     except KeyboardInterrupt:
         click.echo("\nInterrupted: the lab is gone, nothing is left behind.")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except (CommandError, LabError, AssertionError) as error:
         sys.exit(f"demo: {error}")
     step(f"That took {time.monotonic() - began:.0f} s. The lab is gone, nothing is left behind.")

@@ -272,15 +272,24 @@ def test_control_c_takes_the_lab_of_the_command_line_down() -> None:
 
 
 def test_the_command_line_tells_how_to_enter_a_host() -> None:
-    argv = [sys.executable, "-m", "tests.lab", "up", "--hosts", "1"]
+    """As `make lab` does: what it prints is a command line, and dni's networks can be made there."""
+    argv = [sys.executable, "-m", "tests.lab", "up", "--hosts", "1", "--dni"]
+    script = """
+        hostname
+        docker version --format '{{.Server.Version}}'
+        docker network create -d dni --ipam-driver dni dcos > /dev/null
+        docker run --rm --net dcos busybox ip -4 -o address show eth0
+        dni check
+    """
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as command:
         enter = _read_until(command, "nsenter")
-        inside = subprocess.run(
-            shlex.split(enter), input="hostname; docker version", capture_output=True, text=True, check=True
-        )
+        inside = subprocess.run(shlex.split(enter), input=script, capture_output=True, text=True, check=True)
         command.communicate(b"\n", timeout=120)
-    assert inside.stdout.startswith("h1\n")
-    assert "20.10" in inside.stdout
+    name, engine, address, check = inside.stdout.splitlines()
+    assert name == "h1"
+    assert engine.startswith("20.10.")
+    assert "inet 9.0.0.130/25" in address
+    assert check == "All is well: records, kernel and Docker agree."
 
 
 def test_a_sweep_leaves_living_labs_alone() -> None:

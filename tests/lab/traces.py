@@ -16,7 +16,7 @@ class Traces:
     def __init__(self, lab: Lab) -> None:
         """Take stock of a lab that is up."""
         self._run = lab.switch.directory.parent.name
-        pids = {pid for node in (lab.switch, lab.outside, *lab.hosts, *lab.machines) for pid in _family(node.pid)}
+        pids = {pid for node in (lab.switch, lab.outside, *lab.hosts, *lab.machines) for pid in family(node.pid)}
         pids |= {host.dockerd_pid for host in lab.hosts}
         self._processes = {pid: procfs.start_time(pid) for pid in pids}
         self._namespaces = {link for pid in pids for link in _namespaces(pid)} - set(_namespaces(os.getpid()))
@@ -39,9 +39,9 @@ def named_for(run: str) -> list[str]:
     return [*mounts, *paths, *cgroups]
 
 
-def _family(pid: int) -> set[int]:
+def family(pid: int) -> set[int]:
     """Answer a process and its descendants."""
-    return {pid}.union(*map(_family, procfs.children(pid)))
+    return {pid}.union(*map(family, procfs.children(pid)))
 
 
 def _namespaces(pid: int) -> list[str]:
