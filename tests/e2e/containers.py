@@ -9,6 +9,9 @@ from typing import Any
 from tests.lab import Administered
 from tests.lab.image import NAME
 
+FORGER = ("--cap-add", "NET_ADMIN")
+"""What a container is started with that is to change its own addresses."""
+
 CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 
 
@@ -63,3 +66,11 @@ def fetch(host: Administered, name: str, url: str) -> str | None:
     """Answer what a container gets from a URL, or None."""
     done = host.try_docker("exec", name, "timeout", "4", "wget", "-q", "-O", "-", url)
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def forges(host: Administered, name: str, victim: str, target: str) -> bool:
+    """Tell whether a container that takes the address of another gets an answer under it."""
+    inside(host, name, "ip", "address", "add", f"{victim}/32", "dev", "eth0")
+    answered = host.try_docker("exec", name, "ping", "-c", "1", "-W", "1", "-I", victim, target).returncode == 0
+    inside(host, name, "ip", "address", "del", f"{victim}/32", "dev", "eth0")
+    return answered

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tests.lab import Administered, Host, LabError
@@ -150,6 +151,46 @@ def _told(host: Administered, *words: str) -> Any:
         return done.stdout or None
 
     return json.loads(eventually(ask, 30, "the agent does not answer"))
+
+
+@contextmanager
+def nothing_left(host: Host) -> Iterator[None]:
+    """Hold what is recorded, what Docker has and what the kernel has after the block against what was before it.
+
+    Links are deleted in the background, so that some seconds are allowed.
+    """
+    before = _all_of(host)
+    yield
+    try:
+        eventually(lambda: _all_of(host) == before, 5, "something is left behind")
+    except AssertionError as error:
+        after = _all_of(host)
+        changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+        raise AssertionError(f"{error}: {changed}") from None
+
+
+def _all_of(host: Host) -> dict[str, object]:
+    """Answer all that a refusal could leave behind; free addresses are in no particular order."""
+    return {
+        "held": sorted((row["pool"], row["address"], row["state"], row["endpoint"]) for row in held(host)),
+        "overlays": overlays(host),
+        "ports": ports(host),
+        "containers": host.docker("ps", "-aq"),
+        "networks": host.docker("network", "ls", "-q", "--no-trunc"),
+        "links": {
+            link["ifname"]: [one["local"] for one in link["addr_info"]]
+            for link in json.loads(host.run("ip", "-j", "address"))
+            if not link["ifname"].startswith("veth")
+        },
+        "tables": host.run("nft", "list", "tables"),
+        "rules": [line for line in host.run("iptables", "-S").splitlines() if "DNI" in line],
+    }
+
+
+def leave_to_a_stranger(host: Host, bridge: str) -> None:
+    """Take the name of one of dni's bridges for another one, however quickly dni mends it."""
+    once_more = f"until ip link del {bridge}; ip link add {bridge} type bridge; do :; done"
+    host.run("timeout", "20", "sh", "-c", once_more)
 
 
 def pass_collector(host: Host) -> None:

@@ -40,7 +40,8 @@ def test_an_address_in_use_is_refused_naming_who_has_it(host: Host) -> None:
     host_state.eventually(
         lambda: any(row["container"] == "holder" for row in host_state.held(host)) or None, 10, "holder has no name"
     )
-    text = refused(host, "run", "--rm", "--net", "dcos", "--ip", "9.0.0.200", "busybox", "true")
+    with host_state.nothing_left(host):
+        text = refused(host, "run", "--rm", "--net", "dcos", "--ip", "9.0.0.200", "busybox", "true")
     assert "9.0.0.200 is in use by container holder" in text
     assert reaches(host, "holder", "9.0.0.129")
 

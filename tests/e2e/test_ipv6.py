@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
@@ -199,7 +200,7 @@ def test_what_ipv6_cannot_be_is_refused_and_leaves_nothing(host: Host) -> None:
 
 def claim(host: Host, address: str) -> None:
     """Request an address that no container will have, as a dockerd that is then killed does."""
-    body = json.dumps({"PoolID": "dev/v6", "Address": address})
+    body = json.dumps({"PoolID": f"dev/v{ip_address(address).version}", "Address": address})
     url = "http://dni/IpamDriver.RequestAddress"
     assert address in host.run("curl", "-s", "--unix-socket", "/run/docker/plugins/dni.sock", "-d", body, url)
 
@@ -209,20 +210,28 @@ def looked_at(host: Host) -> set[str]:
     host.docker("network", "create", "nudge")
     host.docker("network", "rm", "nudge")
     time.sleep(4)
-    return {str(row["address"]) for row in host_state.held(host) if row["pool"] == "dev/v6"}
+    return {str(row["address"]) for row in host_state.held(host) if row["overlay"] == "dev"}
 
 
-def test_a_lost_ipv6_address_is_freed_unless_it_answers(host: Host) -> None:
+ANSWERING = {"10.64.0.240/25", "fd64::8000:0:99/81"}
+SILENT = ("10.64.0.241", "fd64::8000:0:98")
+
+
+def test_a_lost_address_of_either_family_is_freed_unless_it_answers(host: Host) -> None:
     create(host, *DEV)
     words = ("--cap-add", "NET_ADMIN", "--network", "name=dev,driver-opt=spoof=allow")
     host.docker("run", "-d", "--name", "one", *words, "busybox", "sleep", "100000")
-    inside(host, "one", "ip", "address", "add", "fd64::8000:0:99/81", "dev", "eth0")
-    claim(host, "fd64::8000:0:98")
-    claim(host, "fd64::8000:0:99")
-    kept = {"fd64::8000:0:2", "fd64::8000:0:99"}
+    own = {place(host, "one", "dev")["IPAddress"], address6(host, "one", "dev")}
+    answering = {one.partition("/")[0] for one in ANSWERING}
+    for address in ANSWERING:
+        inside(host, "one", "ip", "address", "add", address, "dev", "eth0")
+    for lost in (*answering, *SILENT):
+        claim(host, lost)
+    kept = own | answering
     host_state.eventually(lambda: looked_at(host) == kept or None, 40, "what is lost is not freed")
-    inside(host, "one", "ip", "address", "del", "fd64::8000:0:99/81", "dev", "eth0")
-    host_state.eventually(lambda: looked_at(host) == kept - {"fd64::8000:0:99"} or None, 40, "nor what is lost later")
+    for address in ANSWERING:
+        inside(host, "one", "ip", "address", "del", address, "dev", "eth0")
+    host_state.eventually(lambda: looked_at(host) == own or None, 40, "nor what is lost later")
 
 
 def test_a_bridge_that_lost_its_ipv6_address_is_mended(host: Host) -> None:

@@ -11,7 +11,19 @@ import pytest
 
 from tests.e2e import host_state
 from tests.e2e.conftest import ENGINE
-from tests.e2e.containers import CREATE, address, create, fetch, inside, place, reaches, refused, start
+from tests.e2e.containers import (
+    CREATE,
+    FORGER,
+    address,
+    create,
+    fetch,
+    forges,
+    inside,
+    place,
+    reaches,
+    refused,
+    start,
+)
 from tests.lab import Host, Lab
 
 NAMES = Path(__file__).parent.parent / "lab" / "names.py"
@@ -165,15 +177,6 @@ def test_an_internal_network_beside_another_is_reached_from_inside_only(lab: Lab
 # -- what may be sent
 
 
-def _forges(host: Host, name: str, victim: str, target: str) -> bool:
-    """Tell whether a container that takes the address of another gets an answer under it."""
-    inside(host, name, "ip", "address", "add", f"{victim}/32", "dev", "eth0")
-    answered = host.try_docker("exec", name, "ping", "-c", "1", "-W", "1", "-I", victim, target).returncode == 0
-    inside(host, name, "ip", "address", "del", f"{victim}/32", "dev", "eth0")
-    return answered
-
-
-FORGER = ("--cap-add", "NET_ADMIN")
 GATEWAY, NOBODY = "9.0.0.129", "9.0.0.250"
 
 
@@ -182,9 +185,9 @@ def test_a_container_sends_under_its_own_addresses_only(host: Host) -> None:
     victim = start(host, "victim")
     start(host, "forger", *FORGER)
     for stolen in (victim, NOBODY):
-        assert not _forges(host, "forger", stolen, GATEWAY)
+        assert not forges(host, "forger", stolen, GATEWAY)
     host.docker("restart", "-t", "0", "forger")
-    assert not _forges(host, "forger", NOBODY, GATEWAY)
+    assert not forges(host, "forger", NOBODY, GATEWAY)
     assert reaches(host, "forger", victim)
     inside(host, "forger", "ip", "link", "set", "eth0", "address", place(host, "victim")["MacAddress"])
     assert not reaches(host, "forger", GATEWAY)
@@ -195,8 +198,8 @@ def test_the_guard_is_back_when_somebody_took_it_away(host: Host) -> None:
     create(host, "dcos")
     start(host, "forger", *FORGER)
     host.run("nft", "delete", "table", "bridge", "dni")
-    assert _forges(host, "forger", NOBODY, GATEWAY)
-    host_state.eventually(lambda: not _forges(host, "forger", NOBODY, GATEWAY), 10, "the guard is not back")
+    assert forges(host, "forger", NOBODY, GATEWAY)
+    host_state.eventually(lambda: not forges(host, "forger", NOBODY, GATEWAY), 10, "the guard is not back")
     assert reaches(host, "forger", GATEWAY)
 
 
@@ -207,11 +210,11 @@ def test_who_needs_to_may_spoof_and_nobody_else(host: Host) -> None:
         "sleep", "9999",
     )  # fmt: skip
     start(host, "forger", *FORGER)
-    assert _forges(host, "router", NOBODY, GATEWAY)
-    assert not _forges(host, "forger", NOBODY, GATEWAY)
+    assert forges(host, "router", NOBODY, GATEWAY)
+    assert not forges(host, "forger", NOBODY, GATEWAY)
     create(host, *DEV, "-o", "spoof=allow", "dev")
     start(host, "free", *FORGER, net="dev")
-    assert _forges(host, "free", "10.64.0.250", "10.64.0.129")
+    assert forges(host, "free", "10.64.0.250", "10.64.0.129")
 
 
 def test_a_mac_of_ones_own_choice_works(host: Host) -> None:

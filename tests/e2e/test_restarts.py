@@ -105,6 +105,7 @@ def test_killing_under_load_leaks_nothing_and_gives_nothing_twice(host: Host, pr
     host_state.eventually(
         lambda: len(host_state.held(host)) == len(running) or None, 40, "something is held that nobody has"
     )
+    host_state.eventually(lambda: host_state.findings(host) == [] or None, 40, "dni check finds something")
 
 
 @pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import host_state
-from tests.e2e.containers import address, create, fetch, reaches, refused, start
+from tests.e2e.containers import FORGER, address, create, fetch, forges, reaches, refused, serve, start
 from tests.e2e.test_doctor import kinds, mend
 from tests.lab import Host, Lab
 from tests.lab.node import REPOSITORY, SCRIPTS
@@ -236,31 +236,47 @@ def _reload_like_firewalld(host: Host) -> None:
     host.run("iptables-restore", stdin="\n".join(rules))
 
 
+TABLES = ("inet dni", "inet dni-ports", "bridge dni")
+
+
 def test_a_flushed_or_reloaded_firewall_is_mended_within_ten_seconds(lab: Lab, host: Host) -> None:
     create(host, "dcos")
-    start(host, "one")
+    create(host, "--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
+    start(host, "one", *FORGER, "-p", "8080:9000")
+    serve(host, "one")
     start(host, "two")
+    start(host, "elsewhere", net="dev")
     for disturb in (_flush_nftables, _flush_iptables, _reload_like_firewalld):
         disturb(host)
-        _mended(lab, host, disturb)
+        host_state.eventually(lambda: _rules_are_back(host), MENDED_SECONDS, f"{disturb.__name__}: not mended")
+        _works_and_keeps_others_out(lab, host, disturb)
     host_state.eventually(lambda: host_state.findings(host) == [] or None, 10, "dni check finds something")
-    host.docker("rm", "-f", "one", "two")
+    host.docker("rm", "-f", "one", "two", "elsewhere")
     host.stop_dockerd()
     host.start_dockerd()  # its own rules are its own affair
 
 
-def _mended(lab: Lab, host: Host, disturb: Callable[[Host], None]) -> None:
-    """Wait until dni's rules are back; then containers reach each other and the outside, under the host's address."""
-    host_state.eventually(
-        lambda: (
-            host.try_run("nft", "list", "table", "inet", "dni").returncode == 0
-            and host.try_run("iptables", "-S", "DNI-FORWARD").returncode == 0
-        ),
-        MENDED_SECONDS,
-        f"{disturb.__name__}: dni's rules are not back",
+def _rules_are_back(host: Host) -> bool:
+    """Tell whether every table is there, and iptables leads to dni's chain; what these do is tried without waiting."""
+    tables = host.run("nft", "list", "tables").splitlines()
+    return (
+        all(f"table {table}" in tables for table in TABLES)
+        and "-j DNI-FORWARD" in host.try_run("iptables", "-S").stdout
     )
-    assert reaches(host, "one", address(host, "two")), disturb.__name__
-    assert fetch(host, "one", lab.outside.echo_url) == host.address, disturb.__name__
+
+
+def _works_and_keeps_others_out(lab: Lab, host: Host, disturb: Callable[[Host], None]) -> None:
+    """Check that containers reach each other and the outside, by the host's address, and are reached by their port.
+
+    And that another overlay and forged packets get nowhere.
+    """
+    now = disturb.__name__
+    assert reaches(host, "one", address(host, "two")), now
+    assert fetch(host, "one", lab.outside.echo_url) == host.address, now
+    assert lab.outside.try_run("curl", "-s", "-m", "5", f"http://{host.address}:8080/").stdout.strip() == "one", now
+    assert not reaches(host, "elsewhere", address(host, "two")), now
+    assert not forges(host, "one", "9.0.0.250", GATEWAY), now
+    assert reaches(host, "elsewhere", "10.64.0.129"), now
 
 
 # -- time
