@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -43,6 +44,9 @@ _TABLES = (
     "meta",
 )
 """In the order in which they can be emptied."""
+
+_MAP = re.compile(r"map (\w+) \{[^{}]*elements = \{([^{}]*)\}")
+_EVERYWHERE = {"any4": "0.0.0.0", "any6": "[::]"}
 
 Rows = Mapping[str, list[tuple[Any, ...]]]
 """Every row of every table."""
@@ -97,7 +101,9 @@ class Plugin:
         return state.read_text().splitlines() if state.exists() else []
 
     def ports(self) -> dict[str, str]:
-        """Answer which ports lead where, as the kernel in memory has it: `0.0.0.0:80/tcp` to `9.0.0.130 80`."""
+        """Answer which ports lead where, as the kernel has it: `0.0.0.0:80/tcp` to `9.0.0.130 80`."""
+        if self.namespace is not None:
+            return _elements(self.namespace)
         lines = (line.removeprefix("port:").partition(" ") for line in self._state() if line.startswith("port:"))
         return {at: target for at, _, target in lines}
 
@@ -186,6 +192,20 @@ class Plugin:
     def log(self) -> str:
         """Answer what the plugin has logged."""
         return (self.folder / "log").read_text(errors="replace")
+
+
+def _elements(namespace: Namespace) -> dict[str, str]:
+    """Read which ports lead where, as `nft` lists the elements of dni's table; a map has a key once."""
+    if "table inet dni-ports" not in namespace.sh("nft list tables").splitlines():
+        return {}
+    listed = namespace.sh("nft list table inet dni-ports")
+    found = {}
+    for name, elements in _MAP.findall(listed):
+        for key, target in (element.split(" : ") for element in elements.split(",")):
+            *ip, protocol, port = key.split(" . ")
+            at = ip[0].strip() if ip else _EVERYWHERE[name]
+            found[f"{at}:{port}/{protocol.strip()}"] = target.replace(" . ", " ").strip()
+    return found
 
 
 def rows_of(store: Store) -> Rows:

@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from dni_driver.store.records import read_all
+from tests.contract.calls import create_endpoint, create_network, join
 from tests.contract.dockerd import BODILESS, Dockerd, PluginError, Unreachable
+from tests.contract.objects import EXPOSED, PUBLISHED
 from tests.contract.plugin import Plugin, eventually, running
 from tests.contract.test_fuzz import FIELDS
 from tests.fakes import AGENT, DCOS, lease
@@ -172,20 +174,40 @@ def test_the_client_gives_up_after_five_attempts(tmp_path: Path) -> None:
 # -- what keeps a call waiting
 
 
-ENDPOINT = {"NetworkID": "a" * 64, "EndpointID": "b" * 64}
-BUSY: Mapping[str, Mapping[str, Any]] = {
-    "IpamDriver.RequestPool": {"Pool": "172.20.0.0/24"},
-    "IpamDriver.ReleasePool": {"PoolID": "dcos/v4"},
-    "IpamDriver.RequestAddress": {"PoolID": "dcos/v4", "Address": "9.0.0.140"},
-    "IpamDriver.ReleaseAddress": {"PoolID": "dcos/v4", "Address": "9.0.0.130"},
-    "NetworkDriver.CreateNetwork": {"NetworkID": "a" * 64, "IPv4Data": [{"Pool": "9.0.0.128/25"}]},
-    "NetworkDriver.DeleteNetwork": {"NetworkID": "a" * 64},
-    "NetworkDriver.CreateEndpoint": {**ENDPOINT, "Interface": {"Address": "9.0.0.130/25"}},
-    "NetworkDriver.DeleteEndpoint": ENDPOINT,
-    "NetworkDriver.Join": {**ENDPOINT, "SandboxKey": "/run/netns/x"},
-    "NetworkDriver.Leave": ENDPOINT,
+PORT = {"Proto": 6, "IP": "", "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080}
+
+
+def busy(network: str, endpoint: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
+    """Answer every call that writes, on a network and a joined endpoint with a port."""
+    other = {"NetworkID": network, "EndpointID": "b" * 64}
+    return {
+        "IpamDriver.RequestPool": {"Pool": "172.20.0.0/24"},
+        "IpamDriver.ReleasePool": {"PoolID": "dcos/v4"},
+        "IpamDriver.RequestAddress": {"PoolID": "dcos/v4", "Address": "9.0.0.140"},
+        "IpamDriver.ReleaseAddress": {"PoolID": "dcos/v4", "Address": "9.0.0.130"},
+        "NetworkDriver.CreateNetwork": {"NetworkID": "a" * 64, "IPv4Data": [{"Pool": "9.0.0.128/25"}]},
+        "NetworkDriver.DeleteNetwork": {"NetworkID": network},
+        "NetworkDriver.CreateEndpoint": {**other, "Interface": {"Address": "9.0.0.131/25"}},
+        "NetworkDriver.DeleteEndpoint": endpoint,
+        "NetworkDriver.Join": {**endpoint, "SandboxKey": "/run/netns/x"},
+        "NetworkDriver.Leave": endpoint,
+        "NetworkDriver.ProgramExternalConnectivity": {**endpoint, "Options": {EXPOSED: [], PUBLISHED: [PORT]}},
+        "NetworkDriver.RevokeExternalConnectivity": endpoint,
+    }
+
+
+NO_WRITERS = {
+    "NetworkDriver.AllocateNetwork",
+    "NetworkDriver.FreeNetwork",
+    "NetworkDriver.DiscoverNew",
+    "NetworkDriver.DiscoverDelete",
+    "NetworkDriver.EndpointOperInfo",
+    "NetworkDriver.GwAllocCheck",
 }
-"""Every call that writes."""
+
+
+def test_calls_are_known_as_those_that_write_and_those_that_do_not() -> None:
+    assert busy("", {}).keys() | NO_WRITERS == FIELDS.keys()
 
 
 @pytest.mark.parametrize("lock_seconds", [5 * SCALE, 60], ids=["the lock's own limit", "the handler's deadline"])
@@ -193,18 +215,26 @@ def test_a_store_that_another_process_holds_is_an_error_in_time_for_every_call_t
     tmp_path: Path, lock_seconds: float
 ) -> None:
     with limited(tmp_path, handler=BOUND, lock=lock_seconds) as plugin:
-        before = plugin.rows()
+        dockerd = plugin.dockerd()
+        network = create_network(dockerd)["NetworkID"]
+        endpoint = create_endpoint(dockerd, network)
+        join(dockerd, endpoint)
+        calls = busy(network, endpoint)
+        program = "NetworkDriver.ProgramExternalConnectivity"
+        dockerd.call(program, calls[program])
+        before = plugin.rows(), plugin.ports()
         with locked(plugin.folder / "dni.db"):
-            waits = [_Call(plugin, method, arguments) for method, arguments in BUSY.items()]
+            waits = [_Call(plugin, method, arguments) for method, arguments in calls.items()]
             for call in waits:
                 call.join(BOUND + _GRACE)
                 assert not call.is_alive(), f"{call.method} is not answered"
-                assert call.status == 500
+                assert call.status == 500, f"{call.method}: {call.text}"
                 assert "busy" in call.text or "ran out of time" in call.text
-            assert plugin.dockerd().call("NetworkDriver.EndpointOperInfo", BUSY["NetworkDriver.Leave"]) == {
-                "Value": {}
-            }
-        assert plugin.rows() == before
+            assert dockerd.call("NetworkDriver.EndpointOperInfo", endpoint) == {"Value": {}}
+        assert (plugin.rows(), plugin.ports()) == before
+        for method in ("RevokeExternalConnectivity", "Leave", "DeleteEndpoint", "DeleteNetwork"):
+            dockerd.call(f"NetworkDriver.{method}", calls[f"NetworkDriver.{method}"])
+        assert plugin.ports() == {}
         plugin.engine().create("dcos")
 
 

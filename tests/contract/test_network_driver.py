@@ -48,10 +48,12 @@ def test_the_ipam_driver_says_what_it_wants(dockerd: Dockerd) -> None:
     assert answer == {"RequiresMACAddress": False, "RequiresRequestReplay": False}
 
 
-def test_the_default_address_spaces_are_two_and_stay(calls: Dockerd) -> None:
-    """P04: they are in the code, so a restart cannot change them."""
-    first, second = (calls.call("IpamDriver.GetDefaultAddressSpaces") for _ in range(2))
-    assert first == second
+def test_the_default_address_spaces_are_two_and_stay_through_a_restart(light: Plugin) -> None:
+    """P04: dockerd keeps them in the records of its networks."""
+    first = light.dockerd().call("IpamDriver.GetDefaultAddressSpaces")
+    light.stop()
+    light.start()
+    assert light.dockerd().call("IpamDriver.GetDefaultAddressSpaces") == first
     assert set(first) == {"LocalDefaultAddressSpace", "GlobalDefaultAddressSpace"}
     assert all(first.values())
     assert len(set(first.values())) == 2
@@ -229,7 +231,7 @@ def test_oper_info_is_an_object_for_any_endpoint(dockerd: Dockerd, endpoint: dic
 
 
 def test_ports_can_be_programmed_again_and_revoked_again(plugin: Plugin, endpoint: dict[str, str]) -> None:
-    """P16, P17."""
+    """P16, P17: by an element of the kernel's, there once however often it is said, and gone."""
     dockerd = plugin.dockerd()
     join(dockerd, endpoint)
     port = {"Proto": 6, "IP": "", "Port": 70, "HostIP": "", "HostPort": 7000, "HostPortEnd": 7000}
@@ -238,9 +240,11 @@ def test_ports_can_be_programmed_again_and_revoked_again(plugin: Plugin, endpoin
     for _ in range(2):
         program = {**endpoint, "Options": options}
         assert dockerd.call("NetworkDriver.ProgramExternalConnectivity", program) == {}
-    assert len(plugin.rows()["port"]) == 1
+        assert plugin.ports() == {"0.0.0.0:7000/tcp": "9.0.0.130 70"}
+        assert len(plugin.rows()["port"]) == 1
     for _ in range(2):
         assert dockerd.call("NetworkDriver.RevokeExternalConnectivity", endpoint) == {}
+        assert plugin.ports() == {}
     assert plugin.rows() == before
 
 

@@ -257,7 +257,7 @@ def test_a_flushed_or_reloaded_firewall_is_mended_within_ten_seconds(lab: Lab, h
 
 
 def _rules_are_back(host: Host) -> bool:
-    """Tell whether every table is there, and iptables leads to dni's chain; what these do is tried without waiting."""
+    """Tell whether all tables are there, and iptables leads to dni's chain: what they do is tried without waiting."""
     tables = host.run("nft", "list", "tables").splitlines()
     return (
         all(f"table {table}" in tables for table in TABLES)
