@@ -272,7 +272,7 @@ def repair(named: Named, *, as_json: bool) -> int:
 def doctor(named: Named, *, as_json: bool) -> int:
     """Look for what keeps dni from working on this host, also where it does not run.
 
-    Changes nothing. Each finding says what is wrong, what that breaks, and the command that mends it. Exit status:
+    Changes nothing. Each finding says what is wrong, what that breaks, and what mends it. Exit status:
     0 nothing is wrong, 1 warnings, 2 errors (containers on dni do not work, or will not). Ask as root: what another
     user may not look at is listed as such.
     """

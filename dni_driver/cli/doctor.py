@@ -114,9 +114,9 @@ def shown(found: Report) -> str:
 def _lines(ailment: Ailment) -> Iterator[str]:
     yield f"{ailment.severity}: {ailment.about} {ailment.problem} [{ailment.kind}]"
     yield f"  what breaks: {ailment.breaks}"
-    yield f"  to mend it:  {ailment.mend}"
-    if ailment.otherwise:
-        yield f"               {ailment.otherwise}"
+    ways = [way for way in (ailment.mend, ailment.otherwise) if way]
+    yield f"  to mend it:  {ways[0]}"
+    yield from (f"               {way}" for way in ways[1:])
 
 
 def _summary(found: Report) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import host_state
+from tests.e2e.conftest import ENGINE
 from tests.e2e.containers import create, start
 from tests.lab import Host
 from tests.lab.dni import NOBODY, PLUGIN_SOCKET, command
@@ -23,6 +24,15 @@ STATUS = {"error": 2, "warning": 1}
 LISTEN = (
     "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(600)"
 )
+
+SINCE_26 = (
+    "`--ipv4=false` is not known",
+    "`--ipv6` needs `--subnet`",
+    "`has active endpoints`",
+    "the first of their names",
+)
+DIFFERENT = {"20.10": ("two networks of one name", *SINCE_26), "26.1": SINCE_26, "28.5": ()}
+"""What is different on an engine, for users of dni."""
 
 _DISPUTE = """if True:
     import sqlite3
@@ -73,6 +83,21 @@ def test_a_healthy_host_has_nothing_whether_dni_runs_or_not(host: Host) -> None:
     assert text.endswith("Nothing is wrong.")
     assert f"agent          {host.address} on eth0, MTU 1500" in text
     assert "(Docker), FORWARD DROP" in text
+    assert f"Docker Engine  {ENGINE}." in text
+    assert "bridged frames meet iptables" in text
+    told = [line for line in text.splitlines() if line.startswith("on this engine ")]
+    assert len(told) == len(DIFFERENT[ENGINE])
+    assert all(word in line for word, line in zip(DIFFERENT[ENGINE], told, strict=True))
+
+
+def test_whether_bridged_frames_meet_iptables_is_told_and_no_finding(host: Host) -> None:
+    host.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+    try:
+        text = host.dni("doctor")
+    finally:
+        host.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+    assert "bridged frames pass by iptables" in text
+    assert text.endswith("Nothing is wrong.")
 
 
 def test_another_user_is_told_what_could_not_be_looked_at(host: Host) -> None:

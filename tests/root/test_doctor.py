@@ -223,7 +223,7 @@ def test_checksums_left_to_the_network_card_are_found_on_a_kernel_that_gets_them
 
 def test_an_agent_ip_of_another_host_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DNI_AGENT_IP", "192.0.2.99")
-    assert "DNI_AGENT_IP" in patient.ailment("agent-ip-missing").mend
+    assert "DNI_AGENT_IP" in patient.ailment("agent-ip-missing").otherwise
     monkeypatch.delenv("DNI_AGENT_IP")
     assert patient.found() == []
 

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dni_driver.cli import asking, main
+from dni_driver.cli import asking, doctor, main
 from dni_driver.cli.tables import table
+from dni_driver.core.doctor.ailments import Ailment, Severity
+from dni_driver.core.doctor.diagnosis import Report, Unseen
 
 OVERLAY = {
     "name": "dcos",
@@ -578,3 +580,38 @@ def test_a_cni_configuration_is_written_as_a_file_has_it(
     told = {"name": "dcos", "type": "dni-cni"}
     agent.answers[f"GET /v1/cni/configurations/dcos?{query}"] = (200, told)
     assert dni("cni", "show", "dcos", *words) == (0, json.dumps(told, indent=2) + "\n", "")
+
+
+def test_the_doctor_shows_host_engine_findings_and_what_was_not_looked_at() -> None:
+    common = {"about": "x", "problem": "is ill", "breaks": "all of it"}
+    findings = [
+        Ailment(kind="one", severity=Severity.ERROR, mend="rm x", **common),
+        Ailment(kind="two", severity=Severity.WARNING, mend="mv x y", otherwise="or leave it", **common),
+        Ailment(kind="three", severity=Severity.WARNING, mend="", otherwise="decide about x", **common),
+    ]
+    unseen = [Unseen(what="Docker", why="it needs root: put sudo before dni")]
+    shown = doctor.shown(Report(host={"kernel": "6.1"}, differences=["all is new"], findings=findings, unseen=unseen))
+    assert (
+        shown
+        == """\
+kernel         6.1
+
+on this engine all is new
+
+error: x is ill [one]
+  what breaks: all of it
+  to mend it:  rm x
+
+warning: x is ill [two]
+  what breaks: all of it
+  to mend it:  mv x y
+               or leave it
+
+warning: x is ill [three]
+  what breaks: all of it
+  to mend it:  decide about x
+
+not looked at: Docker (it needs root: put sudo before dni)
+
+1 error, 2 warnings."""
+    )

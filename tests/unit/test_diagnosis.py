@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from pathlib import Path
@@ -239,11 +240,51 @@ def test_the_page_lists_every_kind_as_it_is() -> None:
     assert sorted(rows) == sorted((kind.name, kind.severity, kind.breaks) for kind in KINDS)
 
 
-@pytest.mark.parametrize("ailment", [one for hosts in ILL.values() for facts in hosts for one in diagnose(facts)])
+AILMENTS = [one for hosts in ILL.values() for facts in hosts for one in diagnose(facts)]
+
+
+@pytest.mark.parametrize("ailment", AILMENTS)
 def test_every_finding_says_what_breaks_and_what_mends_it_in_one_line_each(ailment: Ailment) -> None:
-    texts = (ailment.about, ailment.problem, ailment.breaks, ailment.mend)
+    texts = (ailment.about, ailment.problem, ailment.breaks, ailment.mend or ailment.otherwise)
     assert all(texts)
-    assert not any("\n" in text for text in texts)
+    assert not any("\n" in text for text in (*texts, ailment.otherwise))
+
+
+BY_HAND = {
+    "disputed": "who of two hosts is to keep its address or its disk",
+    "disk-full": "what may be thrown away",
+    "no-bridge-nftables": "another kernel, or networks without this protection",
+    "agent-ip-missing": "which address is meant",
+    "inside-overlay": "who is to have other addresses",
+}
+"""What no command mends, because people have to decide that first."""
+
+PROGRAMS = {
+    *("apt-get", "chmod", "dni", "docker", "ethtool", "firewall-cmd", "for", "ip", "iptables", "iptables-legacy"),
+    *("kill", "mkdir", "modprobe", "mount", "mv", "nft", "nsenter", "rm", "sysctl", "systemctl", "timedatectl"),
+    "unset",
+}
+
+
+@pytest.mark.parametrize("ailment", AILMENTS)
+def test_every_mend_is_a_command_or_a_named_exception(ailment: Ailment) -> None:
+    if not ailment.mend:
+        assert ailment.kind in BY_HAND
+        return
+    read = subprocess.run(["sh", "-n", "-c", ailment.mend], capture_output=True, text=True, check=False)
+    assert (read.returncode, read.stderr) == (0, "")
+    assert ailment.mend.split()[0] in PROGRAMS
+
+
+def test_the_page_marks_what_is_mended_by_hand() -> None:
+    assert {one.kind for one in AILMENTS if not one.mend} == BY_HAND.keys()
+    marked = re.findall(r"^\| `([a-z0-9-]+)` \| (?:error|warning) \| .*\*by hand\*", PAGE.read_text(), re.MULTILINE)
+    assert sorted(marked) == sorted(BY_HAND)
+
+
+def test_a_dispute_about_an_overlay_is_ended_by_removing_its_network_here() -> None:
+    (found,) = diagnose(host(store__disputes={"dcos": "agent subnet 9.0.0.0/24 is held by agent 192.0.2.12"}))
+    assert found.mend == "docker ps -q --filter network=dcos | xargs -r docker stop && docker network rm dcos"
 
 
 FINE: list[Callable[[], Facts]] = [

@@ -20,9 +20,10 @@ class Severity(StrEnum):
 
 
 class Ailment(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding: what it is about, what is wrong, what that breaks, and the command that mends it.
+    """One finding: what it is about, what is wrong, what that breaks, and what mends it.
 
-    `otherwise` says what else can be done, where the command is not always the best way.
+    `mend` is a command, empty where none does. `otherwise` says what to do then, or what else can be done where the
+    command is not always the best way.
     """
 
     kind: str
@@ -42,7 +43,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     breaks: str
 
     def found(self, about: str, problem: str, mend: str, otherwise: str = "") -> Ailment:
-        """Build the finding of one on this host."""
+        """Build the finding of one on this host, with the command that mends it."""
         return Ailment(
             kind=self.name,
             severity=self.severity,
@@ -52,6 +53,10 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
             mend=mend,
             otherwise=otherwise,
         )
+
+    def for_people(self, about: str, problem: str, otherwise: str) -> Ailment:
+        """Build the finding of one that no command mends: people have to decide first."""
+        return self.found(about, problem, "", otherwise)
 
 
 def error(name: str, breaks: str) -> Kind:

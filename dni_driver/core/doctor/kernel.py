@@ -21,7 +21,7 @@ FEATURES: dict[str, tuple[Kind, str]] = {
     ),
     "bridge-nftables": (
         error("no-bridge-nftables", "no network can be created where senders are to be checked"),
-        "boot a kernel with CONFIG_NF_TABLES_BRIDGE, or create networks with -o spoof=allow",
+        "",
     ),
     "vxlan": (warning("no-vxlan", "containers on different hosts cannot reach each other"), "modprobe vxlan"),
     "shaping": (
@@ -31,6 +31,8 @@ FEATURES: dict[str, tuple[Kind, str]] = {
     "sctp": (warning("no-sctp", "published SCTP ports do not work"), "modprobe nf_conntrack_proto_sctp"),
 }
 """What the kernel is asked for: the ailment where it does not have it, and what loads it where it is a module."""
+
+_NO_MODULE = "boot a kernel with CONFIG_NF_TABLES_BRIDGE, or create networks with -o spoof=allow"
 
 FORWARDING_OFF = error("forwarding-off", "containers reach this host and their own network, and nothing beyond")
 IPV6_OFF = error("ipv6-off", "the IPv6 addresses of containers lead nowhere, and no network with IPv6 can be created")
@@ -74,7 +76,8 @@ def missing_features(facts: Facts) -> Iterator[Ailment]:
     """Find what this kernel does not have."""
     for lack in facts.lacks or ():
         kind, mend = FEATURES[lack.feature]
-        yield kind.found(f"kernel feature {lack.feature}", f"is not there: {lack.answer}", mend)
+        otherwise = "" if mend else _NO_MODULE
+        yield kind.found(f"kernel feature {lack.feature}", f"is not there: {lack.answer}", mend, otherwise)
 
 
 def forwarding(facts: Facts) -> Iterator[Ailment]:
@@ -129,11 +132,11 @@ def underlay(facts: Facts) -> Iterator[Ailment]:
     """Find an agent IP that this host does not have."""
     found = facts.kernel.underlay if facts.kernel else None
     if found is not None and found.link is None:
-        yield NO_AGENT_LINK.found(
+        yield NO_AGENT_LINK.for_people(
             f"agent IP {found.agent}",
             "is on no link of this host",
-            "take agent.ip out of the settings (/etc/dni/dni.toml, DNI_AGENT_IP)",
-            "or set it to an address of this host: `ip address` lists them",
+            "take agent.ip out of the settings (/etc/dni/dni.toml, DNI_AGENT_IP), or set it to an address of this "
+            "host: `ip address` lists them",
         )
 
 
@@ -220,9 +223,9 @@ def strange_bridges(facts: Facts) -> Iterator[Ailment]:
 def inside_overlays(facts: Facts) -> Iterator[Ailment]:
     """Find what this host reaches directly, or asks for names, under addresses that are an overlay's."""
     for overlay, found in facts.kernel.inside.items() if facts.kernel else ():
-        yield INSIDE_OVERLAY.found(
+        yield INSIDE_OVERLAY.for_people(
             f"overlay {overlay}",
             f"has addresses that this host has another use for ({', '.join(found)})",
-            "give that other addresses; for a name server, name another one in /etc/resolv.conf",
-            "or have the containers elsewhere: dni overlay create NAME --subnet ...",
+            "give that other addresses; for a name server, name another one in /etc/resolv.conf; or have the "
+            "containers elsewhere: dni overlay create NAME --subnet ...",
         )

@@ -80,7 +80,12 @@ def store(facts: Facts) -> Iterator[Ailment]:
         )
     if found.log_size > LARGEST_LOG:
         size = found.log_size >> 20
-        yield LARGE_LOG.found(f"{found.path}-wal", f"has {size} MiB", "stop dni and start it again")
+        yield LARGE_LOG.found(
+            f"{found.path}-wal",
+            f"has {size} MiB",
+            "systemctl restart dni-plugin dni-agent",
+            "without systemd: stop dni up and start it again",
+        )
 
 
 def lost_store(facts: Facts) -> Iterator[Ailment]:
@@ -103,11 +108,17 @@ def lost_store(facts: Facts) -> Iterator[Ailment]:
 def disputes(facts: Facts) -> Iterator[Ailment]:
     """Find that another host holds what this one has: neither hands it out until people have decided."""
     for overlay, why in facts.store.disputes.items() if facts.store else ():
+        problem = f"is in dispute: {why}"
+        if not overlay:
+            yield DISPUTED.for_people("this host", problem, "as it says, on the host that is not to keep it")
+            continue
+        networks = facts.records.networks if facts.records else ()
+        name = next((one.label for one in networks if one.overlay == overlay), overlay)
         yield DISPUTED.found(
-            f"overlay {overlay}" if overlay else "this host",
-            f"is in dispute: {why}",
-            "dni agent ls",
-            "and decide which host is to keep it",
+            f"overlay {overlay}",
+            problem,
+            f"docker ps -q --filter network={name} | xargs -r docker stop && docker network rm {name}",
+            "or the same on the other host, where this one is to keep it: dni agent ls",
         )
 
 
@@ -120,7 +131,8 @@ def disk(facts: Facts) -> Iterator[Ailment]:
         yield READ_ONLY_DISK.found(found.path, "is on a read-only file system", f"mount -o remount,rw {found.mount}")
     elif _is_full(found):
         left = "no inodes" if found.is_out_of_inodes else f"{found.free >> 10} KiB"
-        yield FULL_DISK.found(found.path, f"has {left} left", f"make room: df -h {found.mount}")
+        listing = f"du -x{'--inodes' if found.is_out_of_inodes else 'h'} {found.mount} | sort -h | tail"
+        yield FULL_DISK.for_people(found.path, f"has {left} left", f"make room: `{listing}` lists what takes most")
 
 
 def _is_full(disk: DiskFacts) -> bool:
