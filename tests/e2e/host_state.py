@@ -16,6 +16,9 @@ T = TypeVar("T")
 SETTINGS: dict[str, object] = {"collector_grace": 6, "collector_claim_grace": 2, "log_level": "debug"}
 """Graces short enough to wait for."""
 
+API_SOCKET = "/run/dni/dni.sock"
+_RECORDED = [f"http://dni/v1/{what}" for what in ("addresses", "overlays", "ports")]
+
 OURS = ("bridge", "host", "none")
 
 
@@ -170,18 +173,24 @@ def nothing_left(host: Host) -> Iterator[None]:
 
 
 def _all_of(host: Host) -> dict[str, object]:
-    """Answer all that a refusal could leave behind; free addresses are in no particular order."""
+    """Answer all that a refusal could leave behind: what dni has recorded, and what Docker and the kernel have."""
+    answers = host.run("curl", "-sS", "--unix-socket", API_SOCKET, "-w", "\n", *_RECORDED).splitlines()
+    addresses, overlays, ports = map(json.loads, answers)
+    held = [
+        (row["pool"], row["address"], row["state"], row["endpoint"]) for row in addresses if row["state"] != "free"
+    ]
+    links = {
+        link["ifname"]: [one["local"] for one in link["addr_info"]]
+        for link in json.loads(host.run("ip", "-j", "address"))
+        if not link["ifname"].startswith("veth")
+    }
     return {
-        "held": sorted((row["pool"], row["address"], row["state"], row["endpoint"]) for row in held(host)),
-        "overlays": overlays(host),
-        "ports": ports(host),
+        "held": sorted(held),
+        "overlays": overlays,
+        "ports": ports,
         "containers": host.docker("ps", "-aq"),
         "networks": host.docker("network", "ls", "-q", "--no-trunc"),
-        "links": {
-            link["ifname"]: [one["local"] for one in link["addr_info"]]
-            for link in json.loads(host.run("ip", "-j", "address"))
-            if not link["ifname"].startswith("veth")
-        },
+        "links": links,
         "tables": host.run("nft", "list", "tables"),
         "rules": [line for line in host.run("iptables", "-S").splitlines() if "DNI" in line],
     }

@@ -217,6 +217,18 @@ def test_who_needs_to_may_spoof_and_nobody_else(host: Host) -> None:
     assert forges(host, "free", "10.64.0.250", "10.64.0.129")
 
 
+def test_a_link_local_ip_works_with_spoof_allow(host: Host) -> None:
+    """Docker sets it without telling the driver: without leave to spoof nobody hears of it."""
+    create(host, "dcos")
+    create(host, *DEV, "-o", "spoof=allow", "dev")
+    for net, expected in (("dcos", False), ("dev", True)):
+        for name, link_local in (("one", "169.254.7.1"), ("two", "169.254.7.2")):
+            start(host, f"{name}-{net}", "--link-local-ip", link_local, net=net)
+        assert "169.254.7.1/" in inside(host, f"one-{net}", "ip", "address", "show", "eth0")
+        assert reaches(host, f"one-{net}", "169.254.7.2") is expected
+        assert reaches(host, f"one-{net}", address(host, f"two-{net}", net))
+
+
 def test_a_mac_of_ones_own_choice_works(host: Host) -> None:
     create(host, "dcos")
     start(host, "one", "--mac-address", "02:00:00:00:00:07")
@@ -231,6 +243,7 @@ def test_options_of_other_drivers_are_refused_with_what_to_use_instead(host: Hos
         ("com.docker.network.bridge.name=br7", "--ipam-opt overlay=NAME"),
         ("com.docker.network.bridge.enable_icc=false", "two overlays"),
         ("com.docker.network.bridge.enable_ip_masquerade=false", "-o masquerade="),
+        ("com.docker.network.bridge.host_binding_ipv4=127.0.0.1", "-p 127.0.0.1:8080:80"),
         ("encrypted", "WireGuard"),
         ("parent=eth0", "d-OVERLAY"),
         ("overlay=dev", "--ipam-opt overlay=dev"),
