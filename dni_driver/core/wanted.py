@@ -220,6 +220,7 @@ def cni_link_of(
         mac=endpoint.mac,
         addresses=tuple(addresses),
         gateways=() if options.internal else tuple(map(str, own)),
+        limits=cni_limits_of(endpoint),
         routes=tuple(Route(subnet, str(gateway)) for subnet, gateway in ways),
         sandbox=endpoint.sandbox,
         ifname=endpoint.ifname,
@@ -254,6 +255,11 @@ def limits_of(endpoint: EndpointRecord, network: NetworkRecord) -> Limits:
         egress=effective(endpoint.options.egress, network.options.egress),
         ingress=effective(endpoint.options.ingress, network.options.ingress),
     )
+
+
+def cni_limits_of(endpoint: CniEndpointRecord) -> Limits:
+    """Answer the limits of a container of dni-cni: its own."""
+    return Limits(egress=effective(endpoint.options.egress, None), ingress=effective(endpoint.options.ingress, None))
 
 
 def gateways_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[Network]) -> list[Address]:

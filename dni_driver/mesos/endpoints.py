@@ -160,6 +160,7 @@ class Endpoints:
             address=next((one for one in given.values() if isinstance(one, IPv4Interface)), None),
             address6=next((one for one in given.values() if isinstance(one, IPv6Interface)), None),
             since=now,
+            options=wish.options,
         )
         cni.put_endpoint(tx, endpoint)
         for family, interface in given.items():
