@@ -243,6 +243,6 @@ def _with_configurations_of_cni(machine: Machine) -> str:
     setting = f"mkdir -p /etc/dni; printf '[cni]\\ndirectory = \"{directory}\"\\n' > /etc/dni/dni.toml"
     machine.run("sh", "-c", setting)
     machine.systemctl("restart", "dni-agent.service")
-    both = f"{directory}/dcos.conf {directory}/dev.conf".split()
-    host_state.eventually(lambda: machine.try_run("ls", *both).returncode == 0, 20, "no file was written")
+    files = [f"{directory}/{overlay}.conf" for overlay in ("dcos", "dev")]
+    host_state.eventually(lambda: machine.try_run("ls", *files).returncode == 0, 20, "no file was written")
     return directory
