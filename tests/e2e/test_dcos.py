@@ -202,6 +202,8 @@ def test_on_a_host_of_dcos_containers_get_addresses_of_the_half_that_mesos_has_g
             assert start(host, "c2") == "9.0.2.131"
             assert inside(host, "c1", "ping", "-c", "1", "-W", "2", "9.0.2.131")
             host_state.eventually(lambda: "masquerade" not in _rules(host), 20, "masquerade is not left to Mesos")
+            assert '"d-dcos" : jump to-dcos' in _rules(host)
+            assert '"m-dcos" : jump' not in _rules(host)
             assert host_state.findings(host) == []
             done = host.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
             assert "is not one of Mesos' (dcos)" in done.stderr
