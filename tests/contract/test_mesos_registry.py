@@ -28,6 +28,7 @@ from dni_driver.agent.ports import DockerEvent
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, SettingsError, Unavailable
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.mesos.address import MesosAddress, read_mesos_address
+from dni_driver.core.mesos.cni_wish import CniWish
 from dni_driver.core.mtu import Underlay, outdated
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
@@ -345,6 +346,28 @@ def test_the_mesos_half_is_left_to_mesos(store: Store, registry: MesosRegistry, 
     assert 'oifname vmap { "d-dcos" : jump to-dcos }' in nft.ruleset(target)
     assert 'iifname { "d-dcos", "m-dcos" } accept' in nft.ruleset(target)
     assert not any("m-dcos" in rule for rule in iptables.chain_rules(target.policies, []))
+
+
+def test_a_container_that_dni_cni_has_from_before_goes_on_and_no_other_comes(
+    store: Store, registry: MesosRegistry
+) -> None:
+    def cni(options: CniOptions) -> Cni:
+        return Cni(store, AgentsKernel(), options, frozen(FakeClock()), lambda: None)
+
+    def wish(container: str) -> CniWish:
+        return CniWish(overlay="dcos", container=container, ifname="eth0", sandbox=f"/run/netns/{container}")
+
+    joining(store, registry).join()
+    cni(CniOptions(ipam="dni")).attach(wish("c1"))
+    Hosted(store, registry).look()
+    with pytest.raises(Refused, match=r"Mesos hands out the Mesos halves of this host itself, .*that Mesos writes"):
+        cni(CniOptions()).attach(wish("c2"))
+    (told,) = cni(CniOptions()).round()
+    assert told.endswith("so host-local cannot hand out its Mesos half yet: stop them")
+    assert [bridge.name for bridge in wanted(read_all(store)).bridges] == ["m-dcos"]
+    cni(CniOptions()).detach(wish("c1"))
+    assert cni(CniOptions()).round() == []
+    assert wanted(read_all(store)).bridges == ()
 
 
 def test_what_dni_shows_of_the_mesos_half_fits_the_vtep_of_dcos(
