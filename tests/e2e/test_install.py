@@ -234,7 +234,10 @@ def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
 ) -> None:
     machine.docker(*CREATE, "--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
     machine.docker("network", "rm", "dev")
+    written = _with_configurations_of_cni(machine)
     assert "kept: /var/lib/dni (PURGE=1 removes it too)" in _make(machine, "uninstall")
+    assert machine.run("ls", written) == ""
+    machine.run("rm", "-r", written, "/etc/dni/dni.toml")
     assert [line for line in _trace(machine) if "/var/lib/dni" not in line] == untouched
     _unpack(machine)
     assert [overlay["name"] for overlay in host_state.overlays(machine)] == ["dcos", "dev"]
@@ -242,3 +245,14 @@ def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
     _make(machine, "uninstall", "PURGE=1")
     assert _trace(machine) == untouched
     _unpack(machine)
+
+
+def _with_configurations_of_cni(machine: Machine) -> str:
+    """Have the agent write some; answer the directory."""
+    directory = "/var/lib/dni/net.d"
+    setting = f"mkdir -p /etc/dni; printf '[cni]\\ndirectory = \"{directory}\"\\n' > /etc/dni/dni.toml"
+    machine.run("sh", "-c", setting)
+    machine.systemctl("restart", "dni-agent.service")
+    files = [f"{directory}/{overlay}.conf" for overlay in ("dcos", "dev")]
+    host_state.eventually(lambda: machine.try_run("ls", *files).returncode == 0, 20, "no file was written")
+    return directory
