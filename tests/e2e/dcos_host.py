@@ -18,6 +18,13 @@ from tests.lab.node import REPOSITORY
 RESOLVER = "198.51.100.1"
 """Where each host of DC/OS answers names."""
 
+CNI_DIRECTORY = "/opt/mesosphere/etc/dcos/network/cni"
+_HELD = "/var/run/dcos/cni/networks"
+_OPTIONS = (
+    "--opt=com.docker.network.bridge.name=d-dcos",
+    "--opt=com.docker.network.bridge.enable_ip_masquerade=false",
+    "--opt=com.docker.network.driver.mtu=1420",
+)
 _NAME_SERVER = REPOSITORY / "tests/lab/name_server.py"
 _RETURN_FIRST = "iptables -w -D {0} -j RETURN; iptables -w -I {0} 1 -j RETURN"
 _MASQUERADE = "POSTROUTING -s 9.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE"
@@ -74,6 +81,11 @@ def mesos_on(host: Host) -> Iterator[Mesos]:
         host_state.reset(host)
 
 
+def make_network(host: Host, subnet: str) -> None:
+    """Make the Docker network as the overlay module does with `docker_bridge` on."""
+    host.docker("network", "create", "--driver=bridge", *_OPTIONS, f"--subnet={subnet}", "dcos")
+
+
 def run_module(host: Host) -> None:
     """Run what the overlay module runs with `docker_bridge` on, where a network of the overlay's name is there."""
     host.docker("network", "inspect", "dcos")
@@ -101,3 +113,46 @@ def names_on(host: Host, name: str) -> Iterator[None]:
         process.kill()
         process.wait(10)
         host.run("ip", "addr", "del", f"{RESOLVER}/32", "dev", "lo")
+
+
+def leave_behind(host: Host, number: int, others: dict[int, str]) -> None:
+    """Leave on a host what DC/OS makes there and never removes; it was agent `number`, others at these addresses.
+
+    What an earlier test has left of dni's goes before: it would not have been there.
+    """
+    for line in ("ip link del vtep1024", "ip link del m-dcos", "ip rule del from 9.0.0.0/8 lookup 42"):
+        host.try_run(*line.split())
+    make_network(host, f"9.0.{number}.128/25")
+    run_module(host)
+    own = f"70:b3:d5:80:00:{number:02x}"
+    lines = [
+        "iptables -w -A FORWARD -j ACCEPT",
+        "ip link add vtep1024 type vxlan id 1024 dstport 64000",
+        f"ip link set vtep1024 address {own} up",
+        f"ip addr replace 44.128.0.{number}/20 dev vtep1024",
+        "ip rule add from 9.0.0.0/8 lookup 42",
+        "ip link add m-dcos type bridge",
+        "ip link set m-dcos mtu 1420 up",
+        f"ip addr add 9.0.{number}.1/25 dev m-dcos",
+    ]
+    for other, address in others.items():
+        mac, via = f"70:b3:d5:80:00:{other:02x}", f"44.128.0.{other}"
+        lines += [
+            f"ip neigh replace {via} lladdr {mac} dev vtep1024 nud permanent",
+            f"ip route replace 9.0.{other}.0/24 via {via}",
+            f"bridge fdb replace {mac} dev vtep1024 dst {address} self",
+            f"ip route replace {address}/32 via {via} table 42",
+        ]
+    for line in lines:
+        host.run(*line.split())
+    _leave_files(host, number)
+
+
+def _leave_files(host: Host, number: int) -> None:
+    ipam = {"type": "host-local", "dataDir": _HELD, "subnet": f"9.0.{number}.0/25", "routes": [{"dst": "0.0.0.0/0"}]}
+    bridge = {"type": "bridge", "bridge": "m-dcos", "isGateway": True, "ipMasq": False, "hairpinMode": True}
+    mapper = {"type": "mesos-cni-port-mapper", "excludeDevices": ["m-dcos"], "chain": "M-DCOS"}
+    document = {"name": "dcos", **mapper, "delegate": {**bridge, "mtu": 1420, "ipam": ipam}}
+    host.run("mkdir", "-p", CNI_DIRECTORY, f"{_HELD}/dcos")
+    host.run("sh", "-c", f"cat > {CNI_DIRECTORY}/dcos.conf", stdin=json.dumps(document))
+    host.run("sh", "-c", f"cat > {_HELD}/dcos/9.0.{number}.2", stdin="e790a1a4\r\neth0")

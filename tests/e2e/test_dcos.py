@@ -156,23 +156,12 @@ def test_people_schedulers_prometheus_and_dcos_net_read_how_full_a_host_is(fresh
     assert refused.stdout == "over TCP nothing is changed: ask at the socket, as `dni` does"
 
 
-def _make_network_as_mesos_does(host: Host) -> None:
-    """Leave in Docker what the overlay module of a Mesos agent makes there, with `docker_bridge` on."""
-    options = {
-        "com.docker.network.bridge.name": "d-dcos",
-        "com.docker.network.bridge.enable_ip_masquerade": "false",
-        "com.docker.network.driver.mtu": "1420",
-    }
-    words = [f"--opt={key}={value}" for key, value in options.items()]
-    host.docker("network", "create", "--driver=bridge", *words, "--subnet=9.0.2.128/25", "dcos")
-    host.run("iptables", "-w", "-I", "DOCKER-ISOLATION-STAGE-2", "1", "-j", "RETURN")
-
-
 def test_on_a_host_of_dcos_containers_get_addresses_of_the_half_that_mesos_has_given(fresh_host: Host) -> None:
     """The steps are those of docs/moving-from-dcos.md, on a host whose network is still the one that Mesos made."""
     host = fresh_host
     with dcos_host.mesos_on(host) as mesos:
-        _make_network_as_mesos_does(host)
+        dcos_host.make_network(host, "9.0.2.128/25")
+        host.run("iptables", "-w", "-I", "DOCKER-ISOLATION-STAGE-2", "1", "-j", "RETURN")
         mesos.start(overlay())
         host.start_dni(**host_state.SETTINGS, registry_url=mesos.url)
         _eventually_told(host, "has driver 'bridge'")
@@ -218,6 +207,11 @@ def test_every_state_of_mesos_is_told_and_containers_go_on(fresh_host: Host) -> 
         host_state.eventually(lambda: not host_state.problems(host), 20, "there is still a problem")
         host_state.eventually(lambda: not _is_masqueraded(host), 20, "masquerade is not left to Mesos")
         _goes_on(host, "c3", "9.0.2.132")
+        told_of = ask_socket(host, "/overlay-master/state")
+        assert [one["ip"] for one in told_of["agents"]] == [host.address], (
+            "of other agents Mesos tells an agent nothing"
+        )
+        assert [one["name"] for one in told_of["network"]["overlays"]] == ["dcos"]
 
         mesos.start(overlay(subnet="9.0.5.0/24", mesos_bridge={"ip": "9.0.5.0/25", "name": "m-dcos"}))
         _look_now(host)
@@ -235,6 +229,9 @@ def test_every_state_of_mesos_is_told_and_containers_go_on(fresh_host: Host) -> 
         _look_now(host)
         _eventually_told(host, f"the Mesos agent at http://{host.address}:5051 does not answer: Connection refused")
         _goes_on(host, "c5", "9.0.2.134")
+        asked = ("curl", "-sS", "-w", " %{http_code}", "--unix-socket", "/run/dni/dni.sock")
+        assert host.run(*asked, "http://dni/overlay-master/state").endswith(" 503")
+        assert ask_socket(host, "/overlay-agent/overlay")["overlays"][0]["subnet"] == "9.0.2.0/24"
         assert host_state.findings(host) == []
 
 
