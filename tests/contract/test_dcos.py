@@ -95,7 +95,7 @@ def test_who_takes_protobuf_and_no_json_gets_that(path: Path, accept: str) -> No
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/x-protobuf", "nonsense"])
-@pytest.mark.parametrize(("method", "target"), [("GET", STATE), ("POST", DELETE)])
+@pytest.mark.parametrize(("method", "target"), [("GET", AGENT), ("GET", STATE), ("POST", DELETE)])
 @pytest.mark.usefixtures("operations")
 def test_the_masters_endpoints_are_json_for_everybody_as_in_dcos(
     path: Path, accept: str, method: str, target: str
@@ -171,7 +171,7 @@ def test_a_body_without_end_is_413(path: Path, operations: _Operations) -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(Unavailable("ZooKeeper does not answer"), 503), (InUse("it is alive"), 409)]
 )
-@pytest.mark.parametrize(("method", "target"), [("GET", STATE), ("POST", DELETE)])
+@pytest.mark.parametrize(("method", "target"), [("GET", AGENT), ("GET", STATE), ("POST", DELETE)])
 def test_an_error_is_plain_text_with_its_code(
     path: Path, operations: _Operations, error: Exception, status: int, method: str, target: str
 ) -> None:

@@ -116,11 +116,13 @@ def test_containers_of_both_kinds_on_two_hosts_reach_their_own_overlay_and_no_ot
 
 def test_hosts_of_dcos_are_moved_by_the_steps_of_the_page(left_by_dcos: list[Host], cluster: Lab) -> None:
     """Each command of docs/moving-from-dcos.md prints what that says; its addresses stand for those of the lab."""
-    zookeeper = f"{cluster.outside.address}:2181"
+    zookeeper = f"{cluster.outside.address}:2181/moved"
     with ExitStack() as leaving:
         for host in left_by_dcos:
             text = (
-                moving.page("Instead of DC/OS").replace("10.0.0.2", host.address).replace("10.0.0.1:2181", zookeeper)
+                moving.page("Instead of DC/OS")
+                .replace("10.0.0.2", host.address)
+                .replace("10.0.0.1:2181/dni", zookeeper)
             )
             before, settings, after = moving.around_settings(text)
             assert moving.other_outputs(host, before) == []
