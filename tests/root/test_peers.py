@@ -330,7 +330,7 @@ def left_to_others(member: Member) -> dict[str, list[str]]:
 
 
 def serve_beside_dcos(member: Member) -> None:
-    """Want what records of DC/OS call for, once it is configured: neither ways to others, nor masquerade, nor m-dcos."""
+    """Want what records of DC/OS call for once it is configured: no ways to others, no masquerade, no m-dcos."""
     here = place("dcos", member.number, mtu=1420)
     policy = msgspec.structs.replace(here.policy, masquerade=False, bridges=("d-dcos",), admitted=("m-dcos",))
     member.want(type(here)(here.bridge, policy))
