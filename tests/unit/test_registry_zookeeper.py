@@ -34,7 +34,7 @@ from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
-from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal, link, turn
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, counts, digest, follower, journal, link, turn
 from dni_driver.registry.zookeeper.counts import AgentCounts
 from dni_driver.registry.zookeeper.digest import Digest
 from dni_driver.registry.zookeeper.layout import COUNTS, VTEPS, Record, of_agent, shard_of_agent
@@ -670,7 +670,11 @@ def told(used: int) -> Counts:
     return Counts(as_of=float(used), subnets=(msgspec.structs.replace(TOLD.subnets[0], docker=half),))
 
 
-def test_to_tell_how_full_an_agent_is_costs_one_transaction_for_each_change_and_else_nothing(connect: Open) -> None:
+def test_to_tell_how_full_an_agent_is_costs_one_transaction_for_each_change_and_else_nothing(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a look now and then."""
+    monkeypatch.setattr(counts, "LOOKED_AT_EVERY", 1e9)
     kinds: list[str] = []
     one, two = connect(crash_point=kinds.append), connect()
     one.register(host())
@@ -721,8 +725,8 @@ def test_an_agent_that_is_forgotten_while_it_tells_leaves_nothing_behind(
     eventually(lambda: not is_alive(two))
     drop, tells = AgentCounts.drop, [7]
 
-    def dropped(counts: AgentCounts, changes: Changes, agent_ip: Address) -> None:
-        drop(counts, changes, agent_ip)
+    def dropped(of: AgentCounts, changes: Changes, agent_ip: Address) -> None:
+        drop(of, changes, agent_ip)
         while tells:
             one.tell(FIRST, told(tells.pop()))
 
@@ -733,6 +737,26 @@ def test_an_agent_that_is_forgotten_while_it_tells_leaves_nothing_behind(
     with pytest.raises(NotFound):
         one.tell(FIRST, told(8))
     assert two.link.get(of_agent(COUNTS, FIRST)) is None
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b'{"version": 1}', None])
+def test_counts_that_somebody_damaged_or_deleted_are_written_anew_by_and_by(
+    damage: bytes | None, connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = connect(), connect()
+    one.register(host())
+    one.tell(FIRST, told(1))
+    if damage is None:
+        two.link.remove_tree(of_agent(COUNTS, FIRST))
+    else:
+        two.link.put_each({of_agent(COUNTS, FIRST): damage})
+    monkeypatch.setattr(counts, "LOOKED_AT_EVERY", 0.01)
+
+    def is_told_again() -> bool:
+        one.tell(FIRST, told(1))
+        return two.told([FIRST]) == {FIRST: told(1)}
+
+    eventually(is_told_again)
 
 
 def test_counts_of_a_newer_dni_or_none_at_all_keep_nobody_from_the_others(connect: Open) -> None:

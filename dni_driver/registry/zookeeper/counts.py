@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from time import monotonic
 
 from dni_driver.core.addresses import counts as codec
 from dni_driver.core.addresses.counts import Counts, SubnetCounts, Told
@@ -13,8 +14,11 @@ from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import AGENTS, COUNTS, of_agent
 from dni_driver.registry.zookeeper.link import ANSWER_SECONDS, Changes, Conflict
 
-_Place = tuple[int, int, Address]
-"""A session, which registry it found, and an agent: what was written by the one into the other is there still."""
+LOOKED_AT_EVERY = 60.0
+"""Seconds after which an agent looks whether what it told is there still: somebody may have deleted or damaged it."""
+
+_Place = tuple[int, int, Address, float]
+"""A session, which registry it found, an agent, and a minute: what was written in all of these is there still."""
 
 
 class AgentCounts:
@@ -48,8 +52,8 @@ class AgentCounts:
         changes.delete(path)
 
     def _tell(self, agent_ip: Address, counts: Counts) -> None:
-        """Write what is not there; in a new session, or a new registry, look first."""
-        place = (self._link.epoch, self._ground.born, agent_ip)
+        """Write what is not there; in a new session, a new registry, and now and then, look first."""
+        place = (self._link.epoch, self._ground.born, agent_ip, monotonic() // LOOKED_AT_EVERY)
         said, self._said = self._said, None
         is_known = said is not None and said[0] == place
         if said != (place, counts.subnets):
