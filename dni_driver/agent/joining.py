@@ -21,7 +21,7 @@ from dni_driver.core.errors import Disowned, DniError, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe
-from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, fence, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
@@ -150,8 +150,11 @@ class Joining:
     def _register(self) -> None:
         """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""
         self.is_registered = self.is_settled = False
+        host = self._identity.host()
+        if host.reclaim_after is not None:
+            self._keep_within(host.reclaim_after / 2)
         try:
-            vtep = self._registry.register(self._identity.host())
+            vtep = self._registry.register(host)
         except Disowned as error:
             self._agreement.judge(str(error))
             raise
@@ -162,6 +165,14 @@ class Joining:
             with self._store.write() as tx:
                 peers.set_vtep(tx, vtep)
         self.is_registered = True
+
+    def _keep_within(self, seconds: float) -> None:
+        """Hand out addresses for so long at the most, before others know when they may reclaim them.
+
+        What makes it longer again is a sign of life: where it never comes to one, this host ends in time.
+        """
+        with self._store.write() as tx:
+            fence.shorten(tx, self._clock(), seconds)
 
     def _widen_vteps(self) -> None:
         """Have VTEPs come from the subnet that the settings say; raise Refused or InUse where they cannot."""
