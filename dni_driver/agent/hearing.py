@@ -7,13 +7,17 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 
 from dni_driver.core.addresses.counts import Heard, Told
+from dni_driver.core.addresses.telling import A_SECOND
 from dni_driver.core.deadline import deadline, holding
 from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Address
 from dni_driver.registry import Registry
 
 LATELY = 3.0
-"""Seconds for which what was heard is answered again, and a registry that did not answer is not asked again."""
+"""Seconds for which what was heard is answered again, and a registry that did not answer is not asked again.
+
+Of thousands of agents it is answered again for as long as each of them waits between two tellings.
+"""
 _PATIENCE = 2.0
 _AGENTS_A_SECOND = 1000.0
 _TURN_SECONDS = 15.0
@@ -39,7 +43,7 @@ class Hearing:
     def lately(self, agents: Collection[Address]) -> Heard:
         """Answer what many agents told; who asks again soon is answered the same."""
         with holding(self._turn, _TURN_SECONDS, _BUSY):
-            new = self._monotonic() - LATELY
+            new = self._monotonic() - max(LATELY, len(agents) / A_SECOND)
             due = [agent for agent in agents if agent not in self._heard or self._heard[agent][0] <= new]
             return self._answer(agents, self._ask(due) if due or not agents else None)
 
