@@ -36,9 +36,8 @@ class Hearing:
         self._silence: tuple[float, str] | None = None
 
     def at_once(self, agent: Address) -> Heard:
-        """Answer what one agent has told by now."""
-        with holding(self._turn, _TURN_SECONDS, _BUSY):
-            return self._answer([agent], self._ask([agent]))
+        """Answer what one agent has told by now; who asks for many meanwhile is not waited for."""
+        return self._answer([agent], self._ask([agent]))
 
     def lately(self, agents: Collection[Address]) -> Heard:
         """Answer what many agents told; who asks again soon is answered the same."""

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.joining import Joining
 from dni_driver.agent.ports import Time
 from dni_driver.core.addresses.telling import Pacing
+from dni_driver.core.errors import NotFound
 from dni_driver.registry import Registry
 from dni_driver.store import Store, overlays, peers
 
@@ -34,6 +36,8 @@ class Telling:
             agent_ip, number = overlays.agent_ip(tx), peers.number(tx)
         if agent_ip is not None:
             counts = self._fullness.counts()
-            self._registry.tell(agent_ip, counts)
-            self._pacing.told(version, counts, now, number)
+            # One that was forgotten is registered anew first: that is Joining's.
+            with suppress(NotFound):
+                self._registry.tell(agent_ip, counts)
+                self._pacing.told(version, counts, now, number)
         return ()
