@@ -65,13 +65,12 @@ class AgentCounts:
 
     def _write(self, agent_ip: Address, counts: Counts, *, is_new: bool) -> None:
         agent, path = (of_agent(folder, agent_ip) for folder in (AGENTS, COUNTS))
-        self._ground.make_room([path])
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         # Whoever was forgotten meanwhile leaves nothing behind.
         changes.check(agent, -1)
         changes.put(path, codec.write(counts), None if is_new else -1)
         try:
-            self._link.commit(changes)
+            self._ground.commit(changes, path)
         except Conflict:
             if self._link.exists(agent) is None:
                 raise unknown_agent(agent_ip) from None
