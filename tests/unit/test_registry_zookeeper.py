@@ -612,6 +612,7 @@ def test_a_registry_that_becomes_newer_while_an_agent_runs_is_left_as_it_is(
         lambda: registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.9.0/24")), FIRST),
         lambda: registry.give_back(held, FIRST),
         lambda: registry.seen(FIRST),
+        lambda: registry.tell(FIRST, TOLD),
     ]
     for attempt in attempts:
         with pytest.raises(StoreError, match=r"written by a newer dni \(version 9\): install that one"):

@@ -70,8 +70,11 @@ class AgentCounts:
         changes.check(agent, -1)
         changes.put(path, codec.write(counts), None if is_new else -1)
         try:
-            self._ground.commit(changes, path)
-        except Conflict:
+            self._ground.commit(changes)
+        except Conflict as conflict:
             if self._link.exists(agent) is None:
                 raise unknown_agent(agent_ip) from None
+            if conflict.path == path:
+                # Only now it is known that the registry is none of a newer dni.
+                self._link.make_folders([path.rpartition("/")[0]])
             raise
