@@ -37,7 +37,11 @@ class Hearing:
 
     def at_once(self, agent: Address) -> Heard:
         """Answer what one agent has told by now; who asks for many meanwhile is not waited for."""
-        return self._answer([agent], self._ask([agent]))
+        found = self._answer([agent], self._ask([agent]))
+        if not found.told:
+            # Anybody may ask for any address: those that are nobody's are not remembered.
+            self._heard.pop(agent, None)
+        return found
 
     def lately(self, agents: Collection[Address]) -> Heard:
         """Answer what many agents told; who asks again soon is answered the same."""

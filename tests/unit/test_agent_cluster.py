@@ -322,9 +322,9 @@ def test_the_backend_of_an_overlay_changes_on_every_host(make: Make) -> None:
 
 
 def used(host: Host, agent: Host) -> int | None:
-    """Answer how many addresses of its Docker half an agent has handed out, as another one says."""
-    (found,) = (one for one in host().usage("dcos").agents if one.agent == str(agent.ip))
-    return found.subnets[0].docker.used if found.subnets else None
+    """Answer how many addresses of its Docker half an agent has handed out, as another one says; None for unknown."""
+    found = (one for one in host().usage("dcos").agents if one.agent == str(agent.ip))
+    return next((subnet.docker.used for one in found for subnet in one.subnets), None)
 
 
 def test_each_agent_tells_how_full_all_are(make: Make) -> None:
@@ -442,6 +442,7 @@ def test_without_its_registry_a_host_goes_on_from_its_store_and_everything_conve
 ) -> None:
     one, two = join(make, 2)
     eventually(lambda: two.holds() != [] and one.holds() != [])
+    eventually(lambda: used(one, two) == 0)
     own_server.stop()
     eventually(lambda: any("the registry does not answer (ZooKeeper at" in p for p in one().status().problems))
     status = one().status()
@@ -450,6 +451,14 @@ def test_without_its_registry_a_host_goes_on_from_its_store_and_everything_conve
         (str(one.ip), True),
         (str(two.ip), None),
     ]
+    found = one().usage("dcos")
+    assert found.problem is not None
+    assert "the registry does not answer (ZooKeeper at" in found.problem
+    assert [(agent.agent, agent.subnets[0].docker.free) for agent in found.agents] == [
+        (str(one.ip), 125),
+        (str(two.ip), 125),
+    ]
+    assert one().room("dcos", two.ip, "docker", 126).room is False
     for ask in (one().agents, lambda: one().define_overlay(DEV), lambda: one().set_backend("dcos", "direct")):
         with pytest.raises(Unavailable, match="the registry does not answer"):
             ask()
@@ -458,6 +467,9 @@ def test_without_its_registry_a_host_goes_on_from_its_store_and_everything_conve
     one.start()
     assert (one.holds(), one.knows()) == (held, [str(two.ip)])
     assert one.kernel.reconciled.wait(PATIENCE)
+    assert one().room("dcos", one.ip, "docker", 125).room is True
+    unheard = one().room("dcos", two.ip, "docker", 1)
+    assert (unheard.room, unheard.as_of) == (None, None)
     own_server.start()
     three = make(2).start()
     for host in (one, two):

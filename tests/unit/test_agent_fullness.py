@@ -224,6 +224,16 @@ def test_usage_asks_for_others_once_in_some_seconds_and_room_for_one_at_once(
     assert asked == [[OTHER]] * 2 + [[OTHER]] * 2
 
 
+def test_agents_that_are_nobody_are_not_remembered(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    hear(host, monkeypatch, lambda: told(1))
+    stranger = IPv4Address("192.0.2.99")
+    assert host.fullness.room("dcos", stranger, "docker", 1).room is False
+    heard = host.fullness._hearing._heard  # noqa: SLF001 - what is kept
+    assert stranger not in heard
+    host.fullness.room("dcos", OTHER, "docker", 1)
+    assert OTHER in heard
+
+
 def test_room_on_this_host_asks_the_registry_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = hear(host, monkeypatch, lambda: None)
     found = host.fullness.room("dcos", AGENT, "docker", 1)
