@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 
+import msgspec
 import structlog
 
 from dni_driver.agent.agreement import Agreement
@@ -66,9 +67,9 @@ class Joining:
                 self._agreement.refill()
             if self._default is not None:
                 with problems.of("the default overlay"):
-                    self._registry.define(self._default)
+                    self._registry.define(self._as_it_travels(self._default))
             disputed = self._agreement.agree(problems)
-            self.is_settled = not problems.texts
+            self.is_settled = not disputed
             self._identity.record()
             with problems.of("overlay.vtep_subnet"):
                 self._widen_vteps()
@@ -227,12 +228,18 @@ class Joining:
             if networks.is_of(tx, name):
                 pools.settle(tx, name)
 
+    def _as_it_travels(self, default: Overlay) -> Overlay:
+        """Answer the default overlay with the backend that it was given since: the settings say nothing of it."""
+        known = (overlay.backend for overlay in self._registry.overlays() if overlay.name == default.name)
+        return msgspec.structs.replace(default, backend=next(known, default.backend))
+
     def _check_not_default(self, name: str) -> None:
         """Refuse to remove what would be back at once; one with other subnets than the settings say may go."""
         default = self._default
         if default is None or default.name != name:
             return
-        if any(overlay.name == name and agree(overlay, default) for overlay in self._registry.overlays()):
+        meant = self._as_it_travels(default)
+        if any(overlay.name == name and agree(overlay, meant) for overlay in self._registry.overlays()):
             raise Refused(
                 f"overlay {name!r} is the default overlay, there as long as the settings say so: set overlay.name to "
                 f"another, start dni again, and remove it then"

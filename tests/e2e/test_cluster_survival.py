@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
@@ -157,6 +158,21 @@ def test_an_overlay_stays_while_a_host_that_cannot_be_asked_may_use_it(cluster: 
     assert "dev" in networks(three)
     three.docker("rm", "-f", "late")
     cluster.undefine(one)
+
+
+def test_a_backend_that_changes_under_traffic_loses_no_more_than_what_is_on_its_way(cluster: Survivors) -> None:
+    one = cluster.hosts[0]
+    for backend in ("direct", "auto", "vxlan"):
+        with cluster.watched(f"backend {backend}") as watch:
+            one.dni("overlay", "set", "dcos", "--backend", backend)
+            way = "vtep1024" if backend == "vxlan" else "eth0"
+            look = f"ip route show proto 64 | grep -q '^9.0.*dev {way}'"
+            for host in cluster.hosts:
+                eventually(lambda: host.try_run("sh", "-c", look).returncode == 0 or None, 20, "it goes another way")  # noqa: B023
+            watch.note("all go that way")
+            cluster.wait_until_calm()
+        lost = Counter((packet.sender, packet.target) for packet in watch.lost())
+        assert all(number <= 1 for number in lost.values()), (backend, lost)
 
 
 ROBBERIES = {

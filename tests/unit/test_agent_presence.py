@@ -188,19 +188,15 @@ def test_a_term_that_becomes_shorter_shortens_the_fence_and_a_longer_one_waits_f
         assert here.until() == ends
 
 
-def test_a_host_that_never_settles_stops_before_it_can_be_reclaimed(directory: Path) -> None:
+def test_a_default_overlay_that_others_have_otherwise_keeps_no_host_from_being_heard_of(directory: Path) -> None:
     registry = open_registry("local", directory)
     registry.define(define("dcos", [ip_network("10.0.0.0/8")]))
     here = Here(directory, 2 * HOUR)
-    assert not here.joining.is_settled
-    began = here.clock.now
-    here.start_container()
     for _ in range(4):
-        here.clock.pass_by(HOUR / 4 + 1)
-        here.joining.join()
-        here.presence.tell()
-    assert here.until() == began + HOUR
-    with pytest.raises(Unavailable, match="hands out no new addresses"):
+        here.clock.pass_by(HOUR / 2)
+        (problem,) = here.joining.join()
+        assert problem.startswith("the default overlay: overlay 'dcos' exists already, with 10.0.0.0/8")
+        assert here.presence.tell() == []
         here.start_container()
     here.registry.close()
     here.store.close()
