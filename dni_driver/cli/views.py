@@ -120,7 +120,7 @@ def removed(report: Removed) -> str:
 
 
 def addresses(reports: Sequence[AddressReport]) -> str:
-    """Show addresses and who holds them, with what limits where any of them has one."""
+    """Show addresses and who holds them, with limits and groups where any of them has some."""
     if not reports:
         return "No address is in use."
     titles: tuple[str, ...] = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
@@ -128,6 +128,9 @@ def addresses(reports: Sequence[AddressReport]) -> str:
     if any(report.egress or report.ingress for report in reports):
         titles = (*titles, "EGRESS", "INGRESS")
         rows = [(*row, *_limits(report)) for row, report in zip(rows, reports, strict=True)]
+    if any(report.groups for report in reports):
+        titles = (*titles, "GROUPS")
+        rows = [(*row, ",".join(report.groups) or None) for row, report in zip(rows, reports, strict=True)]
     return table(titles, rows)
 
 

@@ -90,10 +90,7 @@ class MesosRegistry:
         now = [one.subnet for one in part.held if one.overlay == held.overlay and one.family == held.family]
         if held.overlay not in {known.name for known in part.overlays}:
             raise unknown(held.overlay)
-        raise InUse(
-            f"Mesos gives this agent {now[0] if now else 'nothing'} of it now, no longer {held.subnet}: stop its "
-            f"containers, `docker network rm` its network, and create that again"
-        )
+        raise InUse(f"Mesos gives this agent {now[0] if now else 'nothing'} of it now, no longer {held.subnet}")
 
     def leases(self, agent_ip: Address | None = None) -> list[Lease]:
         """Answer what this host holds; of other agents Mesos tells an agent nothing."""

@@ -9,6 +9,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
 from dni_driver.store import addresses
 from dni_driver.store.database import Transaction
+from dni_driver.store.endpoint_options import read_options, write_options
 
 
 def put_network(tx: Transaction, network: CniNetworkRecord) -> None:
@@ -40,7 +41,7 @@ def remove_network(tx: Transaction, overlay: str) -> None:
 def put_endpoint(tx: Transaction, endpoint: CniEndpointRecord) -> None:
     """Record an endpoint; one that is known has another sandbox now."""
     tx.execute(
-        "INSERT INTO cni_endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "INSERT INTO cni_endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (id) DO UPDATE SET sandbox = excluded.sandbox, since = excluded.since",
         (
             endpoint.id,
@@ -52,6 +53,7 @@ def put_endpoint(tx: Transaction, endpoint: CniEndpointRecord) -> None:
             str(endpoint.address) if endpoint.address else None,
             str(endpoint.address6) if endpoint.address6 else None,
             endpoint.since,
+            write_options(endpoint.options),
         ),
     )
 
@@ -103,4 +105,5 @@ def _endpoint(row: sqlite3.Row) -> CniEndpointRecord:
         address=IPv4Interface(row["address"]) if row["address"] else None,
         address6=IPv6Interface(row["address6"]) if row["address6"] else None,
         since=row["since"],
+        options=read_options(row["options"]),
     )

@@ -90,8 +90,8 @@ class _Talk:
         ask = getattr(self._route, name)
         return partial(self._asked, ask) if name in {"link", "addr", "neigh", "route", "tc"} else ask
 
-    def _asked(self, ask: Callable[..., Sequence[Any]], order: str, **details: Any) -> Sequence[Any]:
-        answer = ask(order, **details)
+    def _asked(self, ask: Callable[..., Sequence[Any]], order: str, *kind: str, **details: Any) -> Sequence[Any]:
+        answer = ask(order, *kind, **details)
         if order not in _READS:
             self._burn()
         return answer

@@ -75,8 +75,16 @@ def test_what_mesos_has_no_words_for_reaches_a_task_through_parameters(fresh_hos
     host.docker("network", "create", "-d", "dni", "--ipam-driver", "null", "-o", "overlay=dev", "dev")
     asked = {
         "mesos-ip": ("--net", "dcos", "--name", "mesos-ip", "--ip=9.0.0.200", "--net-alias=web"),
-        "mesos-rate": ("--net", "name=dcos,driver-opt=dni.egress=10mbit", "--name", "mesos-rate"),
-        "mesos-label": ("--net", "dcos", "--name", "mesos-label", "--label=dni.egress=20mbit"),
+        "mesos-rate": (
+            "--net",
+            "name=dcos,driver-opt=dni.egress=10mbit,driver-opt=dni.groups=db",
+            "--name",
+            "mesos-rate",
+        ),
+        "mesos-label": (
+            *("--net", "dcos", "--name", "mesos-label"),
+            *("--label=dni.egress=20mbit", "--label=dni.groups=public,web"),
+        ),
         "mesos-address": ("--net", "name=dev,driver-opt=dni.address=10.64.0.200", "--name", "mesos-address"),
     }
     for words in asked.values():
@@ -88,9 +96,17 @@ def test_what_mesos_has_no_words_for_reaches_a_task_through_parameters(fresh_hos
         "mesos-label": "9.0.0.131",
         "mesos-address": "10.64.0.200",
     }
-    rates = {"9.0.0.200": None, "9.0.0.130": 10_000_000, "9.0.0.131": 20_000_000, "10.64.0.200": None}
-    told = lambda: {row["address"]: row["egress"] for row in host_state.held(host)} == rates  # noqa: E731
-    host_state.eventually(told, 20, "the limits are not those of options and labels")
+    wanted = {
+        "9.0.0.200": (None, []),
+        "9.0.0.130": (10_000_000, ["db"]),
+        "9.0.0.131": (20_000_000, ["public", "web"]),
+        "10.64.0.200": (None, []),
+    }
+
+    def told() -> dict[str, tuple[int | None, list[str]]]:
+        return {row["address"]: (row["egress"], row["groups"]) for row in host_state.held(host)}
+
+    host_state.eventually(lambda: told() == wanted, 20, "limits and groups are not those of options and labels")
     assert inside(host, "mesos-rate", "ping", "-c", "1", "-W", "2", "web")
 
 
@@ -189,6 +205,8 @@ def test_on_a_host_of_dcos_containers_get_addresses_of_the_half_that_mesos_has_g
             assert start(host, "c2") == "9.0.2.131"
             assert inside(host, "c1", "ping", "-c", "1", "-W", "2", "9.0.2.131")
             host_state.eventually(lambda: "masquerade" not in _rules(host), 20, "masquerade is not left to Mesos")
+            assert '"d-dcos" : jump to-dcos' in _rules(host)
+            assert '"m-dcos" : jump' not in _rules(host)
             assert host_state.findings(host) == []
             done = host.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
             assert "is not one of Mesos' (dcos)" in done.stderr

@@ -19,6 +19,8 @@ from dni_driver.agent.ports import Time
 from dni_driver.core.errors import KernelError, NotMended, Refused
 from dni_driver.core.invariants.check import findings
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
+from dni_driver.core.names import egress_link
+from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.records import AddressState
 from dni_driver.core.wanted import wanted
 from dni_driver.store import Store
@@ -162,6 +164,24 @@ def test_both_families_work_where_the_overlay_has_both(mesos: Mesos) -> None:
     assert reaches(one, "10.64.0.3")
     assert reaches(one, "fd01:b::3")
     assert reaches(one, "fd01:b::1")
+    assert mesos.problems() == []
+
+
+def test_a_container_is_held_to_the_limits_it_comes_with_until_it_goes(mesos: Mesos) -> None:
+    sandbox = mesos.sandbox()
+    options = EndpointOptions(egress=4_000_000, ingress=2_000_000, groups=("web",))
+    wish = CniWish(overlay="dcos", container="c1", ifname="eth0", sandbox=sandbox.path, options=options)
+    report = mesos.host.run(mesos.cni.attach, wish)
+    device = egress_link(wish.endpoint)
+    assert "qdisc tbf" in mesos.host.sh(f"tc qdisc show dev {report.host} root")
+    assert "rate 4Mbit" in mesos.host.sh(f"tc qdisc show dev {device} root")
+    assert reaches(sandbox, "9.0.0.1")
+    mesos.host.sh(f"tc qdisc del dev {report.host} root")
+    mesos.reconcile()
+    assert "rate 2Mbit" in mesos.host.sh(f"tc qdisc show dev {report.host} root")
+    assert mesos.problems() == []
+    mesos.detach("c1")
+    assert device not in mesos.host.sh("ip link")
     assert mesos.problems() == []
 
 

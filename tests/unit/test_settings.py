@@ -256,6 +256,34 @@ def test_a_mistake_in_a_variable_names_the_variable(write: Write, name: str, val
     assert refusal(write(""), {name: value}) == line
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        (
+            "directory",
+            "/etc/cni/net.d",
+            "Mesos writes its configurations of CNI itself where {url}: leave the key out",
+        ),
+        (
+            "ipam",
+            "dni",
+            'must be "host-local" where {url}: Mesos hands out its half itself, and two would give one address twice',
+        ),
+    ],
+)
+def test_beside_mesos_the_mesos_half_is_not_dnis_to_hand_out(
+    write: Write, key: str, value: str, allowed: str
+) -> None:
+    mesos = '[registry]\nurl = "mesos://10.0.0.2"\n'
+    told = allowed.format(url='registry.url = "mesos://10.0.0.2"')
+    file = write(f'{mesos}[cni]\n{key} = "{value}"')
+    assert refusal(file, {}) == f'{file}: cni.{key} = "{value}": {told}'
+    variable = f"DNI_CNI_{key.upper()}"
+    assert refusal(write(mesos), {variable: value}) == f'{variable} = "{value}": {told}'
+    assert load(write(f'{mesos}[cni]\nipam = "host-local"\ndirectory = ""'), {}).cni == Settings().cni
+    assert str(getattr(load(write(f'[cni]\n{key} = "{value}"'), {}).cni, key)) == value
+
+
 def test_a_variable_nobody_knows_is_answered_with_all_there_are(write: Write) -> None:
     line = refusal(write(""), {"DNI_X": "1"})
     assert "DNI_AGENT_IP" in line
