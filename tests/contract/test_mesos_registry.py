@@ -20,11 +20,13 @@ import pytest
 from dni_driver.agent import occupancy
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.cni import Cni, CniOptions
+from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, SettingsError, Unavailable
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.mesos.address import MesosAddress, read_mesos_address
@@ -663,3 +665,27 @@ def test_what_names_no_mesos_agent_is_refused(url: str) -> None:
         read_mesos_address(url)
     with pytest.raises(SettingsError, match=r"registry\.url"):
         open_registry(url, Path("/nonexistent"))
+
+
+def test_of_other_agents_nothing_is_told_and_that_is_said_in_words(
+    store: Store, registry: MesosRegistry, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    registry.tell(AGENT, Counts(as_of=1.0))
+    with store.write() as tx:
+        overlays.set_agent_ip(tx, AGENT)
+        overlays.put(tx, DCOS)
+        overlays.add_agent_subnet(tx, held("9.0.2.0/24"))
+    fullness = Fullness(store, registry, frozen(clock), [tmp_path / "cni"])
+    usage = fullness.usage("dcos")
+    mesos = "Mesos tells an agent of no other: ask each at its own (dni overlay usage)"
+    said = f"of other agents nothing new is known: {mesos}"
+    assert [(agent.agent, agent.as_of) for agent in usage.agents] == [(str(AGENT), clock.now)]
+    assert usage.problem == said
+    asked = fullness.room("dcos", OTHER, "docker", 1)
+    assert (asked.room, asked.free, asked.as_of) == (None, None, None)
+    assert asked.why == f"it is not known what agent 192.0.2.20 holds; {said}"
+    assert (fullness.room("dcos", None, "docker", 125).room, fullness.room("dcos", AGENT, "docker", 126).room) == (
+        True,
+        False,
+    )
