@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
+from dni_driver.agent import loops
 from dni_driver.agent.agent import Agent
+from dni_driver.agent.loop import Pace
 from dni_driver.agent.options import Options
 from dni_driver.core.addresses import telling
 from dni_driver.core.addresses.counts import Counts
@@ -26,7 +28,7 @@ from dni_driver.core.wanted import Wanted
 from dni_driver.registry import Member, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
 from dni_driver.registry.zookeeper.link import Changes, Link
-from dni_driver.store import Store, pools
+from dni_driver.store import Store, fence, pools
 from dni_driver.store.records import read_all
 from tests.fakes import DCOS, UNDERLAY_MTU
 from tests.lab.zookeeper import ZooKeeper, running
@@ -76,7 +78,7 @@ class Host:
         self.registry: ZooKeeperRegistry | None = None
         self._store: Store | None = None
 
-    def start(self) -> Host:
+    def start(self, reclaim_after: float | None = None) -> Host:
         """Start an agent."""
         registry = open_registry(self.url, self.disk)
         assert isinstance(registry, ZooKeeperRegistry)
@@ -87,7 +89,7 @@ class Host:
             kernel=self.kernel,
             registry=registry,
             docker=FakeDocker(),
-            options=Options(default_overlay=DCOS, registry=self.url, agent_ip=self.ip),
+            options=Options(default_overlay=DCOS, registry=self.url, agent_ip=self.ip, reclaim_after=reclaim_after),
         )
         self.agent.start()
         return self
@@ -103,6 +105,28 @@ class Host:
         """Answer the agent that runs."""
         assert self.agent is not None
         return self.agent
+
+    def cut_off(self) -> None:
+        """Have the agent run on without a registry."""
+        assert self.registry is not None
+        self.registry.link.client.stop()
+
+    def leased(self) -> list[str]:
+        """Answer what agents hold, as the registry has it."""
+        assert self.registry is not None
+        return [f"{lease.held.overlay} {lease.held.subnet}" for lease in self.registry.leases()]
+
+    def hands_out(self) -> bool:
+        """Tell whether the plugin of this host would hand out an address now; its agent may have ended."""
+        store = Store(self.disk / "dni.db")
+        try:
+            with store.read() as tx:
+                fence.check(tx, "dcos", time.time())
+        except Unavailable:
+            return False
+        finally:
+            store.close()
+        return True
 
     @property
     def store(self) -> Store:
@@ -187,6 +211,35 @@ def test_a_new_host_reaches_the_kernel_of_every_other_at_once(make: Make) -> Non
     for host in (one, two):
         eventually(lambda host=host: str(three.ip) in host.kernel.peers, 5)  # type: ignore[misc]
     eventually(lambda: three.knows() == [str(one.ip), str(two.ip)], 5)
+
+
+TERM = 4.0
+"""Seconds unseen after which a host loses what it holds, in these tests."""
+
+
+@pytest.mark.parametrize("goes", [Host.cut_off, Host.stop])
+def test_a_host_that_is_reclaimed_hands_out_nothing_by_then_and_comes_back_with_another_subnet(
+    make: Make, monkeypatch: pytest.MonkeyPatch, goes: Callable[[Host], None]
+) -> None:
+    """Whether it is cut off or dies, its plugin goes on."""
+    monkeypatch.setattr(loops, "CLUSTER", Pace(every=0.2))
+    one, two, three = (make(number) for number in range(3))
+    for host in (one, two):
+        host.start(TERM)
+        eventually(lambda host=host: host.holds() != [])  # type: ignore[misc]
+    (lost,) = two.holds()
+    assert two.hands_out()
+    goes(two)
+    while lost in one.leased():
+        time.sleep(0.05)
+    assert not two.hands_out(), "both may hand out the same now"
+    three.start(TERM)
+    eventually(lambda: three.holds() == [lost])
+    two.stop()
+    two.start(TERM)
+    eventually(lambda: two.holds() not in ([], [lost]))
+    eventually(two.hands_out)
+    assert len({one.holds()[0], two.holds()[0], three.holds()[0]}) == 3
 
 
 def test_what_dcos_asks_of_the_master_is_answered_from_what_the_host_follows(
