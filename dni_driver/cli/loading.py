@@ -198,9 +198,14 @@ def _check_registry(registry: RegistrySettings, values: Values) -> None:
     """Raise SettingsError, naming the key to blame, where the registry could not be used so."""
     with _blaming(values, "registry", "url"):
         address = read_address(registry.url)
-    for key in ("user", "password", "tls", "ca", "certificate", "key"):
+    for key in ("user", "password"):
         if not isinstance(address, ZooKeeperAddress) and getattr(registry, key):
             raise values["registry", key].refused_unseen("is for a registry in ZooKeeper: set registry.url to it")
+    for key in ("tls", "ca", "certificate", "key"):
+        if address is None and getattr(registry, key):
+            raise values["registry", key].refused_unseen(
+                "is for ZooKeeper, or a Mesos agent: set registry.url to where it is"
+            )
     for key, other in (("user", "password"), ("password", "user"), ("certificate", "key"), ("key", "certificate")):
         if getattr(registry, key) is not None and getattr(registry, other) is None:
             raise values["registry", key].refused_unseen(f"needs registry.{other} beside it")

@@ -206,6 +206,18 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
             "registry.password is for a registry in ZooKeeper: set registry.url to it",
         ),
         (
+            '[registry]\nurl = "mesos://m1"\nuser = "dni"\npassword = "secret"',
+            "registry.user is for a registry in ZooKeeper: set registry.url to it",
+        ),
+        (
+            "[registry]\ntls = true",
+            "registry.tls is for ZooKeeper, or a Mesos agent: set registry.url to where it is",
+        ),
+        (
+            '[registry]\nurl = "mesos://m1"\nca = "/ca.pem"',
+            "registry.ca needs registry.tls = true beside it",
+        ),
+        (
             '[registry]\nurl = "zookeeper://m1"\npassword = "secret"',
             "registry.password needs registry.user beside it",
         ),
