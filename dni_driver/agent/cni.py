@@ -166,10 +166,11 @@ class Cni:
         """Say which Mesos halves host-local cannot hand out yet."""
         if self._options.ipam == "dni":
             return []
+        way_back = "" if records.hosting.carries else ", or set cni.ipam to dni again"
         used = {network.overlay: _users(network.overlay, records) for network in records.cni_networks}
         return [
             f"overlay {overlay!r} has {count} containers with addresses from dni-cni, so host-local cannot hand out "
-            f"its Mesos half yet: stop them, or set cni.ipam to dni again"
+            f"its Mesos half yet: stop them{way_back}"
             for overlay, count in used.items()
             if count
         ]

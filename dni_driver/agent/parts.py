@@ -27,6 +27,7 @@ from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
+from dni_driver.agent.telling import Telling
 from dni_driver.agent.whereabouts import Whereabouts
 from dni_driver.core.invariants.collection import Sightings
 from dni_driver.registry import Registry
@@ -72,7 +73,8 @@ class Parts:
         self.dcos = DcosView(store, registry, lambda: problems.of(JOINING_PART), lambda: self.following.is_current)
         self.reconciler = Reconciler(store, kernel)
         self.leasing = Leasing(store, registry, self.identity, self.reconciler.mend, self.joining.in_turn, time)
-        self.fullness = Fullness(store, registry, time.clock)
+        self.fullness = Fullness(store, registry, time)
+        self.telling = Telling(store, registry, self.joining, self.fullness, time)
         self.reserving = Reserving(store, time.clock)
         self.cni = Cni(store, kernel, options.cni, time, loops.kernel.wake)
         self.networking = Networking(store, docker, makes, options.driver, time, made=loops.presence.wake)

@@ -48,6 +48,7 @@ class Rounds:
         loops.networks.start(parts.networking.look)
         loops.events.start(self._heed)
         loops.filling.start(parts.fullness.look)
+        loops.telling.start(parts.telling.look)
         loops.store.start(self._checkpoint)
         loops.hosted.start(parts.hosted.look)
 

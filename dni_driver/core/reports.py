@@ -10,6 +10,7 @@ import msgspec
 
 from dni_driver.core.addresses import allocation
 from dni_driver.core.addresses.allocation import Usage, container_span
+from dni_driver.core.addresses.filling import HalfReport
 from dni_driver.core.addresses.reservations import start_words
 from dni_driver.core.cluster import ClusterReport
 from dni_driver.core.errors import NotFound
@@ -128,7 +129,7 @@ class DockerReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """This host at a glance; `agent` is the agent IP, `problems` are in words."""
+    """This host at a glance; `agent` is the agent IP, `problems` are in words, `halves` those that can be counted."""
 
     version: str
     agent: str | None
@@ -138,6 +139,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     overlays: list[OverlayReport]
     problems: list[str]
     cluster: ClusterReport = ClusterReport(agents=[])
+    halves: list[HalfReport] = []
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):

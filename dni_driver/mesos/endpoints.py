@@ -76,10 +76,7 @@ class Endpoints:
         address that somebody has, Exhausted, KernelError.
         """
         if self._ipam != "dni":
-            raise Refused(
-                "the Mesos halves of this host are handed out by host-local, and two would give one address twice: "
-                'set ipam = "dni" in [cni] of /etc/dni/dni.toml and restart dni, or use what `dni cni show` writes'
-            )
+            raise self._anothers()
         self._ready(wish.overlay)
         self._forget_displaced(wish)
         taken = [
@@ -109,6 +106,19 @@ class Endpoints:
         if faults:
             raise Refused(f"container {key.container} is not as it was made: {'; '.join(faults)}")
         return report(link)
+
+    def _anothers(self) -> Refused:
+        """Build the error of a Mesos half that is not dni's to hand out."""
+        with self._store.read() as tx:
+            if hosting.get(tx).carries:
+                return Refused(
+                    "Mesos hands out the Mesos halves of this host itself, and two would give one address twice: use "
+                    "the configurations that Mesos writes"
+                )
+        return Refused(
+            "the Mesos halves of this host are handed out by host-local, and two would give one address twice: "
+            'set ipam = "dni" in [cni] of /etc/dni/dni.toml and restart dni, or use what `dni cni show` writes'
+        )
 
     def _forget_displaced(self, wish: CniWish) -> None:
         """Forget who was to have this link in a namespace of this path, and has not: the path is another's now."""

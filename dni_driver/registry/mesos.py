@@ -7,6 +7,7 @@ import threading
 from collections.abc import Collection
 from ipaddress import IPv4Network
 
+from dni_driver.core.addresses.counts import Counts, Told
 from dni_driver.core.errors import Exhausted, InUse, Refused, Unavailable
 from dni_driver.core.mesos.part import MesosPart, read_part
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay
@@ -147,6 +148,14 @@ class MesosRegistry:
 
     def seen(self, agent_ip: Address) -> None:
         """Do nothing: Mesos reclaims nothing."""
+
+    def tell(self, agent_ip: Address, counts: Counts) -> None:
+        """Do nothing: Mesos passes on nothing of the sort."""
+
+    def told(self, agents: Collection[Address]) -> dict[Address, Told]:
+        """Raise Refused: of other agents Mesos tells an agent nothing."""
+        del agents  # whoever they are
+        raise Refused("Mesos tells an agent of no other: ask each at its own (dni overlay usage)")
 
     def forget(self, agent_ip: Address) -> None:
         """Raise InUse for this host, and Refused for any other: that is the leading master's."""

@@ -7,6 +7,8 @@ import sqlite3
 from ipaddress import IPv4Interface, IPv6Interface
 
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.overlays import Address
 from dni_driver.store import addresses
 from dni_driver.store.database import Transaction
 from dni_driver.store.endpoint_options import read_options, write_options
@@ -67,6 +69,16 @@ def find_endpoint(tx: Transaction, endpoint: str) -> CniEndpointRecord | None:
 def endpoints(tx: Transaction) -> list[CniEndpointRecord]:
     """Answer all endpoints, by id."""
     return [_endpoint(row) for row in tx.execute("SELECT * FROM cni_endpoint ORDER BY id")]
+
+
+def holder(tx: Transaction, address: Address) -> CniEndpointRecord | None:
+    """Answer the endpoint that has an address."""
+    return next((one for one in endpoints(tx) if any(has.ip == address for has in one.interfaces())), None)
+
+
+def set_options(tx: Transaction, endpoint: str, options: EndpointOptions) -> None:
+    """Record other options of an endpoint."""
+    tx.execute("UPDATE cni_endpoint SET options = ? WHERE id = ?", (write_options(options), endpoint))
 
 
 def forget_endpoint(tx: Transaction, endpoint: str, now: float) -> None:

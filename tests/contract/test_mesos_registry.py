@@ -20,14 +20,17 @@ import pytest
 from dni_driver.agent import occupancy
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.cni import Cni, CniOptions
+from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, SettingsError, Unavailable
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.mesos.address import MesosAddress, read_mesos_address
+from dni_driver.core.mesos.cni_wish import CniWish
 from dni_driver.core.mtu import Underlay, outdated
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
@@ -347,6 +350,28 @@ def test_the_mesos_half_is_left_to_mesos(store: Store, registry: MesosRegistry, 
     assert not any("m-dcos" in rule for rule in iptables.chain_rules(target.policies, []))
 
 
+def test_a_container_that_dni_cni_has_from_before_goes_on_and_no_other_comes(
+    store: Store, registry: MesosRegistry
+) -> None:
+    def cni(options: CniOptions) -> Cni:
+        return Cni(store, AgentsKernel(), options, frozen(FakeClock()), lambda: None)
+
+    def wish(container: str) -> CniWish:
+        return CniWish(overlay="dcos", container=container, ifname="eth0", sandbox=f"/run/netns/{container}")
+
+    joining(store, registry).join()
+    cni(CniOptions(ipam="dni")).attach(wish("c1"))
+    Hosted(store, registry).look()
+    with pytest.raises(Refused, match=r"Mesos hands out the Mesos halves of this host itself, .*that Mesos writes"):
+        cni(CniOptions()).attach(wish("c2"))
+    (told,) = cni(CniOptions()).round()
+    assert told.endswith("so host-local cannot hand out its Mesos half yet: stop them")
+    assert [bridge.name for bridge in wanted(read_all(store)).bridges] == ["m-dcos"]
+    cni(CniOptions()).detach(wish("c1"))
+    assert cni(CniOptions()).round() == []
+    assert wanted(read_all(store)).bridges == ()
+
+
 def test_what_dni_shows_of_the_mesos_half_fits_the_vtep_of_dcos(
     store: Store, registry: MesosRegistry, mesos: FakeMesosAgent
 ) -> None:
@@ -640,3 +665,27 @@ def test_what_names_no_mesos_agent_is_refused(url: str) -> None:
         read_mesos_address(url)
     with pytest.raises(SettingsError, match=r"registry\.url"):
         open_registry(url, Path("/nonexistent"))
+
+
+def test_of_other_agents_nothing_is_told_and_that_is_said_in_words(
+    store: Store, registry: MesosRegistry, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    registry.tell(AGENT, Counts(as_of=1.0))
+    with store.write() as tx:
+        overlays.set_agent_ip(tx, AGENT)
+        overlays.put(tx, DCOS)
+        overlays.add_agent_subnet(tx, held("9.0.2.0/24"))
+    fullness = Fullness(store, registry, frozen(clock), [tmp_path / "cni"])
+    usage = fullness.usage("dcos")
+    mesos = "Mesos tells an agent of no other: ask each at its own (dni overlay usage)"
+    said = f"of other agents nothing new is known: {mesos}"
+    assert [(agent.agent, agent.as_of) for agent in usage.agents] == [(str(AGENT), clock.now)]
+    assert usage.problem == said
+    asked = fullness.room("dcos", OTHER, "docker", 1)
+    assert (asked.room, asked.free, asked.as_of) == (None, None, None)
+    assert asked.why == f"it is not known what agent 192.0.2.20 holds; {said}"
+    assert (fullness.room("dcos", None, "docker", 125).room, fullness.room("dcos", AGENT, "docker", 126).room) == (
+        True,
+        False,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -79,20 +79,24 @@ def places(cluster: Lab, request: pytest.FixtureRequest) -> Iterator[list[Place]
 
 
 def _place(host: Host) -> Place:
-    for network in ("dcos", "dev"):
-        there = lambda: host.try_docker("network", "inspect", network).returncode == 0  # noqa: B023, E731
-        eventually(there, 60, f"{host.name} has no network {network}")
+    _await_networks(host, "dcos", "dev")
     dcos = next(overlay for overlay in host_state.overlays(host) if overlay["name"] == "dcos")
     (docker_half,), (subnet,) = dcos["docker_halves"], dcos["agent_subnets"]
     mesos_half, _ = IPv4Network(subnet).subnets()
     return Place(host, Runtime(host), IPv4Network(docker_half), mesos_half)
 
 
+def _await_networks(host: Host, *networks: str) -> None:
+    for network in networks:
+        there = lambda: host.try_docker("network", "inspect", network).returncode == 0  # noqa: B023, E731
+        eventually(there, 60, f"{host.name} has no network {network}")
+
+
 def _forget(host: Host) -> None:
     containers = host.docker("ps", "-aq").split()
     if containers:
         host.docker("rm", "-f", *containers)
-    host.docker("network", "rm", "dcos", "dev")
+    host.docker("network", "rm", *host.docker("network", "ls", "-q", "--filter", "driver=dni").split())
     host.stop_dni()
     host.run("sh", "-c", f"rm -rf /run/dcos {cni.DIRECTORY}")
 
@@ -156,6 +160,46 @@ def _are_one_overlay(hosts: list[Host]) -> None:
         assert (written["chain"], written["delegate"]["bridge"]) == ("M-DCOS", "m-dcos")
         assert written["delegate"]["ipam"]["subnet"] in {"9.0.0.0/25", "9.0.1.0/25"}, "numbers are dni's now"
         assert not moving.left_of_dcos(host), "nothing is left of what DC/OS made"
+
+
+@pytest.mark.parametrize("places", ["dni"], indirect=True)
+def test_any_agent_tells_a_scheduler_how_much_room_another_has(places: list[Place]) -> None:
+    """On an overlay of two agent subnets, in each half of which there is one address: one container fills it."""
+    here, there = places
+    here.host.dni("overlay", "create", "tiny", "--subnet", "10.65.0.0/28", "--prefix", "29")
+    for place in places:
+        _await_networks(place.host, "tiny")
+    for half in ("docker", "mesos"):
+        free = lambda: _room(here, there, half)["free"] == 1  # noqa: B023, E731
+        eventually(free, 20, "the other host has not told that all is free")
+    _start(there, "tiny")
+    for half in ("docker", "mesos"):
+        full = lambda: _room(here, there, half)["room"] is False  # noqa: B023, E731
+        eventually(full, 20, "the other host has not told that it is full")
+        asked, exact = _room(here, there, half), _room(there, there, half)
+        assert (asked["free"], asked["why"]) == (0, exact["why"])
+        assert asked["as_of"] < exact["as_of"]
+        own = _room(here, here, half)
+        assert (own["room"], own["free"]) == (True, 1)
+    mine, theirs = _usage(here)
+    assert (mine["here"], theirs["agent"]) == (True, there.host.address)
+    assert theirs["subnets"] == _usage(there)[0]["subnets"]
+    assert theirs["subnets"][0]["since"] is not None
+    shown = here.host.dni("overlay", "usage", "tiny").splitlines()
+    ages = [line.endswith(" ago") for line in shown if line.startswith(there.host.address)]
+    assert ages == [True, True]
+    assert "95 % reached" in there.host.dni("status")
+
+
+def _usage(asked: Place) -> list[dict[str, Any]]:
+    """Answer how full all agents are, as one of them tells."""
+    return list(json.loads(asked.host.dni("overlay", "usage", "tiny", "--json"))["agents"])
+
+
+def _room(asked: Place, about: Place, half: str) -> dict[str, Any]:
+    """Ask one agent, as a scheduler does, whether another has room for one more container."""
+    target = f"http://dni/v1/overlays/tiny/room?agent={about.host.address}&count=1&half={half}"
+    return dict(json.loads(asked.host.run("curl", "-sS", "--unix-socket", "/run/dni/dni.sock", target)))
 
 
 def _start(place: Place, overlay: str, *words: str) -> tuple[str, str]:

@@ -156,6 +156,9 @@ def test_people_schedulers_prometheus_and_dcos_net_read_how_full_a_host_is(fresh
     assert "9.0.0.128/25" in text
     assert "9.0.0.0/25" in text
 
+    status = [line.split() for line in host.dni("status").splitlines()]
+    assert ["dcos", "Mesos", "IPv4", "125", "2", "0", "123", "1", "%", "-"] in status
+
     assert ask_socket(host, "/v1/overlays/dcos/room?count=124")["room"] is True
     assert json.loads(fetch(host, "http://127.0.0.1:62090/v1/overlays/dcos/room?count=125"))["room"] is False
 
