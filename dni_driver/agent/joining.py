@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 
+import msgspec
 import structlog
 
 from dni_driver.agent.agreement import Agreement
@@ -21,7 +22,7 @@ from dni_driver.core.errors import Disowned, DniError, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe
-from dni_driver.store import Store, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, fence, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
@@ -66,9 +67,9 @@ class Joining:
                 self._agreement.refill()
             if self._default is not None:
                 with problems.of("the default overlay"):
-                    self._registry.define(self._default)
+                    self._registry.define(self._as_it_travels(self._default))
             disputed = self._agreement.agree(problems)
-            self.is_settled = not problems.texts
+            self.is_settled = not disputed
             self._identity.record()
             with problems.of("overlay.vtep_subnet"):
                 self._widen_vteps()
@@ -150,8 +151,11 @@ class Joining:
     def _register(self) -> None:
         """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""
         self.is_registered = self.is_settled = False
+        host = self._identity.host()
+        if host.reclaim_after is not None:
+            self._keep_within(host.reclaim_after / 2)
         try:
-            vtep = self._registry.register(self._identity.host())
+            vtep = self._registry.register(host)
         except Disowned as error:
             self._agreement.judge(str(error))
             raise
@@ -162,6 +166,14 @@ class Joining:
             with self._store.write() as tx:
                 peers.set_vtep(tx, vtep)
         self.is_registered = True
+
+    def _keep_within(self, seconds: float) -> None:
+        """Hand out addresses for so long at the most, before others know when they may reclaim them.
+
+        What makes it longer again is a sign of life: where it never comes to one, this host ends in time.
+        """
+        with self._store.write() as tx:
+            fence.shorten(tx, self._clock(), seconds)
 
     def _widen_vteps(self) -> None:
         """Have VTEPs come from the subnet that the settings say; raise Refused or InUse where they cannot."""
@@ -216,12 +228,18 @@ class Joining:
             if networks.is_of(tx, name):
                 pools.settle(tx, name)
 
+    def _as_it_travels(self, default: Overlay) -> Overlay:
+        """Answer the default overlay with the backend that it was given since: the settings say nothing of it."""
+        known = (overlay.backend for overlay in self._registry.overlays() if overlay.name == default.name)
+        return msgspec.structs.replace(default, backend=next(known, default.backend))
+
     def _check_not_default(self, name: str) -> None:
         """Refuse to remove what would be back at once; one with other subnets than the settings say may go."""
         default = self._default
         if default is None or default.name != name:
             return
-        if any(overlay.name == name and agree(overlay, default) for overlay in self._registry.overlays()):
+        meant = self._as_it_travels(default)
+        if any(overlay.name == name and agree(overlay, meant) for overlay in self._registry.overlays()):
             raise Refused(
                 f"overlay {name!r} is the default overlay, there as long as the settings say so: set overlay.name to "
                 f"another, start dni again, and remove it then"

@@ -99,7 +99,10 @@ class Registry(Protocol):
         """Say which overlays an agent uses now, and by that that it uses no other; unknown ones are no error."""
 
     def remove(self, name: str) -> None:
-        """Forget an overlay and every lease on it; raise NotFound, or InUse naming the agents that use it."""
+        """Forget an overlay and every lease on it; raise NotFound, or InUse naming the agents that use it.
+
+        Or may use it: an agent that is not alive and holds an agent subnet may start containers all the same.
+        """
 
     def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give an agent one more agent subnet, the lowest that is free.
@@ -235,6 +238,15 @@ def used_by(name: str, agents: Collection[Address]) -> InUse:
     shown = ", ".join(map(str, in_order(agents)[:_NAMED])) + (" and others" if len(agents) > _NAMED else "")
     return InUse(
         f"overlay {name!r} is in use on {shown}: remove its containers and Docker networks there first; a host that "
+        f"is gone for good is given up by `dni agent forget IP`"
+    )
+
+
+def not_to_be_asked(name: str, agents: Collection[Address]) -> InUse:
+    """Build the error of an overlay that some agents have addresses of, and nobody can ask whether they use them."""
+    shown = ", ".join(map(str, in_order(agents)[:_NAMED])) + (" and others" if len(agents) > _NAMED else "")
+    return InUse(
+        f"overlay {name!r} may be in use on {shown}, from where nothing is heard: start dni there first; a host that "
         f"is gone for good is given up by `dni agent forget IP`"
     )
 

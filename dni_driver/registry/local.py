@@ -26,6 +26,7 @@ from dni_driver.registry.interface import (
     check_widening,
     held_by,
     is_defined,
+    not_to_be_asked,
     unknown,
     used_by,
     with_backend,
@@ -113,6 +114,10 @@ class LocalRegistry:
             users = local_agents.users(tx, name)
             if users:
                 raise used_by(name, users)
+            holders = {lease.agent_ip for lease in _leases(tx) if lease.held.overlay == name}
+            silent = [agent for agent in holders if not self._lives.is_alive(agent)]
+            if silent:
+                raise not_to_be_asked(name, silent)
             tx.execute("DELETE FROM lease WHERE overlay = ?", (name,))
             tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
 

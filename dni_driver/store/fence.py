@@ -31,6 +31,16 @@ def put(tx: Transaction, now: float, seconds: float) -> None:
     meta.put(tx, _SINCE_BOOT, f"{_boot()} {uptime() + seconds!r}")
 
 
+def shorten(tx: Transaction, now: float, seconds: float) -> None:
+    """Record that it is for so long at the most: by neither clock longer than it was."""
+    known = meta.find_some(tx, _KEY, _SINCE_BOOT)
+    until = min(now + seconds, float(known.get(_KEY, "inf")))
+    boot, _, since_boot = known.get(_SINCE_BOOT, "").partition(" ")
+    left = uptime() + seconds
+    meta.put(tx, _KEY, repr(until))
+    meta.put(tx, _SINCE_BOOT, f"{_boot()} {min(left, float(since_boot)) if boot == _boot() else left!r}")
+
+
 def find(tx: Transaction) -> float | None:
     """Answer until when by the clock of the wall; None: for ever."""
     text = meta.find(tx, _KEY)

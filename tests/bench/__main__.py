@@ -24,7 +24,7 @@ from tests.lab.dni import PLUGIN_SOCKET
 RESULT = Path("bench-result.json")
 SECTIONS = ("programs", "containers", "addresses", "cni", "known", "paths", "agent", "joining")
 MANY = 16
-ROUNDS_OF_CROWDS = 5
+ROUNDS_OF_CROWDS = 7
 STARTS = 5
 CALLS_OF_CNI = 40
 CALLS = 1600
@@ -132,11 +132,13 @@ class Bench:
         for number in (1, MANY):
             _say(f"RequestAddress: {number} at a time, paced, then as fast as they can")
             title, held = f"RequestAddress, {number} at a time", number == MANY
-            self._paced(f"{title}, paced", address, number, held_to_bars=held)
+            answered = self._paced(f"{title}, paced", address, number, held_to_bars=held)
             flat_out = callers.closed_loop(address, number, CALLS // number)
             self._latency(f"{title}, flat out", [one.seconds for one in flat_out])
-        self._paced("  floor: an empty call, paced", nothing, MANY)
-        self._latency("  floor: one SQLite commit, paced", callers.commits(self.host.directory, MANY))
+        empty = self._paced("  floor: an empty call, paced", nothing, MANY)
+        bare = callers.commits(self.host.directory, MANY)
+        self._latency("  floor: one SQLite commit, paced", bare)
+        self.figures.append(callers.against_floor(f"RequestAddress, {MANY} at a time, paced", answered, empty, bare))
         sizes = programs.memory(self.host)
         self.keep("memory, after", sizes, programs.figures_of_memory("after all this", sizes))
 
@@ -150,14 +152,15 @@ class Bench:
         title = f"idle, {known.MANY} peers known"
         self.keep(f"memory, {title}", sizes, programs.figures_of_memory(title, sizes, bar=MOST_MEMORY))
 
-    def _paced(self, title: str, call: callers.Call, number: int, *, held_to_bars: bool = False) -> None:
-        """Measure paced calls: all of them, and those that the machine itself left alone."""
+    def _paced(self, title: str, call: callers.Call, number: int, *, held_to_bars: bool = False) -> list[float]:
+        """Measure paced calls: all of them, and those that the machine itself left alone; answer all of them."""
         with stalls.watched() as found:
             taken = callers.paced(call, number)
         self._latency(title, [one.seconds for one in taken], held_to_bars=held_to_bars)
         alone = callers.undisturbed(taken, found)
         share = 100 * len(alone) // len(taken)
         self._latency(f"{title}, the {share} % while the machine keeps pace", alone, held_to_bars=held_to_bars)
+        return [one.seconds for one in taken]
 
     def _latency(self, title: str, durations: Sequence[float], *, held_to_bars: bool = False) -> None:
         self.keep(title.strip(), durations, callers.figures(title, durations, held_to_bars=held_to_bars))

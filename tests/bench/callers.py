@@ -19,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from tests.bench.figures import Figure, percentile_ms
+from tests.bench.figures import Figure, median_ms, percentile_ms
 from tests.bench.stalls import Stalls
 
 OVERLAY, SUBNET, PREFIX = "bench", "10.128.0.0/9", "12"
@@ -169,6 +169,12 @@ def figures(title: str, durations: Sequence[float], *, held_to_bars: bool) -> li
         Figure(name=f"{title}, p50", value=p50, unit="ms", bar=1.0 if held_to_bars else None),
         Figure(name=f"{title}, p99", value=p99, unit="ms", bar=5.0 if held_to_bars else None),
     ]
+
+
+def against_floor(title: str, calls: Sequence[float], empty: Sequence[float], bare: Sequence[float]) -> Figure:
+    """Answer the median of calls as a share of what an empty call and a bare commit take on this machine."""
+    floor = median_ms(empty) + median_ms(bare)
+    return Figure(name=f"{title}, p50 / the two floors", value=median_ms(calls) / floor, unit="")
 
 
 def undisturbed(taken: Sequence[Taken], stalls: Stalls) -> list[float]:

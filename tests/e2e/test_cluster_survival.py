@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
@@ -64,6 +65,8 @@ def test_programs_that_are_killed_lose_no_packet(cluster: Survivors) -> None:
         for program in programs:
             host.kill_dni(program)
             host.wait_for_dni()
+        host.kill_dni("up")
+        cluster.start_dni(host)
         for pid in [host.dni_pid(program) for program in programs]:
             os.kill(pid, signal.SIGKILL)
         host.kill_dni("up")
@@ -141,11 +144,49 @@ def test_a_host_that_is_cut_off_catches_up_when_it_is_back(cluster: Survivors, w
     assert watch.lost(healed + FLOWS_SECONDS) == []
 
 
+def test_an_overlay_stays_while_a_host_that_cannot_be_asked_may_use_it(cluster: Survivors) -> None:
+    one, _, three = cluster.hosts
+    cluster.define(one)
+    eventually(lambda: "dev" in networks(three) or None, 20, "it does not come")
+    with cut_off(cluster.lab.switch, three, "both"):
+        eventually(lambda: alive(one)[three.address] is False or None, 40, "a host that is cut off counts as alive")
+        start(three, "late", net="dev")
+        refusal = one.try_dni("overlay", "rm", "dev").stderr
+        assert f"overlay 'dev' may be in use on {three.address}, from where nothing is heard" in refusal
+    in_use = f"overlay 'dev' is in use on {three.address}"
+    eventually(lambda: in_use in one.try_dni("overlay", "rm", "dev").stderr or None, 40, "nobody says who uses it")
+    assert "dev" in networks(three)
+    three.docker("rm", "-f", "late")
+    cluster.undefine(one)
+
+
+def test_a_backend_that_changes_under_traffic_loses_no_more_than_what_is_on_its_way(cluster: Survivors) -> None:
+    one = cluster.hosts[0]
+    for backend in ("direct", "auto", "vxlan"):
+        with cluster.watched(f"backend {backend}") as watch:
+            one.dni("overlay", "set", "dcos", "--backend", backend)
+            way = "vtep1024" if backend == "vxlan" else "eth0"
+            look = f"ip route show proto 64 | grep -q '^9.0.*dev {way}'"
+            for host in cluster.hosts:
+                eventually(lambda: host.try_run("sh", "-c", look).returncode == 0 or None, 20, "it goes another way")  # noqa: B023
+            watch.note("all go that way")
+            cluster.wait_until_calm()
+        lost = Counter((packet.sender, packet.target) for packet in watch.lost())
+        assert all(number <= 1 for number in lost.values()), (backend, lost)
+
+
 ROBBERIES = {
     "the VTEP": "ip link del vtep1024",
-    "all routes": "ip route flush table all proto 64; ip route flush dev d-dcos",
+    "all of dni's routes": (
+        "ip route show table all proto 64 | grep -q vtep1024 && ip route flush table all proto 64"
+        " && ip route flush dev d-dcos"
+    ),
+    "all routes, of which the administrator puts back what is not dni's": (
+        "ip route save table main dev eth0 > /run/routes && ip route flush table main"
+        " && ip route restore < /run/routes"
+    ),
     "rules, neighbours and forwarding": (
-        "ip rule del from 9.0.0.0/8 lookup 42; ip neigh flush dev vtep1024 nud permanent;"
+        "set -e; ip rule del from 9.0.0.0/8 lookup 42; ip neigh flush dev vtep1024 nud permanent;"
         " bridge fdb show dev vtep1024 | while read mac more; do bridge fdb del $mac dev vtep1024; done"
     ),
 }
@@ -156,7 +197,7 @@ def test_what_is_taken_out_of_the_kernel_comes_back_within_seconds(cluster: Surv
     theirs = cluster.addresses[two.name]
     for what, robbery in ROBBERIES.items():
         with cluster.watched(what) as watch:
-            two.try_run("sh", "-c", robbery)
+            two.run("sh", "-c", robbery)
             robbed = watch.elapsed()
             cluster.wait_until_calm()
         assert all(packet.concerns({theirs}) for packet in watch.lost()), what

@@ -17,7 +17,7 @@ from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, StoreError, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options.network import NetworkOptions
-from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
+from dni_driver.core.overlays import Address, AgentSubnet, Backend, Overlay, define
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Host, Lease, Registry, open_registry
 from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, peers, pools
@@ -321,6 +321,18 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20; stop" in problem
     assert "`docker network rm` its network" in problem
     assert held(store)[0] == "dcos 9.0.0.0/24"
+
+
+@pytest.mark.parametrize("backend", ["direct", "auto"])
+def test_the_default_overlay_may_be_given_another_backend(start: Start, registry: Registry, backend: Backend) -> None:
+    joining = start()
+    joining.join()
+    joining.set_backend("dcos", backend)
+    for again in (joining, start()):
+        assert again.join() == []
+        assert [overlay.backend for overlay in registry.overlays()] == [backend]
+        with pytest.raises(Refused, match="is the default overlay"):
+            again.remove("dcos")
 
 
 def test_an_overlay_redefined_elsewhere_and_in_use_here_is_a_problem_and_nothing_more_is_taken_part_in(

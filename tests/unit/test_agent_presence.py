@@ -16,6 +16,7 @@ from dni_driver.agent.joining import Joining
 from dni_driver.agent.ports import Time
 from dni_driver.agent.presence import Presence
 from dni_driver.core.errors import InUse, Unavailable
+from dni_driver.core.overlays import define
 from dni_driver.registry import Host, Registry, open_registry
 from dni_driver.store import Store, fence, pools
 from dni_driver.store.claiming import ANY, claim, halves_of
@@ -154,6 +155,52 @@ def test_a_sign_of_life_is_given_twenty_times_before_anybody_reclaims(here: Here
         here.clock.pass_by(5)
         here.presence.tell()
     assert here.registry.signs - signs in range(20, 26)
+
+
+def test_a_host_that_may_be_reclaimed_has_its_fence_before_anybody_knows(directory: Path) -> None:
+    """An agent that ends right after it has registered gives no sign of life, and its plugin goes on."""
+    store, clock = Store(directory / "dni.db"), FakeClock()
+    found: list[float | None] = []
+
+    class Dying(_Cut):
+        def register(self, _: Host) -> None:
+            with store.read() as tx:
+                found.append(fence.find(tx))
+            raise Unavailable("the registry does not answer")
+
+    registry = Dying(open_registry("local", directory))
+    joining = Joining(store, registry, Identity(store, lambda: AGENT, None, 2 * HOUR), DCOS, clock)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        joining.join()
+    clock.pass_by(60)
+    with pytest.raises(Unavailable):
+        joining.join()
+    assert found == [clock.now - 60 + HOUR] * 2, "and joining again makes it no longer"
+    registry.close()
+    store.close()
+
+
+def test_a_term_that_becomes_shorter_shortens_the_fence_and_a_longer_one_waits_for_a_sign(here: Here) -> None:
+    began = here.clock.now
+    for term, ends in ((4 * HOUR, began + HOUR), (HOUR, began + HOUR / 2), (2 * HOUR, began + HOUR / 2)):
+        identity = Identity(here.store, lambda: AGENT, None, term)
+        Joining(here.store, here.registry, identity, DCOS, here.clock).join()
+        assert here.until() == ends
+
+
+def test_a_default_overlay_that_others_have_otherwise_keeps_no_host_from_being_heard_of(directory: Path) -> None:
+    registry = open_registry("local", directory)
+    registry.define(define("dcos", [ip_network("10.0.0.0/8")]))
+    here = Here(directory, 2 * HOUR)
+    for _ in range(4):
+        here.clock.pass_by(HOUR / 2)
+        (problem,) = here.joining.join()
+        assert problem.startswith("the default overlay: overlay 'dcos' exists already, with 10.0.0.0/8")
+        assert here.presence.tell() == []
+        here.start_container()
+    here.registry.close()
+    here.store.close()
+    registry.close()
 
 
 def test_without_reclaiming_a_host_hands_out_addresses_for_ever_and_a_fence_of_before_is_gone(

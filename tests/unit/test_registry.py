@@ -164,6 +164,7 @@ def test_a_full_overlay_says_so(registry: Registry) -> None:
 
 def test_a_removed_overlay_takes_its_leases_along(registry: Registry) -> None:
     registry.define(overlay())
+    registry.register(host())
     registry.lease("dcos", 4, ME)
     registry.remove("dcos")
     assert registry.overlays() == []
@@ -467,9 +468,32 @@ def test_an_overlay_stays_as_long_as_any_agent_uses_it(again: OpenRegistry) -> N
     assert one.overlays() == []
 
 
+def test_an_overlay_stays_as_long_as_a_host_that_is_not_heard_of_may_use_it(again: OpenRegistry) -> None:
+    one, two, three = again(), again(), again()
+    one.define(overlay())
+    one.define(overlay("dev", "10.0.0.0/16"))
+    one.register(host())
+    two.register(host(OTHER, "two"))
+    three.register(host(IPv4Address("192.0.2.3"), "three"))
+    for agent in (ME, OTHER):
+        one.lease("dcos", 4, agent)
+    two.close()
+    three.close()
+    while len(one.alive()) > 1:
+        time.sleep(0.05)
+    with pytest.raises(InUse, match=r"'dcos' may be in use on 192\.0\.2\.2, from where .*`dni agent forget IP`"):
+        one.remove("dcos")
+    assert len(one.leases()) == 2
+    one.remove("dev")
+    one.forget(OTHER)
+    one.remove("dcos")
+    assert one.overlays() == []
+
+
 def test_what_was_held_of_a_removed_overlay_is_not_held_of_a_new_one_of_its_name(registry: Registry) -> None:
     registry.define(overlay())
     registry.register(host())
+    registry.register(host(OTHER, "two"))
     registry.lease("dcos", 4, ME)
     registry.lease("dcos", 4, OTHER)
     registry.remove("dcos")

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from ipaddress import ip_network
 
+import msgspec
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.core.errors import DniError, StoreError, Unavailable
+from dni_driver.core.errors import DniError, NotFound, StoreError, Unavailable
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.registry.zookeeper import journal
 from tests.unit.test_agent_cluster import DEV, Host, Make, eventually, join, make, url
@@ -188,6 +189,27 @@ def test_an_agent_whose_holdings_were_deleted_by_hand_can_be_forgotten(
     eventually(lambda: registry.alive() == frozenset())
     registry.forget(FIRST + 1)
     assert registry.members() == []
+
+
+def test_an_agent_whose_last_sign_of_life_was_deleted_is_not_reclaimed_and_gives_another(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry, gone = connect(), connect()
+    registry.define(DCOS)
+    registry.register(host())
+    gone.register(msgspec.structs.replace(host(1), reclaim_after=3600.0))
+    gone.lease("dcos", 4, FIRST + 1)
+    gone.close()
+    eventually(lambda: registry.alive() == {FIRST})
+    seen = f"{place_of(zookeeper_url)}/seen"
+    for agent in (FIRST, FIRST + 1):
+        raw.delete(node_of(raw, seen, agent))
+    assert registry.reclaim() == []
+    assert [lease.agent_ip for lease in registry.leases()] == [FIRST + 1]
+    registry.seen(FIRST)
+    assert node_of(raw, seen, FIRST)
+    with pytest.raises(NotFound):
+        registry.seen(FIRST + 2)
 
 
 @pytest.fixture

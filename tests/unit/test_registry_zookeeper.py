@@ -572,6 +572,44 @@ def test_a_registry_of_a_newer_version_is_refused(connect: Open, raw: KazooClien
             attempt()
 
 
+def nodes(raw: KazooClient, place: str) -> dict[str, bytes]:
+    """Answer all nodes below a place, with their data."""
+    found = {place: raw.get(place)[0]}
+    for name in raw.get_children(place):
+        found |= nodes(raw, f"{place}/{name}")
+    return found
+
+
+def test_a_registry_that_becomes_newer_while_an_agent_runs_is_left_as_it_is(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry, place = connect(), f"/{zookeeper_url.rpartition('/')[2]}"
+    registry.define(DCOS)
+    registry.register(host())
+    held = registry.lease("dcos", 4, FIRST)
+    raw.set(f"{place}/format", b"9")
+    before = nodes(raw, place)
+    attempts: list[Callable[[], object]] = [
+        lambda: registry.define(DEV),
+        lambda: registry.widen(DUAL),
+        lambda: registry.set_backend("dcos", "direct"),
+        lambda: registry.remove("dcos"),
+        lambda: registry.use(FIRST, ["dcos"]),
+        lambda: registry.register(msgspec.structs.replace(host(), reclaim_after=5.0)),
+        lambda: registry.register(host(7)),
+        lambda: registry.register(Host(agent_ip=FIRST + 2, identity="host 0", boot="boot", formerly=FIRST)),
+        lambda: registry.widen_vteps(IPv4Network("44.128.0.0/16")),
+        lambda: registry.lease("dcos", 4, FIRST),
+        lambda: registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.9.0/24")), FIRST),
+        lambda: registry.give_back(held, FIRST),
+        lambda: registry.seen(FIRST),
+    ]
+    for attempt in attempts:
+        with pytest.raises(StoreError, match=r"written by a newer dni \(version 9\): install that one"):
+            attempt()
+    assert nodes(raw, place) == before
+
+
 def test_the_format_says_which_family_agents_are_named_by(
     connect: Open, raw: KazooClient, zookeeper_url: str
 ) -> None:
@@ -623,6 +661,27 @@ def test_a_registry_with_a_password_is_for_those_who_have_it(connect: Open) -> N
     for other in (Access(), Access(user="dni", password="guessed")):  # noqa: S106 - of this test
         with pytest.raises(Unavailable, match=r"registry\.user and registry\.password must be those"):
             connect(other).overlays()
+
+
+def test_a_password_that_is_set_later_closes_what_was_there_and_what_is_made_by_then(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    mine, place = Access(user="dni", password="secret"), f"/{zookeeper_url.rpartition('/')[2]}"  # noqa: S106 - of this test
+    before = connect()
+    before.define(DCOS)
+    before.register(host(3))
+    held = before.lease("dcos", 4, FIRST + 3)
+    after = connect(mine)
+    life(after)
+    assert held in [one.held for one in after.leases(FIRST + 3)]
+    with pytest.raises(Unavailable, match=r"registry\.user and registry\.password must be those"):
+        before.lease("dcos", 4, FIRST + 3)
+    raw.add_auth("digest", "dni:secret")
+    open_to_all = [
+        node for node in nodes(raw, place) if any(one.id.scheme != "digest" for one in raw.get_acls(node)[0])
+    ]
+    assert open_to_all == []
+    audit(connect(mine))
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Agents:
                 vtep=vtep_of(record),
                 subnets=subnets_of(record, names),
                 alive=agent in alive,
-                since=since[agent],
+                since=since.get(agent, 0.0),
             )
             for agent, record in records.items()
         ]
@@ -103,7 +103,7 @@ class Agents:
         gone = [agent for agent, term in terms.items() if term is not None]
         seen = self._since(gone, frozenset())
         now = self._now()
-        due = [agent for agent in gone if now - seen[agent] > (terms[agent] or 0.0)]
+        due = [agent for agent in gone if agent in seen and now - seen[agent] > (terms[agent] or 0.0)]
         return [agent for agent in due if self._is_forgotten(agent)]
 
     def _register(self, host: Host, turn: Turn) -> Vtep:
@@ -142,7 +142,7 @@ class Agents:
 
         Nothing is asked then that could be asked before: the VTEP is kept meanwhile.
         """
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         self._ground.admit(changes, host.agent_ip, None)
         paths = _paths(host.agent_ip)
         was_seen = None
@@ -175,7 +175,7 @@ class Agents:
         record = msgspec.structs.replace(
             old, subnets=(*old.subnets, *mine.record.subnets), reclaim_after=host.reclaim_after
         )
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         self._ground.admit(changes, host.agent_ip, formerly)
         new = str(host.agent_ip).encode()
         for path in self._there(self._held_by(old)):
@@ -208,7 +208,7 @@ class Agents:
         if self._sign(agent_ip).life is not None:
             raise still_alive(agent_ip)
         alive = of_agent(ALIVE, agent_ip)
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         # ZooKeeper cannot be asked that a node is not there: to make it and to take it away says so.
         changes.create(alive)
         changes.delete(alive)
@@ -249,27 +249,34 @@ class Agents:
         return frozenset(self._ground.agents_below(ALIVE))
 
     def _since(self, agents: Iterable[Address], alive: frozenset[Address]) -> dict[Address, float]:
-        """Answer since when each lives, or when it was last seen; the time is ZooKeeper's."""
+        """Answer since when each lives, or when it was last seen, by ZooKeeper's clock; some are not known of."""
         every = list(agents)
         paths = [of_agent(ALIVE if agent in alive else SEEN, agent) for agent in every]
         stats = self._link.every_stat(paths)
-        return {agent: _time(stat, agent in alive) for agent, stat in zip(every, stats, strict=True)}
+        return {agent: _time(stat, agent in alive) for agent, stat in zip(every, stats, strict=True) if stat}
 
     def _see(self, agent_ip: Address) -> None:
+        """Note the time, in a node that may be missing; the record tells whether there is such an agent."""
         seen = of_agent(SEEN, agent_ip)
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         changes.put(seen, b"", -1)
         try:
             self._ground.commit(changes)
         except Conflict:
-            raise unknown_agent(agent_ip) from None
+            known = self._ground.known(agent_ip)
+            if known.version is None:
+                raise unknown_agent(agent_ip) from None
+            changes = self._ground.transaction()
+            changes.check(of_agent(AGENTS, agent_ip), known.version)
+            changes.create(seen)
+            self._ground.commit(changes, seen)
 
     def _is_reclaimer(self) -> bool:
         """Tell whether this session is the one that looks; become it where nobody is."""
         found = self._link.get(RECLAIMER)
         if found is not None:
             return bool(found.stat.ephemeralOwner == self._link.session)
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         changes.create_fleeting(RECLAIMER, b"")
         with suppress(Conflict):
             self._ground.commit(changes)
@@ -280,7 +287,7 @@ class Agents:
         """Answer the time by ZooKeeper's clock."""
         changes = self._link.transaction()
         changes.put(RECLAIMER, b"", -1)
-        (stat,) = self._ground.commit(changes)
+        (stat,) = self._link.commit(changes)
         return float(stat.mtime / _MILLISECONDS)
 
     def _is_forgotten(self, agent_ip: Address) -> bool:
@@ -296,6 +303,4 @@ def _paths(agent_ip: Address) -> list[str]:
 
 
 def _time(stat: Any, born: bool) -> float:  # noqa: FBT001 - which of the two times
-    if stat is None:
-        return 0.0
     return float((stat.ctime if born else stat.mtime) / _MILLISECONDS)

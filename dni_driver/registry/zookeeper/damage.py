@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import TypeVar
 
 import msgspec
 
 from dni_driver.core.errors import StoreError
+from dni_driver.core.overlays import Address
 from dni_driver.core.registry_address import ZooKeeperAddress
 from dni_driver.registry.zookeeper.layout import AGENTS, ALIVE, FORMAT, OVERLAYS, SUBNETS, VTEPS
 
@@ -46,6 +48,14 @@ def read_names(at: ZooKeeperAddress, folder: str, names: Iterable[str], read: Ca
                 f"delete it: {_command(at, 'deleteall', at_fault)}"
             ) from None
     return found
+
+
+def read_holder(at: ZooKeeperAddress, data: bytes, path: str) -> Address:
+    """Read who holds something; raise StoreError."""
+    try:
+        return ip_address(data.decode())
+    except ValueError as error:
+        raise not_understood(at, path, error) from None
 
 
 def not_understood(at: ZooKeeperAddress, path: str, why: object) -> StoreError:

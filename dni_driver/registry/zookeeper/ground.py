@@ -15,7 +15,7 @@ from dni_driver.core.agent_ip import check_family, in_order
 from dni_driver.core.deadline import deadline, within
 from dni_driver.core.errors import DeadlineExceeded, StoreError, Unavailable
 from dni_driver.core.overlays import Address, family_of
-from dni_driver.registry.zookeeper import journal
+from dni_driver.registry.zookeeper import closing, journal
 from dni_driver.registry.zookeeper.damage import damaged, not_understood, read_names, understood
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
@@ -62,6 +62,7 @@ class Ground:
         self.born = 0
         """Another number after the registry was deleted, and made anew."""
         self._prepared: int | None = None
+        self._format = 0
         self._folders: set[str] = set()
 
     def settled(self, attempt: Callable[[], R]) -> R:
@@ -75,6 +76,7 @@ class Ground:
                 except Conflict as conflict:
                     _pause_after(conflict, longest)
                     longest = min(longest * 2, _LONGEST_PAUSE)
+                    self.prepare()
 
     def settled_in_turn(self, attempt: Callable[[Turn], R]) -> R:
         """Do something that takes the lowest that is free: where others do so too, after those who came before."""
@@ -87,6 +89,7 @@ class Ground:
                     except Conflict as conflict:
                         turn.again()
                         _pause_after(conflict, _FIRST_PAUSE)
+                        self.prepare()
 
     def prepare(self) -> None:
         """Make sure that the registry is there and of this version; raise StoreError where it is newer."""
@@ -97,14 +100,18 @@ class Ground:
         if found is None:
             self._found()
             found = self.link.get(FORMAT)
-        version = self.version(found.data) if found is not None else 0
+        if found is None or self._checked_version(found.data) < 1:
+            raise self._foreign()
+        closing.close(self.link)
+        self._prepared, self._format, self._folders = epoch, found.version, set()
+
+    def _checked_version(self, data: bytes) -> int:
+        version = self.version(data)
         if version > VERSION:
             raise StoreError(
                 f"the registry {self.link.address} was written by a newer dni (version {version}): install that one"
             )
-        if version < 1:
-            raise self._foreign()
-        self._prepared, self._folders = epoch, set()
+        return version
 
     def version(self, data: bytes) -> int:
         """Read of which version a registry is; raise StoreError."""
@@ -146,7 +153,7 @@ class Ground:
         found = self.link.get(FORMAT)
         if found is None:
             raise self.missing(FORMAT)
-        others = OTHER_VTEPS if self.version(found.data) > max(VERSIONS.values()) else 0
+        others = OTHER_VTEPS if self._checked_version(found.data) > max(VERSIONS.values()) else 0
         wanted = str(VERSIONS[family_of(agent_ip)] + others).encode()
         if found.data == wanted:
             changes.check(FORMAT, found.version)
@@ -185,12 +192,26 @@ class Ground:
         changes.delete(of_agent(AGENTS, agent_ip), -1 if known.version is None else known.version)
         journal.append(changes, Entry(agent=str(agent_ip)))
 
+    def transaction(self) -> Changes:
+        """Begin a transaction that fails where the registry was made a newer dni's meanwhile."""
+        changes = self.link.transaction()
+        changes.check(FORMAT, self._format)
+        return changes
+
     def commit(self, changes: Changes, *paths: str) -> list[Any]:
-        """Do a transaction that makes nodes at `paths`, if at all; now and then, shorten the journal."""
+        """Do such a transaction, which makes nodes at `paths`, if at all; answer what came of what was put into it.
+
+        Now and then, shorten the journal. Where `format` is another by now, it is read again before anything else.
+        """
         self.make_room(paths)
-        results = self.link.commit(changes)
+        try:
+            results = self.link.commit(changes)
+        except Conflict as conflict:
+            if conflict.path == FORMAT:
+                self._prepared = None
+            raise
         journal.trim(self.link, results)
-        return results
+        return results[1:]
 
     def make_room(self, paths: Sequence[str]) -> None:
         """Make the folders that nodes are about to be put into: those of agents and VTEPs never go again.

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from ipaddress import ip_address
 
 import msgspec
 
 from dni_driver.core.overlays import Address, AgentSubnet, Family, agent_subnet, full, space_of
 from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
-from dni_driver.registry.zookeeper.damage import not_understood
+from dni_driver.registry.zookeeper.damage import read_holder
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
@@ -73,7 +72,7 @@ class Leases:
         if number is None:
             raise full(overlay, family)
         held = AgentSubnet(overlay=name, subnet=agent_subnet(overlay, family, number))
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         self._add(changes, found, held, agent_ip, mine)
         turn.leave(changes)
         self._ground.commit(changes)
@@ -86,13 +85,13 @@ class Leases:
         path = _path(found.definition, held)
         node = self._link.get(path)
         if node is None:
-            changes = self._link.transaction()
+            changes = self._ground.transaction()
             self._add(changes, found, held, agent_ip, self._ground.known(agent_ip))
             self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))
         elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip) and self._is_gone(formerly):
             self._move(found.definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
-            raise held_by(held, self._read_holder(node.data, path))
+            raise held_by(held, read_holder(self._link.address, node.data, path))
         else:
             self._note_held(found, node, held, agent_ip)
 
@@ -102,16 +101,10 @@ class Leases:
         slice_ = _slice(found.definition, held)
         if slice_ in mine.record.subnets:
             return
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         changes.check(_path(found.definition, held), node.version)
         self._put(changes, agent_ip, mine, (*mine.record.subnets, slice_), found.numbers)
         self._ground.commit(changes, of_agent(AGENTS, agent_ip))
-
-    def _read_holder(self, data: bytes, path: str) -> Address:
-        try:
-            return ip_address(data.decode())
-        except ValueError as error:
-            raise not_understood(self._link.address, path, error) from None
 
     def _add(self, changes: Changes, found: _Found, held: AgentSubnet, agent_ip: Address, mine: Known) -> None:
         """Have a transaction give an agent what nobody has, while the overlays are what was found."""
@@ -127,7 +120,7 @@ class Leases:
         theirs, mine = self._ground.known(formerly), self._ground.known(agent_ip)
         slice_ = _slice(definition, held)
         numbers = self._ground.definitions()[0].names()
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         # As in forgetting an agent: to make the node and to take it away says that it is not there.
         changes.create(alive)
         changes.delete(alive)
@@ -146,7 +139,7 @@ class Leases:
         if definition is None or node is None or node.data != _holder(agent_ip):
             return
         mine = self._ground.known(agent_ip)
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         changes.delete(_path(definition, held), node.version)
         self._put(changes, agent_ip, mine, _less(mine.record, _slice(definition, held)), definitions.names())
         self._ground.commit(changes)

@@ -44,7 +44,12 @@ _CHANGED = (said.NodeExistsError, said.NoNodeError, said.BadVersionError, said.N
 
 
 class Conflict(Exception):  # noqa: N818 - it is none
-    """Somebody else changed what a transaction rests on: look again."""
+    """Somebody else changed what a transaction rests on: look again. `path` is that node, where it was one."""
+
+    def __init__(self, text: str, path: str = "") -> None:
+        """Say what is so."""
+        super().__init__(text)
+        self.path = path
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -134,6 +139,20 @@ class Link:
         """Answer the names below many nodes."""
         return [names or [] for names in self._many("get_children", paths)]
 
+    def open_among(self, paths: Sequence[str]) -> list[str]:
+        """Answer which nodes whoever comes may change; none where this host does not say who it is."""
+        if not self.client.default_acl:
+            return []
+        found = zip(paths, self._many("get_acls", paths), strict=True)
+        return [path for path, answer in found if answer and any(one.id.scheme == "world" for one in answer[0])]
+
+    def close_to_others(self, paths: Sequence[str]) -> None:
+        """Give nodes to this host's user alone."""
+        for first in range(0, len(paths), _AT_A_TIME):
+            some = paths[first : first + _AT_A_TIME]
+            for begun in [self.client.set_acls_async(self._at(path), self.client.default_acl) for path in some]:
+                self._ended(begun)
+
     def make_folders(self, paths: Sequence[str]) -> None:
         """Make nodes that others are put below; those that are there are left alone."""
         with self._explained():
@@ -153,7 +172,8 @@ class Link:
             results = changes.transaction.commit_async().get(timeout=within(ANSWER_SECONDS))
         for operation, result in zip(changes.transaction.operations, results, strict=True):
             if isinstance(result, _CHANGED):
-                raise Conflict(f"{type(result).__name__} at {operation.path}")
+                at = operation.path
+                raise Conflict(f"{type(result).__name__} at {at}", at.removeprefix(self._at("")).removeprefix("/"))
         with self._explained():
             for result in results:
                 if isinstance(result, Exception) and not isinstance(result, said.RolledBackError):
@@ -226,9 +246,9 @@ class Link:
     def _at(self, path: str) -> str:
         return f"{self.address.path}/{path}" if path else self.address.path
 
-    def _begin(self, call: str, path: str, watch: Callable[[Any], None] | None) -> Any:
+    def _begin(self, call: str, path: str, *watch: Callable[[Any], None] | None) -> Any:
         self.wait(ANSWER_SECONDS)
-        return getattr(self.client, f"{call}_async")(self._at(path), watch)
+        return getattr(self.client, f"{call}_async")(self._at(path), *watch)
 
     def _ended(self, call: Any) -> Any:
         with self._explained():
@@ -240,7 +260,7 @@ class Link:
     def _many(self, call: str, paths: Sequence[str]) -> list[Any]:
         answers: list[Any] = []
         for first in range(0, len(paths), _AT_A_TIME):
-            begun = [self._begin(call, path, None) for path in paths[first : first + _AT_A_TIME]]
+            begun = [self._begin(call, path) for path in paths[first : first + _AT_A_TIME]]
             answers += [self._ended(one) for one in begun]
         return answers
 

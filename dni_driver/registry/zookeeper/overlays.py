@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
 
 from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Address, Backend, Overlay
-from dni_driver.registry.interface import check_widening, is_defined, unknown, used_by, with_backend
+from dni_driver.registry.interface import (
+    check_widening,
+    is_defined,
+    not_to_be_asked,
+    unknown,
+    used_by,
+    with_backend,
+)
+from dni_driver.registry.zookeeper.damage import read_holder
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import (
+    ALIVE,
     LINE,
     OVERLAYS,
     SUBNETS,
@@ -21,6 +30,7 @@ from dni_driver.registry.zookeeper.layout import (
     of_agent,
     of_overlay,
 )
+from dni_driver.registry.zookeeper.link import Found
 from dni_driver.registry.zookeeper.vteps import Vteps
 
 
@@ -72,7 +82,7 @@ class Overlays:
             return
         following = self._unused_number(definitions.following)
         more = msgspec.structs.replace(definitions, following=following).with_one(overlay)
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         self._vteps.check_apart(changes, [overlay])
         self._ground.put_definitions(changes, more, version)
         for folder in (SUBNETS, USES):
@@ -89,7 +99,7 @@ class Overlays:
         overlay = changed(definitions.every())
         if overlay in definitions.every():
             return
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         self._vteps.check_apart(changes, [overlay])
         self._ground.put_definitions(changes, definitions.with_one(overlay), version)
         self._ground.commit(changes)
@@ -105,11 +115,25 @@ class Overlays:
         users = set(self._ground.agents_below(uses))
         if users:
             raise used_by(name, users)
-        changes = self._link.transaction()
+        silent = self._holders(known.number) - set(self._ground.agents_below(ALIVE))
+        if silent:
+            raise not_to_be_asked(name, silent)
+        changes = self._ground.transaction()
         self._ground.put_definitions(changes, definitions.without(name), version)
         for folder in (*shards, uses):
             changes.delete(folder)
         self._ground.commit(changes)
+
+    def _holders(self, number: int) -> set[Address]:
+        """Answer the agents that hold agent subnets of the overlay of a number."""
+        folder = of_overlay(SUBNETS, number)
+        shards = [f"{folder}/{shard}" for shard in self._link.children(folder)]
+        names = zip(shards, self._link.every_child(shards), strict=True)
+        paths = [f"{shard}/{name}" for shard, held in names for name in held]
+        return {read_holder(self._link.address, one.data, path) for path, one in self._found(paths)}
+
+    def _found(self, paths: Sequence[str]) -> Iterable[tuple[str, Found]]:
+        return ((path, one) for path, one in zip(paths, self._link.every(paths), strict=True) if one is not None)
 
     def _sweep(self) -> None:
         """Take away what is left of overlays that are gone; what an end leaves here goes with the next removal."""
@@ -129,7 +153,7 @@ class Overlays:
         stats = dict(zip(paths, self._link.every_stat(list(paths.values())), strict=True))
         there = {number for number, stat in stats.items() if stat is not None}
         if wanted != there:
-            changes = self._link.transaction()
+            changes = self._ground.transaction()
             changes.check(OVERLAYS, version)
             for number in wanted - there:
                 changes.create(paths[number])

@@ -94,7 +94,7 @@ class Vteps:
             return
         definitions, version = self._ground.definitions()
         vteps.check_widening(known.subnet, subnet, definitions.every())
-        changes = self._link.transaction()
+        changes = self._ground.transaction()
         changes.check(OVERLAYS, version)
         changes.put(VTEPS, str(subnet).encode(), known.version)
         self._mark(changes)
