@@ -11,7 +11,7 @@ BUILD ?= build/plugin
 export DESTDIR PREFIX SYSCONFDIR PURGE FORCE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint typecheck check test test-unit test-engines demo demo-mesos lab bench bench-cluster plugin install uninstall clean
+.PHONY: help setup format lint typecheck check test test-unit test-engines test-survival demo demo-mesos lab bench bench-cluster plugin install uninstall clean
 
 help:  ## Show these lines
 	@echo "make TARGET, where TARGET is one of:"
@@ -52,6 +52,9 @@ test-engines: setup  ## Run what needs an engine on Docker Engine 20.10, 26.1 an
 	for engine in $(ENGINES); do $(BIN)/python -m tests.lab engine $$engine || exit; done
 	$(BIN)/pytest tests/lab
 	for engine in $(ENGINES); do LAB_ENGINE=$$engine $(BIN)/pytest $(SIDE_BY_SIDE) tests/e2e || exit; done
+
+test-survival: setup  ## Run what a cluster must survive at full length: ZooKeeper away for 5 minutes, hosts for 2 (root)
+	SURVIVAL_OUTAGE=300 SURVIVAL_CUT=120 $(BIN)/pytest tests/e2e/test_cluster_survival.py
 
 demo: setup  ## See it work: a lab host, a network, three containers; leaves nothing behind (root)
 	@$(BIN)/python -m tests.demo

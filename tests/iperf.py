@@ -17,11 +17,10 @@ _WARMING_UP = 1
 _DATAGRAM = 1400
 """Bytes of payload, so that a datagram fills a packet of an overlay."""
 
-LEAST: dict[Protocol, float] = {"tcp": 0.90, "udp": 0.80}
-"""What payload must reach of a limit. It counts whole frames, of which 95 % are payload of TCP and 97 % of UDP; and
-datagrams are lost for which a receiver on a busy machine has no time."""
+LEAST = 0.90
+"""What must be reached of a limit: by payload of TCP, which is 95 % of what a limit counts, or by whole frames."""
 MOST = 1.02
-"""What payload may reach of a limit: a burst lasts a hundredth of a second."""
+"""What may be reached of a limit: a burst lasts a hundredth of a second."""
 
 
 def client(server: object, limit: int, protocol: Protocol, *, from_server: bool) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,9 +20,11 @@ class FakeMesosAgent(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         """Listen, on loopback where nothing else is said."""
         super().__init__((host, port), _Handler)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.answer: Any = {}
         self.status = 200
         self.asked: list[tuple[str, dict[str, str]]] = []
@@ -54,9 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[FakeMesosAgent]:
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[FakeMesosAgent]:
     """Have one answer inside the block."""
-    with FakeMesosAgent() as agent:
+    with FakeMesosAgent(tls=tls) as agent:
         thread = threading.Thread(target=agent.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

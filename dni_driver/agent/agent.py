@@ -18,6 +18,7 @@ from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.rounds import Rounds
 from dni_driver.core import reports
+from dni_driver.core.addresses.filling import half_report
 from dni_driver.core.addresses.fullness import Half, OverlayUsage, Room
 from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.cluster import AgentReport
@@ -82,6 +83,7 @@ class Agent:
             overlays=self.overlays(),
             cluster=self._parts.cluster.report(),
             problems=self._complaints(),
+            halves=[half_report(load) for load in self._parts.fullness.loads()],
         )
 
     def overlays(self) -> list[reports.OverlayReport]:

@@ -14,18 +14,13 @@ import structlog
 from dni_driver.agent.collected import Collected
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant
-from dni_driver.core.errors import InUse
+from dni_driver.core.errors import InUse, Refused
 from dni_driver.core.overlays import AgentSubnet, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import includes
 from dni_driver.store import Store, fence, overlays
 
 log = structlog.get_logger(__name__)
-
-_WAY_OUT = (
-    "stop its containers here and `docker network rm` its network, then this host gets another part of it "
-    "within a minute"
-)
 
 
 class Agreement:
@@ -64,9 +59,8 @@ class Agreement:
                 elif not leased.issuperset(mine):
                     self._confirm(overlay, mine)
             if error:
-                problems.texts[-1] = _with_way_out(problems.texts[-1])
                 disputed.add(overlay.name)
-            self.judge(_with_way_out(error[0]) if error else None, overlay.name)
+            self.judge(error[0] if error else None, overlay.name)
         return disputed
 
     def judge(self, why: str | None, overlay: str = "") -> None:
@@ -88,10 +82,16 @@ class Agreement:
         try:
             self._forget(overlay.name)
         except InUse as use:
-            self._registry.define(overlay)
+            self._put_back(overlay, use)
             self._confirm(overlay, held)
             return use
         return None
+
+    def _put_back(self, overlay: Overlay, use: InUse) -> None:
+        try:
+            self._registry.define(overlay)
+        except Refused as error:
+            raise _until_ended(error, use) from None
 
     def _settle(self, overlay: Overlay, mine: Sequence[AgentSubnet]) -> None:
         """Forget an overlay that the registry lacks, or has otherwise; put it back there where it is in use here."""
@@ -113,8 +113,8 @@ class Agreement:
         """Forget an overlay whose agent subnet has another holder; raise that error where it is in use here."""
         try:
             self._forget(overlay.name)
-        except InUse:
-            raise error from None
+        except InUse as use:
+            raise _until_ended(error, use) from None
         log.warning("an agent subnet has another holder: forgotten here", overlay=overlay.name, error=str(error))
 
     def _forget(self, name: str) -> None:
@@ -125,6 +125,6 @@ class Agreement:
             fence.settle(tx, name)
 
 
-def _with_way_out(problem: str) -> str:
-    """Say how a host gets out of it, unless the registry has said so already."""
-    return problem if "docker network rm" in problem else f"{problem}; {_WAY_OUT}"
+def _until_ended(error: Refused, use: InUse) -> Refused:
+    """Build the error of what is otherwise in the registry, with what here keeps this host from going along."""
+    return type(error)(f"{error}; {use}; after that this host takes what it is given, by itself")

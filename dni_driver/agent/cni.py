@@ -19,7 +19,7 @@ from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.mesos import cni_conf
 from dni_driver.core.mesos.cni_conf import CniForm, Ipam, Shape
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
-from dni_driver.core.mtu import Underlay, cni_mtu
+from dni_driver.core.mtu import Underlay, cni_mtu, hosted
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.records import NetworkRecord, Records
 from dni_driver.core.reports import unknown_overlay
@@ -143,7 +143,7 @@ class Cni:
     def _underlay(self, records: Records) -> Underlay:
         if records.agent is None:
             raise KernelError("the dni agent has not joined its registry yet: see `dni status`")
-        return self._kernel.underlay(records.agent)
+        return hosted(self._kernel.underlay(records.agent), records.hosting)
 
     def _files(self, records: Records) -> dict[Path, bytes]:
         """Answer the files that are to be there; an overlay of IPv6 alone is none of host-local's, as in DC/OS."""
@@ -166,10 +166,11 @@ class Cni:
         """Say which Mesos halves host-local cannot hand out yet."""
         if self._options.ipam == "dni":
             return []
+        way_back = "" if records.hosting.carries else ", or set cni.ipam to dni again"
         used = {network.overlay: _users(network.overlay, records) for network in records.cni_networks}
         return [
             f"overlay {overlay!r} has {count} containers with addresses from dni-cni, so host-local cannot hand out "
-            f"its Mesos half yet: stop them, or set cni.ipam to dni again"
+            f"its Mesos half yet: stop them{way_back}"
             for overlay, count in used.items()
             if count
         ]

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
+from dni_driver.agent.hearing import Hearing
+from dni_driver.agent.ports import Time
+from dni_driver.core.addresses import telling
+from dni_driver.core.addresses.counts import Counts, Heard
 from dni_driver.core.addresses.filling import LEVELS, Alarms, Load, loads
 from dni_driver.core.addresses.fullness import Half, Holding, Local, Occupied, OverlayUsage, Room, overlay_usage, room
 from dni_driver.core.errors import DniError, Unavailable
@@ -30,26 +34,37 @@ class Fullness:
         self,
         store: Store,
         registry: Registry,
-        clock: Callable[[], float],
+        time: Time,
         directories: Sequence[Path] = DATA_DIRECTORIES,
     ) -> None:
         """`directories` are where host-local keeps the addresses of the Mesos side."""
         self._store = store
         self._registry = registry
-        self._clock = clock
+        self._clock = time.clock
+        self._hearing = Hearing(registry, time.monotonic)
         self._directories = directories
         self._alarms = Alarms()
 
     def usage(self, overlay: str) -> OverlayUsage:
-        """Answer how full an overlay is, here and elsewhere; raise NotFound."""
-        local = self._local()
-        if overlay not in {known.name for known in local.records.overlays}:
-            raise unknown_overlay(overlay)
-        return overlay_usage(overlay, local, _others(local.records), self._silence())
+        """Answer how full an overlay is: here now, elsewhere as told some seconds ago at most; raise NotFound."""
+        local = self._local_of(overlay)
+        others = [one for one in _others(local.records) if one.held.overlay == overlay]
+        heard = self._hearing.lately({one.agent: None for one in others})
+        return overlay_usage(overlay, local, others, heard, self._clock())
 
     def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
-        """Answer whether `count` more containers find addresses on an agent; None: on this one."""
-        return room(self.usage(overlay), str(agent) if agent else None, half, count)
+        """Answer whether `count` more containers find addresses on an agent; None: on this one. Raise NotFound."""
+        local = self._local_of(overlay)
+        is_here = agent is None or agent == local.records.agent
+        theirs = [] if is_here else [one for one in _others(local.records) if one.agent == agent]
+        heard = Heard() if agent is None or is_here else self._hearing.at_once(agent)
+        found = overlay_usage(overlay, local, theirs, heard, self._clock())
+        return room(found, str(agent) if agent else None, half, count)
+
+    def counts(self) -> Counts:
+        """Count all that this host holds, to tell others."""
+        self._note_dates()
+        return telling.counts(self._local(), self._clock())
 
     def loads(self) -> list[Load]:
         """Answer how much of each half of this host is taken."""
@@ -85,6 +100,12 @@ class Fullness:
             with self._store.write() as tx:
                 held_since.note(tx, self._clock())
 
+    def _local_of(self, overlay: str) -> Local:
+        local = self._local()
+        if overlay not in {known.name for known in local.records.overlays}:
+            raise unknown_overlay(overlay)
+        return local
+
     def _local(self) -> Local:
         records = read_all(self._store)
         with self._store.read() as tx:
@@ -97,14 +118,6 @@ class Fullness:
             return frozenset(occupied(overlay, self._directories))
         except Unavailable as error:
             return str(error)
-
-    def _silence(self) -> str | None:
-        """Answer in words why what is known of other agents may be old; None where the registry answers."""
-        try:
-            self._registry.alive()
-        except DniError as error:
-            return f"other agents are listed as they were last: {error}"
-        return None
 
 
 def _mine(records: Records) -> list[Holding]:

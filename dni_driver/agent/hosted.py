@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -18,10 +18,14 @@ log = structlog.get_logger(__name__)
 class Hosted:
     """Keeps the store in agreement with what Mesos does here."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
-        """Take both; a registry that is not Mesos' does nothing for this host."""
+    def __init__(self, store: Store, registry: Registry, changed: Callable[[], None] = lambda: None) -> None:
+        """Take both; a registry that is not Mesos' does nothing for this host.
+
+        `changed` is called when something else is done for it than before: more or less here counts as in use then.
+        """
         self._store = store
         self._registry = registry
+        self._changed = changed
 
     def look(self) -> Sequence[str]:
         """Record what Mesos does; answer in words what it has not done."""
@@ -43,4 +47,5 @@ class Hosted:
         if now != before:
             with self._store.write() as tx:
                 hosting.put(tx, now)
+            self._changed()
             log.info("hosted", by="Mesos" if now.carries else None, masqueraded=sorted(now.masqueraded))

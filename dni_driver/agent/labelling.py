@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 import structlog
 
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.core.errors import KernelError, Refused
-from dni_driver.core.options.labels import limits_of
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.labels import KNOWN, LIMITS, options_of
 from dni_driver.core.records import EndpointRecord
 from dni_driver.core.views import DockerEndpoint, DockerView
 from dni_driver.store import Store, Transaction, endpoints
 
 log = structlog.get_logger(__name__)
 
-Limits = dict[str, int]
+Wishes = dict[str, Any]
+"""What of an endpoint's labels nothing else has settled, by the names of its options."""
 
 
 class Labelling:
@@ -29,17 +32,17 @@ class Labelling:
         self._reconciler = reconciler
 
     def look(self, docker: DockerView) -> list[str]:
-        """Apply the limits of labels where neither driver-opt nor person has set any; answer what cannot be had."""
+        """Take what labels say where neither driver-opt nor person has said it; answer what cannot be had."""
         problems: list[str] = []
-        asked: dict[str, Limits] = {}
+        asked: dict[str, EndpointOptions] = {}
         for endpoint in _labelled(docker):
             try:
-                asked[endpoint.id] = limits_of(endpoint.labels)
+                asked[endpoint.id] = options_of(endpoint.labels)
             except Refused as error:
                 problems.append(f"container {endpoint.container}: {error}")
         return [*problems, *self._apply(asked)]
 
-    def _apply(self, asked: Mapping[str, Limits]) -> list[str]:
+    def _apply(self, asked: Mapping[str, EndpointOptions]) -> list[str]:
         if not asked:
             return []
         with self._store.read() as tx:
@@ -47,28 +50,34 @@ class Labelling:
                 return []
         with self._store.write() as tx:
             due = list(_due(tx, asked))
-            for endpoint, limits in due:
-                endpoints.set_options(tx, endpoint.id, msgspec.structs.replace(endpoint.options, **limits))
+            _record(tx, due)
         try:
-            self._reconciler.mend()
+            if any(key in LIMITS for _, wishes in due for key in wishes):
+                self._reconciler.mend()
         except KernelError as error:
+            without = [(one, {key: wishes[key] for key in wishes if key not in LIMITS}) for one, wishes in due]
             with self._store.write() as tx:
-                for endpoint, _ in due:
-                    endpoints.set_options(tx, endpoint.id, endpoint.options)
+                _record(tx, without)
             return [f"the limits of labels cannot be kept: {error}"]
-        log.info("limited by labels", endpoints=[endpoint.id[:12] for endpoint, _ in due])
+        log.info("labels taken", endpoints=[endpoint.id[:12] for endpoint, _ in due])
         return []
+
+
+def _record(tx: Transaction, due: Iterable[tuple[EndpointRecord, Wishes]]) -> None:
+    for endpoint, wishes in due:
+        endpoints.set_options(tx, endpoint.id, msgspec.structs.replace(endpoint.options, **wishes))
 
 
 def _labelled(docker: DockerView) -> Iterator[DockerEndpoint]:
     return (endpoint for network in docker.networks for endpoint in network.endpoints if endpoint.labels)
 
 
-def _due(tx: Transaction, asked: Mapping[str, Limits]) -> Iterator[tuple[EndpointRecord, Limits]]:
+def _due(tx: Transaction, asked: Mapping[str, EndpointOptions]) -> Iterator[tuple[EndpointRecord, Wishes]]:
     """Answer the endpoints with what of their labels nothing else has settled."""
-    for identity, limits in asked.items():
+    for identity, options in asked.items():
         endpoint = endpoints.lookup(tx, identity)
         if endpoint is not None:
-            missing = {key: bits for key, bits in limits.items() if getattr(endpoint.options, key) is None}
+            given = {key: value for key in KNOWN if (value := getattr(options, key)) is not None}
+            missing = {key: value for key, value in given.items() if getattr(endpoint.options, key) is None}
             if missing:
                 yield endpoint, missing

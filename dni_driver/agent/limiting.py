@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes the limits of a container that runs."""
+"""Changes the limits of a container that runs, Docker's or one of dni-cni."""
 
 from __future__ import annotations
 
 import msgspec
 
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.errors import KernelError, NotMended
-from dni_driver.core.names import docker_bridge
+from dni_driver.core.names import docker_bridge, mesos_bridge
 from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.overlays import Address
-from dni_driver.store import Store, endpoints, networks
+from dni_driver.core.records import EndpointRecord
+from dni_driver.store import Store, Transaction, cni, endpoints, networks
 
 
 def change_limits(store: Store, reconciler: Reconciler, address: Address, limits: dict[str, int]) -> None:
@@ -20,18 +22,25 @@ def change_limits(store: Store, reconciler: Reconciler, address: Address, limits
     ails the bridge of another overlay is no hindrance.
     """
     with store.write() as tx:
-        endpoint = endpoints.holder(tx, address)
-        bridge = docker_bridge(networks.find(tx, endpoint.network).overlay)
-        endpoints.set_options(tx, endpoint.id, msgspec.structs.replace(endpoint.options, **limits))
+        endpoint = cni.holder(tx, address) or endpoints.holder(tx, address)
+        bridge = _bridge(tx, endpoint)
+        _record(tx, endpoint, msgspec.structs.replace(endpoint.options, **limits))
     try:
         reconciler.mend()
     except KernelError as error:
         if isinstance(error, NotMended) and not error.on(bridge):
             return
-        _put_back(store, endpoint.id, endpoint.options)
+        with store.write() as tx:
+            _record(tx, endpoint, endpoint.options)
         raise
 
 
-def _put_back(store: Store, endpoint: str, options: EndpointOptions) -> None:
-    with store.write() as tx:
-        endpoints.set_options(tx, endpoint, options)
+def _bridge(tx: Transaction, endpoint: EndpointRecord | CniEndpointRecord) -> str:
+    if isinstance(endpoint, CniEndpointRecord):
+        return mesos_bridge(endpoint.overlay)
+    return docker_bridge(networks.find(tx, endpoint.network).overlay)
+
+
+def _record(tx: Transaction, endpoint: EndpointRecord | CniEndpointRecord, options: EndpointOptions) -> None:
+    kind = cni if isinstance(endpoint, CniEndpointRecord) else endpoints
+    kind.set_options(tx, endpoint.id, options)

@@ -18,6 +18,7 @@ NETWORKS = Pace(every=1.0)
 ROOM = Pace(every=0.25)
 """Most looks ask the store for a number, and no more."""
 FILLING = Pace(every=10.0)
+TELLING = Pace(every=1.0)
 STORE = Pace(every=1.0)
 HOSTED = Pace(every=30.0)
 CLUSTER = Pace(every=5.0)
@@ -47,6 +48,7 @@ class Loops:
         self.networks = self._loop("docker networks", NETWORKS)
         self.events = self._loop(EVENTS_PART, EVENTS)
         self.filling = self._loop("filling", FILLING)
+        self.telling = self._loop("telling", TELLING)
         self.store = self._loop("store", STORE)
         self.hosted = self._loop("mesos", HOSTED)
 

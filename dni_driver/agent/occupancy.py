@@ -10,7 +10,7 @@ from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import FAMILIES
 from dni_driver.core.records import AddressState, mesos_pool_id, pool_id
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
-from dni_driver.store import Transaction, addresses, networked, networks, overlays, pools, reservations
+from dni_driver.store import Transaction, addresses, hosting, networked, networks, overlays, pools, reservations
 from dni_driver.store.addresses import describe
 
 
@@ -28,7 +28,10 @@ def check_vacant(tx: Transaction, overlay: str, now: float) -> None:
 
 
 def check_unused(tx: Transaction, overlay: str) -> None:
-    """Raise InUse, naming what uses the addresses of an overlay, whether or not it has a Docker network."""
+    """Raise InUse, naming what uses the addresses of an overlay, whether or not it has a Docker network.
+
+    Where Mesos gives the agent subnets, its half and the containers there are its own affair.
+    """
     for pool in [name(overlay, family) for name in (pool_id, mesos_pool_id) for family in FAMILIES]:
         for record in addresses.of_pool(tx, pool):
             if record.state is not AddressState.FREE:
@@ -41,7 +44,8 @@ def check_unused(tx: Transaction, overlay: str) -> None:
             f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "
             f"{one})"
         )
-    check_host_local(overlay, DATA_DIRECTORIES)
+    if not hosting.get(tx).carries:
+        check_host_local(overlay, DATA_DIRECTORIES)
 
 
 def check_host_local(overlay: str, directories: Iterable[Path]) -> None:

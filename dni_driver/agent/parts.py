@@ -27,6 +27,7 @@ from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
+from dni_driver.agent.telling import Telling
 from dni_driver.agent.whereabouts import Whereabouts
 from dni_driver.core.invariants.collection import Sightings
 from dni_driver.registry import Registry
@@ -49,6 +50,7 @@ class Parts:
 
     def __init__(self, ground: Ground, loops: Loops, problems: Problems) -> None:
         """Have none of them do anything yet."""
+        self._loops = loops
         store, kernel, registry = ground.store, ground.kernel, ground.registry
         docker, options, time = ground.docker, ground.options, ground.time
         makes = options.makes_network
@@ -67,16 +69,26 @@ class Parts:
             heard=lambda: problems.report(CLUSTER_PART, ()),
         )
         self.whereabouts = Whereabouts(self.identity, kernel.underlay, loops.joining.wake, time.monotonic)
-        self.hosted = Hosted(store, registry)
+        self.hosted = Hosted(store, registry, changed=loops.joining.wake)
         self.dcos = DcosView(store, registry, lambda: problems.of(JOINING_PART), lambda: self.following.is_current)
         self.reconciler = Reconciler(store, kernel)
         self.leasing = Leasing(store, registry, self.identity, self.reconciler.mend, self.joining.in_turn, time)
-        self.fullness = Fullness(store, registry, time.clock)
+        self.fullness = Fullness(store, registry, time)
+        self.telling = Telling(store, registry, self.joining, self.fullness, time)
         self.reserving = Reserving(store, time.clock)
         self.cni = Cni(store, kernel, options.cni, time, loops.kernel.wake)
         self.networking = Networking(store, docker, makes, options.driver, time, made=loops.presence.wake)
         self.defining = Defining(store, kernel, self.joining, self.networking, makes)
         self.collector = Collector(store, kernel, Sightings(options.graces()), time)
         self.labelling = Labelling(store, self.reconciler)
-        self.docker_look = DockerLook(store, docker, self.collector, self.labelling, freed=loops.kernel.wake)
+        self.docker_look = DockerLook(store, docker, self.collector, self.labelling, freed=self.something_freed)
         self.inspection = Inspection(store, kernel, docker, time)
+
+    def something_freed(self) -> None:
+        """Have the kernel follow; and join again soon where this host could not give up what the registry told it to.
+
+        What kept it from that may be gone now.
+        """
+        self._loops.kernel.wake()
+        if not self.joining.is_settled:
+            self._loops.joining.wake()

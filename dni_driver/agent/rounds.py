@@ -16,7 +16,8 @@ _STOP_SECONDS = 5.0
 _FIRST_SECONDS = 1.0
 """For how long everything else leaves the processor to joining: longer than that takes where the registry answers."""
 
-_MOVES_THE_KERNEL = {("network", "create"), ("network", "destroy")}
+_NETWORK_GONE = ("network", "destroy")
+_MOVES_THE_KERNEL = {("network", "create"), _NETWORK_GONE}
 """Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
 
 
@@ -47,6 +48,7 @@ class Rounds:
         loops.networks.start(parts.networking.look)
         loops.events.start(self._heed)
         loops.filling.start(parts.fullness.look)
+        loops.telling.start(parts.telling.look)
         loops.store.start(self._checkpoint)
         loops.hosted.start(parts.hosted.look)
 
@@ -85,6 +87,8 @@ class Rounds:
             self._parts.networking.heed(event)
             if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
                 self._loops.kernel.wake()
+            if (event.kind, event.action) == _NETWORK_GONE:
+                self._parts.something_freed()
         self._loops.docker.wake()
         if not self._stopping.is_set():
             raise Unavailable("dockerd has ended its events: it is being stopped or restarted")

@@ -23,7 +23,10 @@ def address() -> None:
 @as_json
 @click.pass_obj
 def address_ls(named: Named, *, overlay: str | None, free_too: bool, as_json: bool) -> None:
-    """List this host's addresses, and who has them since when."""
+    """List this host's addresses, and who has them since when, with the limits and groups of their containers.
+
+    Groups are recorded and not enforced yet: what is on one overlay reaches each other.
+    """
     query = {"overlay": overlay} if overlay else {}
     if free_too:
         query["all"] = "1"

@@ -229,6 +229,18 @@ def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) ->
     click.echo(json.dumps(named.console().get(path), indent=2))
 
 
+@cni.command("clear")
+@click.pass_obj
+def cni_clear(named: Named) -> None:
+    """Remove the configurations that dni keeps in cni.directory, before dni itself goes from this host.
+
+    The agent must have been stopped: it would write them again. What somebody else has changed stays.
+    """
+    from dni_driver.cli.cni_clear import clear
+
+    clear(named.settings_of_program("cni clear"))
+
+
 @dni.command()
 @as_json
 @click.pass_obj

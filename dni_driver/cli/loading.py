@@ -16,9 +16,10 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from dni_driver.cli.settings import OverlaySettings, RegistrySettings, Section, Settings
+from dni_driver.cli.settings import CniSettings, OverlaySettings, RegistrySettings, Section, Settings
 from dni_driver.core.data_plane.vteps import check_subnet
 from dni_driver.core.errors import Refused, SettingsError
+from dni_driver.core.mesos.address import MesosAddress
 from dni_driver.core.names import check_overlay_name
 from dni_driver.core.overlays import Network, define
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
@@ -62,6 +63,8 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     settings = Settings(**built)
     _check_overlay(settings.overlay, values)
     _check_registry(settings.registry, values)
+    if isinstance(read_address(settings.registry.url), MesosAddress):
+        _check_left_to_mesos(settings.cni, values)
     return settings
 
 
@@ -195,15 +198,34 @@ def _check_registry(registry: RegistrySettings, values: Values) -> None:
     """Raise SettingsError, naming the key to blame, where the registry could not be used so."""
     with _blaming(values, "registry", "url"):
         address = read_address(registry.url)
-    for key in ("user", "password", "tls", "ca", "certificate", "key"):
+    for key in ("user", "password"):
         if not isinstance(address, ZooKeeperAddress) and getattr(registry, key):
             raise values["registry", key].refused_unseen("is for a registry in ZooKeeper: set registry.url to it")
+    for key in ("tls", "ca", "certificate", "key"):
+        if address is None and getattr(registry, key):
+            raise values["registry", key].refused_unseen(
+                "is for ZooKeeper, or a Mesos agent: set registry.url to where it is"
+            )
     for key, other in (("user", "password"), ("password", "user"), ("certificate", "key"), ("key", "certificate")):
         if getattr(registry, key) is not None and getattr(registry, other) is None:
             raise values["registry", key].refused_unseen(f"needs registry.{other} beside it")
     for key in ("ca", "certificate"):
         if getattr(registry, key) is not None and not registry.tls:
             raise values["registry", key].refused_unseen("needs registry.tls = true beside it")
+
+
+def _check_left_to_mesos(cni: CniSettings, values: Values) -> None:
+    """Raise SettingsError where dni would hand out the Mesos half beside a Mesos agent that does so itself."""
+    url = values["registry", "url"].value
+    if cni.directory is not None:
+        raise values["cni", "directory"].refused(
+            f"Mesos writes its configurations of CNI itself where registry.url = {_shown(url)}: leave the key out"
+        )
+    if cni.ipam != CniSettings().ipam:
+        raise values["cni", "ipam"].refused(
+            f'must be "{CniSettings().ipam}" where registry.url = {_shown(url)}: Mesos hands out its half itself, '
+            f"and two would give one address twice"
+        )
 
 
 @contextmanager

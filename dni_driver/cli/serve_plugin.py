@@ -82,7 +82,7 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
         resources.callback(store.close)
         kernel = Kernel(settings.run.directory, peers=LeftToTheAgent)
         resources.callback(_close, kernel)
-        _mend(kernel, store)
+        mend(kernel, store)
         ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
         network = NetworkDriver(store, kernel)
         keeper = Loop("published ports", PORTS, Problems())
@@ -92,7 +92,7 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
         yield create_app(network, ipam, settings.plugin.driver)
 
 
-def _mend(kernel: Kernel, store: Store) -> None:
+def mend(kernel: Kernel, store: Store) -> None:
     """Make the kernel agree with the records; what cannot be mended must not keep dockerd waiting."""
     try:
         with deadline(HANDLER_SECONDS):

@@ -85,10 +85,10 @@ class OverlaySettings(Section, frozen=True):
 class RegistrySettings(Section, frozen=True):
     """`[registry]`: where the cluster records who holds what; `local` is a database on this host alone.
 
-    `token_file` is for a Mesos agent, and holds what it wants to see. The other keys are for ZooKeeper. With `user`
-    and `password` nobody else may read or write what dni keeps there. `ca` is whose certificates are believed,
-    `certificate` and `key` are shown of this host. `reclaim_after`: an agent that was not seen for so many seconds
-    may lose its agent subnets to others; None: never.
+    `token_file` is for a Mesos agent, and holds what it wants to see. With `user` and `password`, which are for
+    ZooKeeper, nobody else may read or write what dni keeps there. Either is asked over TLS with `tls`: `ca` is whose
+    certificates are believed, `certificate` and `key` are shown of this host. `reclaim_after`: an agent that was not
+    seen for so many seconds may lose its agent subnets to others; None: never.
     """
 
     url: Annotated[str, Meta(description=ALLOWED)] = LOCAL

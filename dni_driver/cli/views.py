@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from dni_driver.cli import agents
+from dni_driver.cli import agents, usage
 from dni_driver.cli.tables import table
 from dni_driver.core.addresses.allocation import Usage
 from dni_driver.core.invariants.finding import Finding
@@ -48,6 +48,7 @@ def status(report: Status) -> str:
     parts = [
         "\n".join(f"{name:<10}{value}" for name, value in facts),
         overlays(report.overlays),
+        usage.halves(report.halves),
         agents.cluster(report.cluster),
         "\n".join(f"problem: {problem}" for problem in report.problems),
     ]
@@ -80,16 +81,16 @@ def _overlay_rows(report: OverlayReport) -> Iterator[tuple[object, ...]]:
 
 
 def _overlay_row(
-    report: OverlayReport, subnet: str, prefix: int | None, family: Family, usage: Usage | None
+    report: OverlayReport, subnet: str, prefix: int | None, family: Family, used: Usage | None
 ) -> tuple[object, ...]:
     halves = [half for half in report.docker_halves if (":" in half) == (family == 6)]  # noqa: PLR2004
-    return _row(report, subnet, f"/{prefix}", halves, usage)
+    return _row(report, subnet, f"/{prefix}", halves, used)
 
 
 def _row(
-    report: OverlayReport, subnet: str, prefix: str | None, halves: Sequence[str], usage: Usage | None
+    report: OverlayReport, subnet: str, prefix: str | None, halves: Sequence[str], used: Usage | None
 ) -> tuple[object, ...]:
-    counts = (usage.size, usage.used, usage.reserved, usage.free) if usage else (None, None, None, None)
+    counts = (used.size, used.used, used.reserved, used.free) if used else (None, None, None, None)
     network = report.network.name if report.network else None
     return report.name, subnet, prefix, ", ".join(halves) or None, *counts, network
 
@@ -119,7 +120,7 @@ def removed(report: Removed) -> str:
 
 
 def addresses(reports: Sequence[AddressReport]) -> str:
-    """Show addresses and who holds them, with what limits where any of them has one."""
+    """Show addresses and who holds them, with limits and groups where any of them has some."""
     if not reports:
         return "No address is in use."
     titles: tuple[str, ...] = ("ADDRESS", "STATE", "OVERLAY", "CONTAINER", "ENDPOINT", "NETWORK", "SINCE")
@@ -127,6 +128,9 @@ def addresses(reports: Sequence[AddressReport]) -> str:
     if any(report.egress or report.ingress for report in reports):
         titles = (*titles, "EGRESS", "INGRESS")
         rows = [(*row, *_limits(report)) for row, report in zip(rows, reports, strict=True)]
+    if any(report.groups for report in reports):
+        titles = (*titles, "GROUPS")
+        rows = [(*row, ",".join(report.groups) or None) for row, report in zip(rows, reports, strict=True)]
     return table(titles, rows)
 
 

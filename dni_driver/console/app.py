@@ -24,6 +24,7 @@ from dni_driver.core.addresses.reservations import Wish, read_wish
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
+    BadWish,
     Crowded,
     DniError,
     Exhausted,
@@ -51,6 +52,7 @@ _STATUS = (
     (InUse, HTTPStatus.CONFLICT),
     (Crowded, HTTPStatus.SERVICE_UNAVAILABLE),
     (Exhausted, HTTPStatus.CONFLICT),
+    (BadWish, HTTPStatus.UNPROCESSABLE_ENTITY),
     (Refused, HTTPStatus.BAD_REQUEST),
     (MalformedRequest, HTTPStatus.BAD_REQUEST),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -8,9 +8,9 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from dni_driver.core.errors import MalformedRequest
+from dni_driver.core.errors import BadWish, MalformedRequest, Refused
 from dni_driver.core.mesos.cni_conf import IPAMS, SHAPES, Ipam, Shape
-from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, read_addresses
+from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, read_addresses, read_options
 
 
 class CniOperations(Protocol):
@@ -37,16 +37,22 @@ class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ifname: str
     sandbox: str
     addresses: list[str] = []
+    groups: list[str] = []
+    labels: dict[str, str] = {}
 
     def wish(self) -> CniWish:
-        """Answer what is meant; raise Refused for addresses that are none."""
-        return CniWish(
-            overlay=self.overlay,
-            container=self.container,
-            ifname=self.ifname,
-            sandbox=self.sandbox,
-            addresses=read_addresses(self.addresses),
-        )
+        """Answer what is meant; raise BadWish for addresses, groups or labels that are none."""
+        try:
+            return CniWish(
+                overlay=self.overlay,
+                container=self.container,
+                ifname=self.ifname,
+                sandbox=self.sandbox,
+                addresses=read_addresses(self.addresses),
+                options=read_options(self.labels, self.groups),
+            )
+        except Refused as error:
+            raise BadWish(str(error)) from None
 
 
 T = TypeVar("T", bound=str)

@@ -8,6 +8,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 import msgspec
 
+from dni_driver.core.options.endpoint import EndpointOptions
+
 
 class CniNetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An overlay whose Mesos half containers on this host may have addresses of, with the MTU of bridge `m-NAME`."""
@@ -21,7 +23,7 @@ class CniEndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A container's place in the Mesos half, asked for by dni-cni.
 
     `container` and `ifname` are what the runtime calls it by (CNI_CONTAINERID, CNI_IFNAME), `sandbox` the path of its
-    network namespace.
+    network namespace. Of `options` limits and groups are asked for so.
     """
 
     id: str
@@ -33,6 +35,7 @@ class CniEndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     address: IPv4Interface | None = None
     address6: IPv6Interface | None = None
     since: float = 0.0
+    options: EndpointOptions = EndpointOptions()
 
     def interfaces(self) -> list[IPv4Interface | IPv6Interface]:
         """Answer its addresses with their masks, IPv4 first."""

@@ -6,6 +6,7 @@ DniError
     EmptyBody        a cut-off retry: dockerd sends no body after a broken connection
   Refused            understood, and against a rule; the text says which and what to type instead
     BadName          an overlay name that Linux, Docker or Mesos could not carry
+    BadWish          what a CNI runtime passes on for a container is not what it may be
     InUse            held by somebody else: an address, an overlay, a network
       Disowned       what this host's store calls its own is another living host's
     NotFound         no overlay, network or endpoint of that name
@@ -48,6 +49,10 @@ class Refused(DniError):  # noqa: N818
 
 class BadName(Refused):
     """An overlay name outside the rule."""
+
+
+class BadWish(Refused):
+    """Something a CNI runtime passes on for a container that is not what it may be."""
 
 
 class InUse(Refused):

@@ -10,6 +10,7 @@ import msgspec
 
 from dni_driver.core.addresses import allocation
 from dni_driver.core.addresses.allocation import Usage, container_span
+from dni_driver.core.addresses.filling import HalfReport
 from dni_driver.core.addresses.reservations import start_words
 from dni_driver.core.cluster import ClusterReport
 from dni_driver.core.errors import NotFound
@@ -18,7 +19,7 @@ from dni_driver.core.options.bandwidth import Limits
 from dni_driver.core.overlays import Address, Family, Overlay
 from dni_driver.core.ports import PortRecord
 from dni_driver.core.records import AddressState, NetworkRecord, Records, ReservationRecord, mesos_pool_id, pool_id
-from dni_driver.core.wanted import limits_of
+from dni_driver.core.wanted import cni_limits_of, limits_of
 
 _CREATE = "docker network create -d dni --ipam-driver dni {1}--ipam-opt overlay={0} {0}"
 
@@ -67,7 +68,7 @@ class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `reserved`: somebody keeps it back, `reserved_for` a container. Of a range kept back `last` is the last one; those
     of it that are in use are reported by themselves too. `egress` and `ingress` are what its container may send and
-    be sent, in bits a second; None for no limit.
+    be sent, in bits a second; None for no limit. `groups` are those its container is in.
     """
 
     pool: str
@@ -83,6 +84,7 @@ class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
     reserved_for: str | None = None
     egress: int | None = None
     ingress: int | None = None
+    groups: tuple[str, ...] = ()
 
 
 class ReservationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +129,7 @@ class DockerReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """This host at a glance; `agent` is the agent IP, `problems` are in words."""
+    """This host at a glance; `agent` is the agent IP, `problems` are in words, `halves` those that can be counted."""
 
     version: str
     agent: str | None
@@ -137,6 +139,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     overlays: list[OverlayReport]
     problems: list[str]
     cluster: ClusterReport = ClusterReport(agents=[])
+    halves: list[HalfReport] = []
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,9 +224,10 @@ def _recorded(records: Records, *, with_free: bool) -> Iterator[AddressReport]:
     """Report what was used; a reserved address that is free again is reported as what it is reserved for."""
     labels = {network.id: network.label for network in records.networks}
     overlays = {pool.id: pool.overlay for pool in records.pools}
-    limits = _limits(records)
+    limits, groups = _limits(records), _groups(records)
     for record in records.addresses:
-        held_to = limits.get(record.endpoint or "", Limits())
+        holder = record.endpoint or record.cni_endpoint or ""
+        held_to = limits.get(holder, Limits())
         of = overlays.get(record.pool)
         kept = next((one for one in records.reservations if one.overlay == of and record.address in one), None)
         if record.state is not AddressState.FREE or (with_free and kept is None):
@@ -240,6 +244,7 @@ def _recorded(records: Records, *, with_free: bool) -> Iterator[AddressReport]:
                 reserved_for=kept.container if kept else None,
                 egress=held_to.egress,
                 ingress=held_to.ingress,
+                groups=groups.get(holder, ()),
             )
 
 
@@ -314,7 +319,14 @@ def _port_report(record: PortRecord, records: Records) -> PortReport:
 
 
 def _limits(records: Records) -> dict[str, Limits]:
-    """Answer the limits of each endpoint, by its id."""
+    """Answer the limits of each endpoint, of either kind, by its id."""
     networks = {network.id: network for network in records.networks}
     known = [endpoint for endpoint in records.endpoints if endpoint.network in networks]
-    return {endpoint.id: limits_of(endpoint, networks[endpoint.network]) for endpoint in known}
+    of_docker = {endpoint.id: limits_of(endpoint, networks[endpoint.network]) for endpoint in known}
+    return of_docker | {endpoint.id: cni_limits_of(endpoint) for endpoint in records.cni_endpoints}
+
+
+def _groups(records: Records) -> dict[str, tuple[str, ...]]:
+    """Answer the groups of each endpoint likewise."""
+    of_docker = {endpoint.id: endpoint.options.groups or () for endpoint in records.endpoints}
+    return of_docker | {endpoint.id: endpoint.options.groups or () for endpoint in records.cni_endpoints}

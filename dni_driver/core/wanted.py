@@ -77,7 +77,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Who may talk to an overlay's containers on this host, and whether they leave under this host's name.
 
-    `local` are subnets that its containers have on this host alone, and always leave under this host's name from.
+    `bridges` are those that others are kept from; `admitted` carry containers that are let in to theirs, and that
+    somebody else looks after. `local` are subnets that its containers have on this host alone, and always leave under
+    this host's name from.
     """
 
     overlay: str
@@ -87,6 +89,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     isolated: bool
     internal: bool
     local: tuple[IPv4Network, ...] = ()
+    admitted: tuple[str, ...] = ()
 
     def families(self) -> set[int]:
         """Answer which families its containers speak (4, 6)."""
@@ -217,6 +220,7 @@ def cni_link_of(
         mac=endpoint.mac,
         addresses=tuple(addresses),
         gateways=() if options.internal else tuple(map(str, own)),
+        limits=cni_limits_of(endpoint),
         routes=tuple(Route(subnet, str(gateway)) for subnet, gateway in ways),
         sandbox=endpoint.sandbox,
         ifname=endpoint.ifname,
@@ -251,6 +255,11 @@ def limits_of(endpoint: EndpointRecord, network: NetworkRecord) -> Limits:
         egress=effective(endpoint.options.egress, network.options.egress),
         ingress=effective(endpoint.options.ingress, network.options.ingress),
     )
+
+
+def cni_limits_of(endpoint: CniEndpointRecord) -> Limits:
+    """Answer the limits of a container of dni-cni: its own."""
+    return Limits(egress=effective(endpoint.options.egress, None), ingress=effective(endpoint.options.ingress, None))
 
 
 def gateways_of(endpoint: EndpointRecord, network: NetworkRecord, halves: Sequence[Network]) -> list[Address]:
@@ -290,9 +299,12 @@ def _policies(records: Records, overlays: Mapping[str, Overlay]) -> Iterable[Pol
 
 
 def _policy(network: NetworkRecord, overlays: Mapping[str, Overlay], records: Records) -> Policy:
+    docker, mesos = docker_bridge(network.overlay), mesos_bridge(network.overlay)
+    is_left = records.hosting.carries
     return Policy(
         overlay=network.overlay,
-        bridges=(docker_bridge(network.overlay), mesos_bridge(network.overlay)),
+        bridges=(docker,) if is_left else (docker, mesos),
+        admitted=(mesos,) if is_left else (),
         subnets=tuple(_subnets(network, overlays)),
         masquerade=network.options.masquerade and network.overlay not in records.hosting.masqueraded,
         isolated=network.options.isolated,

@@ -160,6 +160,8 @@ class Kernel:
         self._guard.admit([link])
         with locked(self._lock):
             plugging.plug(link)
+        if link.limits:
+            shaping.apply(link)
 
     def unplug(self, endpoints: Iterable[str]) -> None:
         """Delete the links of endpoints, and return when they are gone; raise Unavailable after 10 s."""

@@ -11,7 +11,15 @@ import json
 import socket
 import time
 
-from dni_driver.mesos.cni_errors import FAILED, INVALID_CONFIGURATION, REFUSED, TAKEN, TRY_AGAIN, CniError
+from dni_driver.mesos.cni_errors import (
+    FAILED,
+    INVALID_CONFIGURATION,
+    REFUSED,
+    TAKEN,
+    TRY_AGAIN,
+    UNKNOWN_CONTAINER,
+    CniError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +29,9 @@ PATIENCE = 30.0
 """Seconds: longer than the agent takes at the most to answer."""
 _LARGEST = 1 << 20
 _UNQUOTED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
-_CODES = {400: REFUSED, 404: INVALID_CONFIGURATION, 409: TAKEN, 503: TRY_AGAIN}
+_CODES = {400: REFUSED, 404: INVALID_CONFIGURATION, 409: TAKEN, 422: INVALID_CONFIGURATION, 503: TRY_AGAIN}
+_NOT_FOUND = 404
+"""An overlay there is not; but where it is asked about a container, as CHECK does, that container."""
 
 
 def ask(path: str, method: str, target: str, body: dict[str, Any] | None = None, patience: float = PATIENCE) -> Any:
@@ -37,11 +47,22 @@ def ask(path: str, method: str, target: str, body: dict[str, Any] | None = None,
         told = f"the dni agent does not answer at {path}: start it with `dni up` or `systemctl start dni-agent`"
         raise CniError(TRY_AGAIN, told, str(error)) from None
     except ValueError:
-        raise CniError(FAILED, f"what answers at {path} is not the dni agent") from None
+        raise stranger(path) from None
     if status >= 400:  # noqa: PLR2004
         text = answer.get("error") if isinstance(answer, dict) else None
-        raise CniError(_CODES.get(status, FAILED), str(text or f"the dni agent answered with status {status}"))
+        raise CniError(_code(method, status), str(text or f"the dni agent answered with status {status}"))
     return answer
+
+
+def _code(method: str, status: int) -> int:
+    if (method, status) == ("GET", _NOT_FOUND):
+        return UNKNOWN_CONTAINER
+    return _CODES.get(status, FAILED)
+
+
+def stranger(path: str) -> CniError:
+    """Build the error of an answer that is not the agent's."""
+    return CniError(FAILED, f"what answers at {path} is not the dni agent")
 
 
 def target(path: str, **query: str) -> str:

@@ -40,11 +40,6 @@ def error(version: str, what: CniError) -> dict[str, Any]:
     return {"cniVersion": version, "code": what.code, "msg": what.message, **details}
 
 
-def addresses(result: dict[str, Any]) -> set[str]:
-    """Answer the addresses of a result of whatever version that has CHECK."""
-    return {str(ip.get("address")) for ip in result.get("ips") or [] if isinstance(ip, dict)}
-
-
 def _ip(version: str, address: dict[str, Any]) -> dict[str, Any]:
     family = {"version": _family(address["address"])} if VERSIONS.index(version) <= _LAST_WITH_FAMILY else {}
     return {**family, "interface": 2, "address": address["address"], **_gateway(address)}

@@ -7,6 +7,7 @@ Only what starts fast is imported here and in what `dni-cni` is made of: a conta
 from __future__ import annotations
 
 import json
+import re
 
 from dni_driver.mesos.cni_errors import (
     BAD_ENVIRONMENT,
@@ -16,10 +17,12 @@ from dni_driver.mesos.cni_errors import (
     UNSUPPORTED_FIELD,
     CniError,
 )
+from dni_driver.mesos.cni_fields import family, invalid, kind, object_of, objects, text
+from dni_driver.mesos.cni_network_info import NetworkInfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
@@ -32,36 +35,44 @@ _LONGEST_IFNAME = 15
 _OTHERS = ("ipam", "bridge", "delegate", "ipMasq", "isGateway")
 """Keys of other plugins that mean something dni decides by itself."""
 
-_MESOS = "org.apache.mesos"
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+"""CNI's rule; Mesos and others have UUIDs or digits."""
 
 
 class Call:
-    """One call, checked: what to do, for which container on which overlay, and where the agent is."""
+    """One call, checked: what to do, for which container on which overlay, and where the agent is.
+
+    `previous` are the addresses that ADD has answered, as CHECK is told of them.
+    """
 
     def __init__(self, environment: Mapping[str, str], configuration: dict[str, Any]) -> None:
         """Read it; raise CniError."""
         self.version = _version(configuration)
         self.command = _command(environment, self.version)
-        self.overlay = _text(configuration, "overlay" if "overlay" in configuration else "name")
-        self.socket = _text(configuration, "socket") if "socket" in configuration else "/run/dni/dni.sock"
-        self.container = _variable(environment, "CNI_CONTAINERID")
+        self.overlay = text(configuration, "overlay" if "overlay" in configuration else "name")
+        self.socket = text(configuration, "socket") if "socket" in configuration else "/run/dni/dni.sock"
+        self.container = _container(environment)
         self.ifname = _ifname(environment)
         self.sandbox = environment.get("CNI_NETNS", "")
-        self.previous: dict[str, Any] = {}
+        self.previous: set[str] = set()
         self.addresses: list[str] = []
+        self.groups: list[str] = []
+        self.labels: dict[str, str] = {}
         if self.command == "DEL":
             return
         self.sandbox = _variable(environment, "CNI_NETNS")
         _check_fields(configuration)
-        self.addresses = _addresses(environment, configuration)
+        info = NetworkInfo(configuration)
+        self.addresses = _addresses(environment, info.addresses)
+        self.groups, self.labels = info.groups, info.labels
         if self.command == "CHECK":
-            self.previous = _object(configuration, "prevResult")
+            self.previous = _told(object_of(configuration, "prevResult"))
 
 
-def configuration(text: bytes) -> dict[str, Any]:
+def configuration(given: bytes) -> dict[str, Any]:
     """Read standard input; raise CniError where it is no JSON object."""
     try:
-        found = json.loads(text)
+        found = json.loads(given)
     except (ValueError, RecursionError) as error:
         raise CniError(UNREADABLE, "the network configuration is no JSON", str(error)) from None
     if not isinstance(found, dict):
@@ -73,7 +84,7 @@ def _version(configuration: dict[str, Any]) -> str:
     version = configuration.get("cniVersion") or OLDEST
     if version not in VERSIONS:
         told = f"dni-cni speaks {', '.join(VERSIONS)}"
-        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {str(version)[:20]!r} is not known to dni-cni", told)
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {kind(version)} is not known to dni-cni", told)
     return str(version)
 
 
@@ -99,6 +110,17 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return value
 
 
+def _container(environment: Mapping[str, str]) -> str:
+    name = _variable(environment, "CNI_CONTAINERID")
+    if not _CONTAINER.fullmatch(name):
+        raise CniError(
+            BAD_ENVIRONMENT,
+            f"CNI_CONTAINERID {name[:40]!r} is no id of a container: it begins with a letter or digit, and goes on "
+            f"with these, '_', '.' and '-'",
+        )
+    return name
+
+
 def _ifname(environment: Mapping[str, str]) -> str:
     name = _variable(environment, "CNI_IFNAME")
     if (
@@ -120,44 +142,17 @@ def _check_fields(configuration: dict[str, Any]) -> None:
             )
 
 
-def _text(configuration: dict[str, Any], key: str) -> str:
-    value = configuration.get(key)
-    if not isinstance(value, str) or not value:
-        raise CniError(
-            INVALID_CONFIGURATION, f"{key!r} in the network configuration must be a text, not {_kind(value)}"
-        )
-    return value
-
-
-def _object(configuration: dict[str, Any], key: str) -> dict[str, Any]:
-    value = configuration.get(key)
-    if not isinstance(value, dict):
-        raise CniError(
-            INVALID_CONFIGURATION, f"{key!r} in the network configuration must be an object, not {_kind(value)}"
-        )
-    return value
-
-
-def _kind(value: object) -> str:
-    return "missing" if value is None else json.dumps(value)[:40]
-
-
-def _addresses(environment: Mapping[str, str], configuration: dict[str, Any]) -> list[str]:
-    """Answer the addresses asked for: by Mesos' NetworkInfo, and by `IP` in CNI_ARGS."""
-    return [*_of_mesos(configuration), *_of_arguments(environment.get("CNI_ARGS", ""))]
-
-
-def _of_mesos(configuration: dict[str, Any]) -> list[str]:
-    """Read `args["org.apache.mesos"]["network_info"]`; each entry may name an address, or only a family."""
-    found = configuration
-    for key in ("args", _MESOS, "network_info"):
-        if found.get(key) is None:
-            return []
-        found = _object(found, key)
-    asked = found.get("ip_addresses") or []
-    if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
-        raise CniError(INVALID_CONFIGURATION, "'ip_addresses' in Mesos' network_info must be a list of objects")
-    return [_text(one, "ip_address") for one in asked if one.get("ip_address") is not None]
+def _addresses(environment: Mapping[str, str], asked: Sequence[str]) -> list[str]:
+    """Answer the addresses asked for, by Mesos and by `IP` in CNI_ARGS: one of a family."""
+    found: dict[int | None, str] = {}
+    for code, address in (
+        *((INVALID_CONFIGURATION, one) for one in asked),
+        *((BAD_ENVIRONMENT, one) for one in _of_arguments(environment.get("CNI_ARGS", ""))),
+    ):
+        other = found.setdefault(family(address), address)
+        if other is not address:
+            raise CniError(code, f"{other} and {address} are asked for: a container has one of a family")
+    return list(found.values())
 
 
 def _of_arguments(arguments: str) -> list[str]:
@@ -168,5 +163,17 @@ def _of_arguments(arguments: str) -> list[str]:
         if not equals:
             raise CniError(BAD_ENVIRONMENT, f"CNI_ARGS has {pair[:40]!r} in it, which is no KEY=VALUE")
         if key == "IP":
+            if family(value) is None:
+                raise CniError(BAD_ENVIRONMENT, f"CNI_ARGS asks for IP={value[:60]!r}, which is not an IP address")
             found.append(value)
+    return found
+
+
+def _told(previous: dict[str, Any]) -> set[str]:
+    """Answer the addresses that a result of ADD tells of."""
+    where = "prevResult"
+    found = {text(ip, "address", where) for ip in objects(previous, "ips", where)}
+    for address in found:
+        if family(address.partition("/")[0]) is None:
+            invalid(f"'address' in {where} is {kind(address)}, which is not an IP address")
     return found

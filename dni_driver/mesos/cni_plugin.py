@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _ENDPOINTS = "/v1/cni/endpoints"
+_NONE_OF_THE_AGENTS = (LookupError, TypeError, AttributeError)
+"""What reading an answer ends in that has another form than the agent's."""
 
 
 def main() -> NoReturn:
@@ -67,20 +69,30 @@ def _add(call: Call) -> dict[str, Any]:
         "ifname": call.ifname,
         "sandbox": call.sandbox,
         "addresses": call.addresses,
+        "groups": call.groups,
+        "labels": call.labels,
     }
-    return cni_answers.result(call.version, cni_agent.ask(call.socket, "POST", _ENDPOINTS, body))
+    made = cni_agent.ask(call.socket, "POST", _ENDPOINTS, body)
+    try:
+        return cni_answers.result(call.version, made)
+    except _NONE_OF_THE_AGENTS:
+        raise cni_agent.stranger(call.socket) from None
 
 
-def _check(call: Call, endpoint: dict[str, Any]) -> None:
+def _check(call: Call, endpoint: Any) -> None:
     """Raise CniError where ADD has answered something else than there is."""
-    there = {str(address["address"]) for address in endpoint["addresses"]}
-    told = cni_answers.addresses(call.previous)
+    try:
+        there = {str(address["address"]) for address in endpoint["addresses"]}
+        sandbox = endpoint["sandbox"]
+    except _NONE_OF_THE_AGENTS:
+        raise cni_agent.stranger(call.socket) from None
+    told = call.previous
     if there != told:
         raise CniError(
             REFUSED, f"container {call.container} has {_listed(there)}, and prevResult tells of {_listed(told)}"
         )
-    if endpoint["sandbox"] != call.sandbox:
-        raise CniError(REFUSED, f"container {call.container} is in {endpoint['sandbox']}, not in {call.sandbox}")
+    if sandbox != call.sandbox:
+        raise CniError(REFUSED, f"container {call.container} is in {sandbox}, not in {call.sandbox}")
 
 
 def _listed(addresses: set[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -22,12 +22,16 @@ from dni_driver.store import Store, cni
 log = structlog.get_logger(__name__)
 
 _MODE = 0o644
+_DRAFTS = ".dni-"
+"""What the directories of drafts begin with: beside the file, as a rename leads to no other disk."""
+_DRAFT = "draft"
 
 
 def settle(store: Store, wanted: Mapping[Path, bytes]) -> list[str]:
     """Have these files there, and none that was wanted before; answer in words what stands in the way."""
     with store.read() as tx:
         written = cni.written(tx)
+    _sweep({path.parent for path in (*wanted, *map(Path, written))})
     problems = [problem for path, content in wanted.items() for problem in _put(store, path, content, written)]
     for path in sorted(set(written) - {str(path) for path in wanted}):
         problems += _remove(store, Path(path), written[path])
@@ -74,8 +78,8 @@ def _remove(store: Store, path: Path, digests: Collection[str]) -> Iterator[str]
 def _write(path: Path, content: bytes, *, is_new: bool) -> None:
     """Write a file so that whoever looks sees all of it or what was there; a new one replaces none; raise OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as directory:
-        draft = Path(directory, "draft")
+    with TemporaryDirectory(dir=path.parent, prefix=f"{_DRAFTS}{path.stem}-") as directory:
+        draft = Path(directory, _DRAFT)
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
@@ -85,6 +89,15 @@ def _write(path: Path, content: bytes, *, is_new: bool) -> None:
             path.hardlink_to(draft)
         else:
             draft.rename(path)
+
+
+def _sweep(directories: Iterable[Path]) -> None:
+    """Remove drafts of a write that was cut short; who is in the way of that is in the way of nothing else."""
+    for directory in directories:
+        for left in directory.glob(f"{_DRAFTS}*"):
+            with suppress(OSError):
+                Path(left, _DRAFT).unlink(missing_ok=True)
+                left.rmdir()
 
 
 def _digest(path: Path) -> str | None:

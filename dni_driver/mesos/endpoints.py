@@ -16,13 +16,13 @@ from dni_driver.core.errors import BridgeMissing, DniError, KernelError, NotFoun
 from dni_driver.core.mac import mac_for
 from dni_driver.core.mesos.cni_conf import Ipam
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, report
-from dni_driver.core.mtu import Underlay, cni_mtu
+from dni_driver.core.mtu import Underlay, cni_mtu, hosted
 from dni_driver.core.names import mesos_bridge
 from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay
 from dni_driver.core.records import Interface, ReservationRecord, mesos_halves, with_mask
 from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
-from dni_driver.store import Store, Transaction, addresses, cni, networks, overlays, pools
+from dni_driver.store import Store, Transaction, addresses, cni, hosting, networks, overlays, pools
 from dni_driver.store.claiming import Asked, claim
 from dni_driver.store.patience import when_there_is_room
 from dni_driver.store.records import read, read_all
@@ -76,10 +76,7 @@ class Endpoints:
         address that somebody has, Exhausted, KernelError.
         """
         if self._ipam != "dni":
-            raise Refused(
-                "the Mesos halves of this host are handed out by host-local, and two would give one address twice: "
-                'set ipam = "dni" in [cni] of /etc/dni/dni.toml and restart dni, or use what `dni cni show` writes'
-            )
+            raise self._anothers()
         self._ready(wish.overlay)
         self._forget_displaced(wish)
         taken = [
@@ -109,6 +106,19 @@ class Endpoints:
         if faults:
             raise Refused(f"container {key.container} is not as it was made: {'; '.join(faults)}")
         return report(link)
+
+    def _anothers(self) -> Refused:
+        """Build the error of a Mesos half that is not dni's to hand out."""
+        with self._store.read() as tx:
+            if hosting.get(tx).carries:
+                return Refused(
+                    "Mesos hands out the Mesos halves of this host itself, and two would give one address twice: use "
+                    "the configurations that Mesos writes"
+                )
+        return Refused(
+            "the Mesos halves of this host are handed out by host-local, and two would give one address twice: "
+            'set ipam = "dni" in [cni] of /etc/dni/dni.toml and restart dni, or use what `dni cni show` writes'
+        )
 
     def _forget_displaced(self, wish: CniWish) -> None:
         """Forget who was to have this link in a namespace of this path, and has not: the path is another's now."""
@@ -143,7 +153,8 @@ class Endpoints:
         agent = overlays.agent_ip(tx)
         if agent is None:
             raise Unavailable("the dni agent has not joined its registry yet: see `dni status`")
-        mtu = cni_mtu(overlay, networks.of_overlay(tx, overlay.name), self._kernel.underlay(agent))
+        underlay = hosted(self._kernel.underlay(agent), hosting.get(tx))
+        mtu = cni_mtu(overlay, networks.of_overlay(tx, overlay.name), underlay)
         cni.put_network(tx, CniNetworkRecord(overlay=overlay.name, mtu=mtu, since=self._clock()))
 
     def _add(self, tx: Transaction, overlay: Overlay, wish: CniWish, taken: Sequence[ReservationRecord]) -> None:
@@ -159,6 +170,7 @@ class Endpoints:
             address=next((one for one in given.values() if isinstance(one, IPv4Interface)), None),
             address6=next((one for one in given.values() if isinstance(one, IPv6Interface)), None),
             since=now,
+            options=wish.options,
         )
         cni.put_endpoint(tx, endpoint)
         for family, interface in given.items():

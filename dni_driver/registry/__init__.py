@@ -34,7 +34,7 @@ def open_registry(url: str, directory: Path, access: Access = Access()) -> Regis
     if address is None:
         return LocalRegistry(directory / "registry.db")
     if isinstance(address, MesosAddress):
-        return MesosRegistry(MesosAgent(address, access.token_file))
+        return MesosRegistry(MesosAgent(address, access))
     # Here, as hosts that are alone need no kazoo.
     from dni_driver.registry.zookeeper import ZooKeeperRegistry  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Who dni is for ZooKeeper, and how it knows ZooKeeper. Without a user, whoever comes may read and write.
+    """Who dni is for ZooKeeper, or a Mesos agent, and how it knows that. Without a user, whoever comes may write.
 
     With `tls`, `ca` is whose certificates are believed (None: those that this host believes), and `certificate` and
     `key` are what dni shows of itself. `token_file` holds what a Mesos agent wants to see.

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from dni_driver.core.addresses.counts import Counts, Told
 from dni_driver.core.agent_ip import in_order
 from dni_driver.core.errors import InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Overlay, check_no_overlap
@@ -154,6 +155,18 @@ class Registry(Protocol):
 
     def seen(self, agent_ip: Address) -> None:
         """Note that an agent has its wits about it: it is not reclaimed for as long as it has said."""
+
+    def tell(self, agent_ip: Address, counts: Counts) -> None:
+        """Say how full an agent is, until it says otherwise or is forgotten; the same once more writes nothing.
+
+        Raises NotFound for an agent that is not registered.
+        """
+
+    def told(self, agents: Collection[Address]) -> dict[Address, Told]:
+        """Answer what some agents told last, those that told anything.
+
+        Raises Refused where an agent hears nothing of others.
+        """
 
     def forget(self, agent_ip: Address) -> None:
         """Forget an agent, and give up all it holds; raise NotFound, or InUse where it is alive."""

@@ -11,12 +11,13 @@ from contextlib import closing, contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
+from dni_driver.core.addresses.counts import Counts, Told
 from dni_driver.core.data_plane.vteps import check_apart
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import StoreError
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, lowest_free
 from dni_driver.core.peers import Peer, Vtep
-from dni_driver.registry import local_agents
+from dni_driver.registry import local_agents, local_counts
 from dni_driver.registry.interface import (
     Host,
     Lease,
@@ -37,7 +38,7 @@ LOCK_SECONDS = 5.0
 MODE = 0o600
 _LOOKS_EVERY = 1.0
 """Seconds: what other processes write is looked for."""
-_VERSION = 3
+_VERSION = 4
 _OVERLAY_TABLE = """
 CREATE TABLE overlay (
     name    TEXT PRIMARY KEY,
@@ -55,7 +56,7 @@ CREATE TABLE lease (
     agent_ip TEXT NOT NULL
 ) STRICT"""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-_STEPS = ((_OVERLAY_TABLE, _LEASE_TABLE), local_agents.TABLES, local_agents.VTEPS_TABLE)
+_STEPS = ((_OVERLAY_TABLE, _LEASE_TABLE), local_agents.TABLES, local_agents.VTEPS_TABLE, local_counts.TABLE)
 """What makes each version out of the one before."""
 
 
@@ -189,6 +190,17 @@ class LocalRegistry:
         """Note that an agent has its wits about it (Registry.seen)."""
         with self._transaction() as tx:
             local_agents.see(tx, agent_ip, time.time())
+
+    def tell(self, agent_ip: Address, counts: Counts) -> None:
+        """Say how full an agent is (Registry.tell)."""
+        with self._transaction() as tx:
+            local_agents.check_known(tx, agent_ip)
+            local_counts.put(tx, agent_ip, counts)
+
+    def told(self, agents: Collection[Address]) -> dict[Address, Told]:
+        """Answer what agents told (Registry.told)."""
+        with self._transaction() as tx:
+            return local_counts.find(tx, agents)
 
     def forget(self, agent_ip: Address) -> None:
         """Forget an agent, and give up all it holds (Registry.forget)."""

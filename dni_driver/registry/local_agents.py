@@ -13,6 +13,7 @@ from dni_driver.core.agent_ip import check_family, in_order
 from dni_driver.core.data_plane.vteps import check_apart, check_widening, chosen, kept, lowest_free, vtep_in
 from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay
 from dni_driver.core.peers import Vtep
+from dni_driver.registry import local_counts
 from dni_driver.registry.admission import Life, check_address, check_move, moves
 from dni_driver.registry.interface import Host, Lease, Member, still_alive, unknown_agent
 from dni_driver.registry.local_life import Lives
@@ -113,6 +114,12 @@ def see(tx: sqlite3.Connection, agent_ip: Address, now: float) -> None:
         raise unknown_agent(agent_ip)
 
 
+def check_known(tx: sqlite3.Connection, agent_ip: Address) -> None:
+    """Raise NotFound for what is no agent."""
+    if _find(tx, agent_ip) is None:
+        raise unknown_agent(agent_ip)
+
+
 def forget(tx: sqlite3.Connection, agent_ip: Address, lives: Lives) -> None:
     """Forget an agent and what it holds; raise NotFound, or InUse where it is alive."""
     text = (str(agent_ip),)
@@ -122,6 +129,7 @@ def forget(tx: sqlite3.Connection, agent_ip: Address, lives: Lives) -> None:
     if gone == 0:
         raise unknown_agent(agent_ip)
     tx.execute("DELETE FROM use WHERE agent_ip = ?", text)
+    local_counts.drop(tx, agent_ip)
     lives.drop(agent_ip)
 
 
@@ -161,6 +169,7 @@ def _move(tx: sqlite3.Connection, host: Host, formerly: Address, mine: _Row | No
         tx.execute("UPDATE agent SET agent_ip = ? WHERE agent_ip = ?", (new, old))
         tx.execute("UPDATE lease SET agent_ip = ? WHERE agent_ip = ?", (new, old))
         tx.execute("DELETE FROM use WHERE agent_ip = ?", (old,))
+        local_counts.drop(tx, formerly)
         lives.drop(formerly)
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Collection
 from ipaddress import IPv4Network
 
+from dni_driver.core.addresses.counts import Counts, Told
 from dni_driver.core.errors import Exhausted, InUse, Refused, Unavailable
 from dni_driver.core.mesos.part import MesosPart, read_part
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay
@@ -89,10 +90,7 @@ class MesosRegistry:
         now = [one.subnet for one in part.held if one.overlay == held.overlay and one.family == held.family]
         if held.overlay not in {known.name for known in part.overlays}:
             raise unknown(held.overlay)
-        raise InUse(
-            f"Mesos gives this agent {now[0] if now else 'nothing'} of it now, no longer {held.subnet}: stop its "
-            f"containers, `docker network rm` its network, and create that again"
-        )
+        raise InUse(f"Mesos gives this agent {now[0] if now else 'nothing'} of it now, no longer {held.subnet}")
 
     def leases(self, agent_ip: Address | None = None) -> list[Lease]:
         """Answer what this host holds; of other agents Mesos tells an agent nothing."""
@@ -150,6 +148,14 @@ class MesosRegistry:
 
     def seen(self, agent_ip: Address) -> None:
         """Do nothing: Mesos reclaims nothing."""
+
+    def tell(self, agent_ip: Address, counts: Counts) -> None:
+        """Do nothing: Mesos passes on nothing of the sort."""
+
+    def told(self, agents: Collection[Address]) -> dict[Address, Told]:
+        """Raise Refused: of other agents Mesos tells an agent nothing."""
+        del agents  # whoever they are
+        raise Refused("Mesos tells an agent of no other: ask each at its own (dni overlay usage)")
 
     def forget(self, agent_ip: Address) -> None:
         """Raise InUse for this host, and Refused for any other: that is the leading master's."""

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a Mesos agent's overlay module over HTTP."""
+"""Asks a Mesos agent's overlay module over HTTP, or over HTTPS."""
 
 from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from dni_driver.core.deadline import within
 from dni_driver.core.errors import SettingsError, Unavailable
 from dni_driver.core.mesos import dcos
 from dni_driver.core.mesos.address import MesosAddress
+from dni_driver.registry import tls
+from dni_driver.registry.access import Access
 
 ENDPOINT = "/overlay-agent/overlay"
 PATIENCE = 5.0
@@ -23,52 +27,74 @@ PATIENCE = 5.0
 
 LARGEST_ANSWER = 4 << 20
 _PORTION = 1 << 16
+_BELIEVED = (
+    "registry.ca names the file of those who vouch for it, and registry.url must call it as its certificate does"
+)
 
 
 class MesosAgent:
-    """One agent, asked on a connection of its own each time. `token_file` holds what it wants to see, if anything."""
+    """One agent, asked on a connection of its own each time."""
 
-    def __init__(self, address: MesosAddress, token_file: Path | None = None, patience: float = PATIENCE) -> None:
+    def __init__(self, address: MesosAddress, access: Access = Access(), patience: float = PATIENCE) -> None:  # noqa: B008 - frozen
         """Ask nothing yet."""
         self._address = address
-        self._token_file = token_file
+        self._access = access
         self._patience = patience
-        self._place = f"the Mesos agent at http://{address.host}:{address.port}"
+        self._place = f"the Mesos agent at http{'s' if access.tls else ''}://{address.host}:{address.port}"
 
     def ask(self) -> dcos.Agent:
-        """Answer what the overlay module says; raise Unavailable, SettingsError for a token that cannot be read."""
+        """Answer what the overlay module says; raise Unavailable, SettingsError for a file that cannot be used."""
         status, body = self._get(self._headers())
         if status != HTTPStatus.OK:
-            raise Unavailable(f"{self._place} {_explained(status)}")
+            raise self._unavailable(_explained(status))
         try:
             return msgspec.json.decode(body, type=dcos.Agent)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unavailable(f"{self._place} answers what no overlay module does: {error}") from None
+            raise self._unavailable(f"answers what no overlay module does: {error}") from None
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json"}
-        if self._token_file is not None:
-            headers["Authorization"] = f"token={_read_token(self._token_file)}"
+        if self._access.token_file is not None:
+            headers["Authorization"] = f"token={_read_token(self._access.token_file)}"
         return headers
 
     def _get(self, headers: dict[str, str]) -> tuple[int, bytes]:
         ends = time.monotonic() + within(self._patience)
-        connection = http.client.HTTPConnection(
-            self._address.host, self._address.port, timeout=within(self._patience)
-        )
-        try:
+        with self._in_words(), closing(self._connection()) as connection:
             connection.request("GET", ENDPOINT, headers=headers)
             connected = connection.sock
             with closing(connection.getresponse()) as response:
                 return response.status, self._read(response, connected, ends)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Turn what can go wrong on the way into Unavailable."""
+        try:
+            yield
         except TimeoutError:
-            raise Unavailable(f"{self._place} took longer than {self._patience:g} s to answer") from None
+            raise self._unavailable(f"took longer than {self._patience:g} s to answer") from None
+        except ssl.SSLCertVerificationError as error:
+            raise self._unavailable(f"is not believed: {error.verify_message}: {_BELIEVED}") from None
+        except ssl.SSLError as error:
+            raise self._unavailable(f"does not agree on TLS: {_reason(error)}") from None
+        except ConnectionResetError:
+            raise self._unavailable(f"hangs up{self._perhaps_tls()}") from None
         except OSError as error:
-            raise Unavailable(f"{self._place} does not answer: {error.strerror or error}") from None
+            raise self._unavailable(f"does not answer: {error.strerror or error}") from None
         except http.client.HTTPException as error:
-            raise Unavailable(f"{self._place} does not speak HTTP: {type(error).__name__}") from None
-        finally:
-            connection.close()
+            raise self._unavailable(f"does not speak HTTP: {type(error).__name__}{self._perhaps_tls()}") from None
+
+    def _unavailable(self, what: str) -> Unavailable:
+        return Unavailable(f"{self._place} {what}")
+
+    def _perhaps_tls(self) -> str:
+        return "" if self._access.tls else ": where it speaks TLS, set registry.tls = true"
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port, patience = self._address.host, self._address.port, within(self._patience)
+        if self._access.tls:
+            return http.client.HTTPSConnection(host, port, timeout=patience, context=tls.context(self._access))
+        return http.client.HTTPConnection(host, port, timeout=patience)
 
     def _read(self, response: http.client.HTTPResponse, connected: socket.socket, ends: float) -> bytes:
         """Read a body, piece by piece, as each has a time of its own and all together have no more."""
@@ -79,9 +105,15 @@ class MesosAgent:
             if left <= 0:
                 raise TimeoutError
             if len(body) > LARGEST_ANSWER:
-                raise Unavailable(f"{self._place} answers more than {LARGEST_ANSWER >> 20} MiB")
+                raise self._unavailable(f"answers more than {LARGEST_ANSWER >> 20} MiB")
             connected.settimeout(left)
         return bytes(body)
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """Say in OpenSSL's words why there is no TLS, and what it may be."""
+    words = (error.reason or str(error)).replace("_", " ").lower()
+    return f"{words}: without registry.tls it is asked over HTTP, and registry.certificate is what this host shows"
 
 
 def _explained(status: int) -> str:

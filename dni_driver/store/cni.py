@@ -7,8 +7,11 @@ import sqlite3
 from ipaddress import IPv4Interface, IPv6Interface
 
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.overlays import Address
 from dni_driver.store import addresses
 from dni_driver.store.database import Transaction
+from dni_driver.store.endpoint_options import read_options, write_options
 
 
 def put_network(tx: Transaction, network: CniNetworkRecord) -> None:
@@ -40,7 +43,7 @@ def remove_network(tx: Transaction, overlay: str) -> None:
 def put_endpoint(tx: Transaction, endpoint: CniEndpointRecord) -> None:
     """Record an endpoint; one that is known has another sandbox now."""
     tx.execute(
-        "INSERT INTO cni_endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "INSERT INTO cni_endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (id) DO UPDATE SET sandbox = excluded.sandbox, since = excluded.since",
         (
             endpoint.id,
@@ -52,6 +55,7 @@ def put_endpoint(tx: Transaction, endpoint: CniEndpointRecord) -> None:
             str(endpoint.address) if endpoint.address else None,
             str(endpoint.address6) if endpoint.address6 else None,
             endpoint.since,
+            write_options(endpoint.options),
         ),
     )
 
@@ -65,6 +69,16 @@ def find_endpoint(tx: Transaction, endpoint: str) -> CniEndpointRecord | None:
 def endpoints(tx: Transaction) -> list[CniEndpointRecord]:
     """Answer all endpoints, by id."""
     return [_endpoint(row) for row in tx.execute("SELECT * FROM cni_endpoint ORDER BY id")]
+
+
+def holder(tx: Transaction, address: Address) -> CniEndpointRecord | None:
+    """Answer the endpoint that has an address."""
+    return next((one for one in endpoints(tx) if any(has.ip == address for has in one.interfaces())), None)
+
+
+def set_options(tx: Transaction, endpoint: str, options: EndpointOptions) -> None:
+    """Record other options of an endpoint."""
+    tx.execute("UPDATE cni_endpoint SET options = ? WHERE id = ?", (write_options(options), endpoint))
 
 
 def forget_endpoint(tx: Transaction, endpoint: str, now: float) -> None:
@@ -103,4 +117,5 @@ def _endpoint(row: sqlite3.Row) -> CniEndpointRecord:
         address=IPv4Interface(row["address"]) if row["address"] else None,
         address6=IPv6Interface(row["address6"]) if row["address6"] else None,
         since=row["since"],
+        options=read_options(row["options"]),
     )

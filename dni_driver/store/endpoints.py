@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
-
-import msgspec
 
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.overlays import Address
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store.database import Transaction
+from dni_driver.store.endpoint_options import read_options, write_options
 
 
 def add(tx: Transaction, endpoint: EndpointRecord) -> None:
@@ -29,7 +27,7 @@ def add(tx: Transaction, endpoint: EndpointRecord) -> None:
             endpoint.sandbox,
             endpoint.ifname,
             endpoint.since,
-            _text(endpoint.options),
+            write_options(endpoint.options),
         ),
     )
     if not _same(find(tx, endpoint.id), endpoint):
@@ -98,7 +96,7 @@ def set_ifname(tx: Transaction, endpoint: str, ifname: str) -> None:
 
 def set_options(tx: Transaction, endpoint: str, options: EndpointOptions) -> None:
     """Record other options of an endpoint."""
-    tx.execute("UPDATE endpoint SET options = ? WHERE id = ?", (_text(options), endpoint))
+    tx.execute("UPDATE endpoint SET options = ? WHERE id = ?", (write_options(options), endpoint))
 
 
 def remove(tx: Transaction, endpoint: str) -> None:
@@ -116,14 +114,5 @@ def _endpoint(row: sqlite3.Row) -> EndpointRecord:
         sandbox=row["sandbox"],
         ifname=row["ifname"],
         since=row["since"],
-        options=msgspec.json.decode(row["options"], type=EndpointOptions, dec_hook=_parsed),
+        options=read_options(row["options"]),
     )
-
-
-def _text(options: EndpointOptions) -> str:
-    return msgspec.json.encode(options, enc_hook=str).decode()
-
-
-def _parsed(kind: Callable[[str], object], text: str) -> object:
-    """Make an address again of its text, which is how it is kept."""
-    return kind(text)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from dni_driver.console.client import Console
 from dni_driver.core.overlays import AgentSubnet, Network
 from dni_driver.core.peers import Vtep
 from dni_driver.registry import Host, open_registry
@@ -47,7 +48,10 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured; sizes in MiB, `idle` in CPU seconds an hour."""
+    """What was measured; sizes in MiB, `idle` in CPU seconds an hour.
+
+    `asked` is what it costs to say how full all agents are, and `among_many_asked` the memory after that.
+    """
 
     agents: int
     alone: float
@@ -55,6 +59,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     all_join: Cost
     from_nothing: Cost
     idle: float
+    asked: Cost
+    among_many_asked: float
     single: dict[str, list[float]]
 
 
@@ -167,6 +173,8 @@ def _measure(many: int, rounds: int) -> Findings:
             before = _cpu(pid)
             time.sleep(_QUIET_SECONDS)
             idle, among_many = (_cpu(pid) - before) * 3600 / _QUIET_SECONDS, _pss(pid)
+            asked = _ask(world, pid, many)
+            asked_size = _pss(pid)
             single = _single(world, many, rounds)
         subprocess.run(["ip", "link", "del", "vtep1024"], check=True)
         began = time.perf_counter()
@@ -180,6 +188,8 @@ def _measure(many: int, rounds: int) -> Findings:
         all_join=all_join,
         from_nothing=from_nothing,
         idle=idle,
+        asked=asked,
+        among_many_asked=asked_size,
         single=single,
     )
 
@@ -189,6 +199,18 @@ def _grow(world: World, pid: int, many: int) -> Cost:
     cpu, began = _cpu(pid), time.perf_counter()
     world.populate(many)
     ended = world.until(lambda: world.routes() >= many, 0.5)
+    return Cost(seconds=ended - began, cpu=_cpu(pid) - cpu)
+
+
+def _ask(world: World, pid: int, many: int) -> Cost:
+    """Ask how full all agents are."""
+    console = Console(world.folder / "first" / "api.sock")
+    cpu, began = _cpu(pid), time.perf_counter()
+    agents = console.get("/v1/overlays/dcos/usage")["agents"]
+    ended = time.perf_counter()
+    known = [agent for agent in agents if agent["subnets"] and agent["subnets"][0]["docker"]["free"] is not None]
+    if len(known) <= many:
+        raise LabError(f"of {many} agents {len(known)} are known")
     return Cost(seconds=ended - began, cpu=_cpu(pid) - cpu)
 
 
@@ -247,6 +269,9 @@ def figures(found: Findings) -> list[Figure]:
         ),
         Figure(name="agent: memory alone (PSS)", value=found.alone, unit="MiB"),
         Figure(name=f"agent: memory among {many} (PSS)", value=found.among_many, unit="MiB"),
+        Figure(name=f"agent: says how full all {many} are", value=found.asked.seconds * 1000, unit="ms"),
+        Figure(name="  CPU of that", value=found.asked.cpu * 1000, unit="ms"),
+        Figure(name="  memory after that (PSS)", value=found.among_many_asked, unit="MiB"),
         Figure(name=f"agent: idle among {many}, CPU a minute", value=found.idle / 60 * 1000, unit="ms"),
     ]
 

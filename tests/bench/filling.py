@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from dni_driver.core.addresses import counts as codec
+from dni_driver.core.addresses.counts import Counts, HalfCounts, SubnetCounts
 from dni_driver.core.overlays import AgentSubnet, space_of
 from dni_driver.registry import Host
 from dni_driver.registry.admission import Life
@@ -17,6 +19,7 @@ from dni_driver.registry.zookeeper import ZooKeeperRegistry
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
     ALIVE,
+    COUNTS,
     JOURNAL,
     SEEN,
     Definition,
@@ -60,16 +63,16 @@ def _portions(registry: ZooKeeperRegistry, newcomers: Sequence[Newcomer]) -> Ite
 
 
 def _paths(one: Newcomer, definitions: dict[str, Definition]) -> list[str]:
-    """Answer all nodes of one: where it is recorded, lives, was seen, and holds what it has."""
+    """Answer all nodes of one: where it is recorded, lives, was seen, tells of itself, and holds what it has."""
     definition = definitions[one.held.overlay]
     space, _ = space_of(definition.overlay(), one.held.family)
     assert one.host.vtep is not None
     held = (of_vtep(one.host.vtep.ip), of_subnet(definition.number, one.held.subnet, space))
-    return [*(of_agent(folder, one.host.agent_ip) for folder in (AGENTS, ALIVE, SEEN)), *held]
+    return [*(of_agent(folder, one.host.agent_ip) for folder in (AGENTS, ALIVE, SEEN, COUNTS)), *held]
 
 
 def _write(registry: ZooKeeperRegistry, changes: Changes, one: Newcomer, definition: Definition) -> None:
-    host, (_, alive, seen, vtep, subnet) = one.host, _paths(one, {definition.name: definition})
+    host, (_, alive, seen, counts, vtep, subnet) = one.host, _paths(one, {definition.name: definition})
     record = Record(
         identity=host.identity,
         vtep=str(host.vtep.ip) if host.vtep else None,
@@ -78,5 +81,13 @@ def _write(registry: ZooKeeperRegistry, changes: Changes, one: Newcomer, definit
     registry.ground.put_record(changes, host.agent_ip, record, None)
     changes.create_fleeting(alive, encode(Life(identity=host.identity, boot=host.boot)))
     changes.create(seen)
+    changes.create(counts, codec.write(_counts(one.held)))
     for path in (vtep, subnet):
         changes.create(path, str(host.agent_ip).encode())
+
+
+def _counts(held: AgentSubnet) -> Counts:
+    """Answer what one tells whose halves are half full."""
+    half = HalfCounts(125, 60, 2, 63)
+    subnet = SubnetCounts(overlay=held.overlay, subnet=str(held.subnet), since=1.7e9, mesos=half, docker=half)
+    return Counts(as_of=1.7e9 + 0.5, subnets=(subnet,))

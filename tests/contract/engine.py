@@ -8,7 +8,7 @@ the engine it takes the errors of Revoke, Leave, Delete and Release as something
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -39,7 +39,10 @@ class EngineError(Exception):
 
 
 class Engine:
-    """One dockerd. `on_link` are the host's directly reached subnets, `logged` the errors it only logs."""
+    """One dockerd. `on_link` are the host's directly reached subnets, `logged` the errors it only logs.
+
+    `new_sandbox` answers the key of a container's sandbox; there need be none of that name.
+    """
 
     def __init__(self, plugin: Dockerd, version: int) -> None:
         """Begin with no network, as after a fresh installation."""
@@ -49,6 +52,7 @@ class Engine:
         self.logged: list[str] = []
         self.networks: dict[str, Network] = {}
         self.containers: dict[str, Container] = {}
+        self.new_sandbox: Callable[[], str] = lambda: f"/var/run/docker/netns/{secrets.token_hex(6)}"
         self._active = False
 
     # -- networks
@@ -200,7 +204,7 @@ class Engine:
     def start(self, name: str) -> None:
         """Do what `docker start` does."""
         container = self.containers[name]
-        container.sandbox = f"/var/run/docker/netns/{secrets.token_hex(6)}"
+        container.sandbox = self.new_sandbox()
         try:
             for network in container.wishes:
                 self._plug(container, network)

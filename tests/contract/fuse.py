@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends the plugin's worker, as kill -9 does, right after the n-th write to the store or the kernel.
+"""Ends a program of dni's, as kill -9 does, right after the n-th write to the store or the kernel.
 
 The file `fuse` says how many writes there are to be; with the last it burns away. So a test that lets the first,
 the second, the third write be the last has been between any two of them.
@@ -19,7 +19,9 @@ from pyroute2.iproute import IPRoute
 
 from dni_driver.kernel import command, sysctl
 from dni_driver.kernel.firewall.fingerprint import Memory
-from dni_driver.kernel.netlink import conversation, nfnetlink
+from dni_driver.kernel.netlink import conversation, nfnetlink, rtnetlink
+from dni_driver.kernel.peers import batches
+from dni_driver.kernel.ports import conntrack
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,11 +56,14 @@ class Fuse:
 
     def lay(self) -> None:
         """Lead it past everything in the kernel room that writes."""
+        vars(batches)["attempt"] = self._past(command.attempt, lambda argv, *_: "-batch" in argv)
         command.attempt = self._past(command.attempt, lambda argv, *_: "-f" in argv or argv[0].endswith("-restore"))
         sysctl.write = self._past(sysctl.write)
         Memory.remember = self._past(Memory.remember)  # type: ignore[method-assign]
         nfnetlink.add = self._past(nfnetlink.add)
         nfnetlink.remove = self._past(nfnetlink.remove)
+        for module, change in ((rtnetlink, "_told"), (conntrack, "_delete")):
+            vars(module)[change] = self._past(vars(module)[change])
         vars(conversation)["IPRoute"] = partial(_Talk, IPRoute, self.burn)
 
     def _past(self, write: Callable[P, T], writes: Callable[P, bool] = lambda *_, **__: True) -> Callable[P, T]:
@@ -90,8 +95,8 @@ class _Talk:
         ask = getattr(self._route, name)
         return partial(self._asked, ask) if name in {"link", "addr", "neigh", "route", "tc"} else ask
 
-    def _asked(self, ask: Callable[..., Sequence[Any]], order: str, **details: Any) -> Sequence[Any]:
-        answer = ask(order, **details)
+    def _asked(self, ask: Callable[..., Sequence[Any]], order: str, *kind: str, **details: Any) -> Sequence[Any]:
+        answer = ask(order, *kind, **details)
         if order not in _READS:
             self._burn()
         return answer

@@ -27,6 +27,9 @@ PATIENCE = 10.0
 _REPOSITORY = Path(__file__).parents[2]
 _SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "programs", "fuse")
 _TABLES = (
+    "peer",
+    "cni_endpoint",
+    "cni_network",
     "port",
     "port_cursor",
     "reservation",

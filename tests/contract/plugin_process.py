@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 
 from dni_driver.cli import lifeline, logs
 from dni_driver.cli.listening import listen
+from dni_driver.cli.serve_plugin import mend
 from dni_driver.cli.settings import LogSettings, PluginSettings
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Overlay, lowest_free
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from dni_driver.plugin.app import create_app
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
@@ -61,7 +63,10 @@ def _opened(folder: Path, chosen: str) -> Iterator[WSGIApplication]:
     if chosen == "real":
         fuse.lay()
     store = Store(folder / "dni.db", fuse.after_commit)
-    kernel = Kernel(folder / "run") if chosen == "real" else FolderKernel(folder)
+    kernel: Kernel | FolderKernel = FolderKernel(folder)
+    if chosen == "real":
+        kernel = Kernel(folder / "run", peers=LeftToTheAgent)
+        mend(kernel, store)
     ipam = IpamDriver(store, kernel, _Agent(store, folder), "dcos")
     try:
         yield create_app(NetworkDriver(store, kernel), ipam)

@@ -18,10 +18,14 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dni_driver.console.app import create_app
 from dni_driver.console.operations import Operations
 from dni_driver.console.server import Server
+from dni_driver.core.options.bandwidth import Limits
+from dni_driver.core.reports import address_reports
 from dni_driver.mesos import cni_agent
 from dni_driver.mesos.cni_errors import CniError
 from dni_driver.mesos.cni_plugin import respond
@@ -203,6 +207,20 @@ def test_check_is_incompatible_with_versions_before_it(runtime: Runtime, version
         ("ADD", {"CNI_IFNAME": ".."}, "cannot be the name of a link"),
         ("ADD", {"CNI_IFNAME": "a b"}, "cannot be the name of a link"),
         ("ADD", {"CNI_CONTAINERID": "a\nb"}, "CNI_CONTAINERID has characters that cannot be printed"),
+        (
+            "ADD",
+            {"CNI_CONTAINERID": "../.."},
+            "CNI_CONTAINERID '../..' is no id of a container: it begins with a letter",
+        ),
+        ("ADD", {"CNI_CONTAINERID": "-c1"}, "is no id of a container"),
+        ("ADD", {"CNI_CONTAINERID": "c1/c2"}, "is no id of a container"),
+        ("DEL", {"CNI_CONTAINERID": "c 1"}, "is no id of a container"),
+        ("CHECK", {"CNI_CONTAINERID": "\u00e91"}, "is no id of a container"),
+        ("ADD", {"CNI_NETNS": "/run/\udc80"}, "CNI_NETNS has characters that cannot be printed"),
+        ("ADD", {"CNI_ARGS": "IP=nine"}, "CNI_ARGS asks for IP='nine', which is not an IP address"),
+        ("ADD", {"CNI_ARGS": "IP=9.0.0.5/25"}, "which is not an IP address"),
+        ("ADD", {"CNI_ARGS": "IP=\udc80"}, "which is not an IP address"),
+        ("ADD", {"CNI_ARGS": "IP=9.0.0.5;IP=9.0.0.6"}, "9.0.0.5 and 9.0.0.6 are asked for: a container has one of a"),
         ("ADD", {"CNI_ARGS": "IgnoreUnknown=1;IP"}, "CNI_ARGS has 'IP' in it, which is no KEY=VALUE"),
     ],
 )
@@ -220,20 +238,51 @@ def test_what_other_plugins_are_told_is_not_supported(runtime: Runtime, key: str
     assert (status, error["code"], error["details"]) == (1, 2, f"unsupported field: {key}")
 
 
+WRONG_INFOS: list[dict[str, Any]] = [
+    {"ip_addresses": 0},
+    {"ip_addresses": {}},
+    {"ip_addresses": [{"ip_address": 9}]},
+    {"ip_addresses": [{"ip_address": ""}]},
+    {"ip_addresses": [{"ip_address": "nine"}]},
+    {"ip_addresses": [{"ip_address": "9.0.0.2/25"}]},
+    {"ip_addresses": [{"ip_address": "\ud800"}]},
+    {"ip_addresses": [{"ip_address": "9.0.0.5"}, {"ip_address": "9.0.0.6"}]},
+    {"ip_addresses": [{"protocol": 7}]},
+    {"ip_addresses": [{"protocol": ["IPv4"]}]},
+    {"ip_addresses": [{"protocol": "IPX", "ip_address": "9.0.0.5"}]},
+    {"ip_addresses": [{"protocol": "IPv6", "ip_address": "9.0.0.5"}]},
+    {"ip_addresses": [{"protocol": "IPv4", "ip_address": "fd01::5"}]},
+    {"groups": "web"},
+    {"groups": [7]},
+    {"groups": [""]},
+    {"labels": []},
+    {"labels": {"labels": {}}},
+    {"labels": {"labels": [{"value": "1mbit"}]}},
+    {"labels": {"labels": [{"key": "dni.egress"}]}},
+    {"labels": {"labels": [{"key": "dni.egress", "value": 7}]}},
+    {"labels": {"labels": [{"key": "dni.egress", "value": "1mbit"}, {"key": "dni.egress", "value": "2mbit"}]}},
+]
+"""What Mesos' NetworkInfo may not say."""
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"name": None},
         {"name": 7},
         {"name": ""},
+        {"name": "\ud800"},
+        {"name": "a\u0000b"},
         {"overlay": []},
+        {"overlay": "\udfff"},
+        {"socket": "/run/\ud800"},
         {"socket": 7},
         {"args": 7},
         {"args": {"org.apache.mesos": []}},
         {"args": {"org.apache.mesos": {"network_info": "dcos"}}},
         {"args": {"org.apache.mesos": {"network_info": {"ip_addresses": "9.0.0.2"}}}},
         {"args": {"org.apache.mesos": {"network_info": {"ip_addresses": ["9.0.0.2"]}}}},
-        {"args": {"org.apache.mesos": {"network_info": {"ip_addresses": [{"ip_address": 9}]}}}},
+        *({"args": {"org.apache.mesos": {"network_info": info}}} for info in WRONG_INFOS),
     ],
 )
 def test_a_configuration_that_says_something_else_than_it_may_is_invalid(
@@ -243,16 +292,108 @@ def test_a_configuration_that_says_something_else_than_it_may_is_invalid(
     assert (status, error["code"]) == (1, 7)
 
 
+@pytest.mark.parametrize(
+    "previous",
+    [
+        7,
+        [],
+        "9.0.0.2/25",
+        {"ips": 7},
+        {"ips": "9.0.0.2/25"},
+        {"ips": {}},
+        {"ips": ["9.0.0.2/25"]},
+        {"ips": [{}]},
+        {"ips": [{"address": {}}]},
+        {"ips": [{"address": 9}]},
+        {"ips": [{"address": "nine"}]},
+        {"ips": [{"address": "\ud800"}]},
+    ],
+)
+def test_a_previous_result_that_is_none_is_invalid(mesos: Runtime, previous: object) -> None:
+    mesos.call("ADD", cniVersion="1.0.0")
+    status, error = mesos.call("CHECK", cniVersion="1.0.0", prevResult=previous)
+    assert (status, error["code"]) == (1, 7)
+    assert "prevResult" in error["msg"]
+
+
+@pytest.mark.parametrize("previous", [{}, {"ips": None}, {"ips": [{"address": "9.0.0.2/25"}]}])
+def test_check_of_a_container_nobody_knows_is_code_3(mesos: Runtime, previous: dict[str, Any]) -> None:
+    mesos.call("ADD", cniVersion="1.0.0")
+    for other in ({"CNI_CONTAINERID": "c2"}, {"CNI_IFNAME": "eth1"}):
+        status, error = mesos.call("CHECK", cniVersion="1.0.0", prevResult=previous, **other)
+        assert (status, error["code"]) == (1, 3)
+        assert re.fullmatch(r"container c[12] has no eth[01] on overlay 'dcos'", error["msg"])
+    mesos.call("DEL", cniVersion="1.0.0")
+    _, error = mesos.call("CHECK", cniVersion="1.0.0", prevResult=previous)
+    assert error["code"] == 3
+
+
+ANY = st.sampled_from("\ud800\x00\n/.-\u00e9") | st.characters(exclude_categories=())
+"""Every character, and often those that cannot be printed, sent, or stand in a path."""
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(ANY) | st.just("9.0.0.9"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = ("cniVersion", "name", "overlay", "args", "prevResult", "ipam")
+INFO_KEYS = ("ip_addresses", "groups", "labels", "name")
+VARIABLES = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS")
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Draw a call that is right but for some places, with anything there."""
+    command = draw(st.sampled_from(["ADD", "DEL", "CHECK"]))
+    more: dict[str, Any] = {"cniVersion": draw(st.sampled_from(VERSIONS[4:])), "prevResult": {"ips": draw(JSON)}}
+    more["args"] = {"org.apache.mesos": {"network_info": draw(st.dictionaries(st.sampled_from(INFO_KEYS), JSON))}}
+    wrong = st.dictionaries(st.sampled_from(KEYS), JSON | st.text(ANY, min_size=1, max_size=2), max_size=2)
+    variables = st.dictionaries(st.sampled_from(VARIABLES), st.text(ANY), max_size=1)
+    return command, {**more, **draw(wrong)}, draw(variables)
+
+
+def test_no_input_is_unexpected(mesos: Runtime, host: Host) -> None:
+    """Whatever it is called with, it does that, or says with a code of CNI what is wrong with the call."""
+
+    @settings(deadline=None, max_examples=300)
+    @given(inputs())
+    def called(call: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+        command, more, variables = call
+        environment = {**mesos.environment, "CNI_COMMAND": command, **variables}
+        status, answer = respond(environment, json.dumps({**mesos.configuration, **more}).encode())
+        if status:
+            assert answer is not None
+            assert not answer["msg"].startswith("unexpected")
+            assert answer["code"] in {1, 2, 3, 4, 6, 7, 100, 101}
+
+    called()
+    assert host.problems() == []
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_are_unexpected(text: bytes) -> None:
+    status, answer = respond({"CNI_COMMAND": "ADD"}, text)
+    assert status == 1
+    assert answer is not None
+    assert answer["code"] in {1, 4, 6, 7}
+
+
 def test_check_without_what_add_answered_is_invalid(runtime: Runtime) -> None:
     status, error = runtime.call("CHECK", cniVersion="1.0.0")
     assert (status, error["code"]) == (1, 7)
     assert error["msg"] == "'prevResult' in the network configuration must be an object, not missing"
 
 
-def network_info(*addresses: dict[str, str]) -> dict[str, Any]:
-    """Answer what Mesos sends beside the configuration."""
-    info = {"name": "dcos", "ip_addresses": list(addresses), "port_mappings": [{"host_port": 1, "container_port": 2}]}
-    return {"org.apache.mesos": {"network_info": {**info, "labels": {"labels": [{"key": "a", "value": "b"}]}}}}
+def network_info(*addresses: dict[str, str], groups: tuple[str, ...] = (), **labels: str) -> dict[str, Any]:
+    """Answer what Mesos sends beside the configuration; `_` stands for the dot after `dni` in a label."""
+    told = [{"key": key.replace("_", ".", 1), "value": value} for key, value in labels.items()]
+    info = {
+        "name": "dcos",
+        "ip_addresses": list(addresses),
+        "groups": list(groups),
+        "labels": {"labels": [{"key": "a", "value": "b"}, {"key": "bare"}, *told]},
+        "port_mappings": [{"host_port": 1, "container_port": 2}],
+    }
+    return {"org.apache.mesos": {"network_info": info}}
 
 
 def test_the_address_that_mesos_asks_for_is_given(mesos: Runtime) -> None:
@@ -262,6 +403,31 @@ def test_the_address_that_mesos_asks_for_is_given(mesos: Runtime) -> None:
     status, error = mesos.call("ADD", args=asked, CNI_CONTAINERID="c2")
     assert (status, error["code"]) == (1, 101)
     assert error["msg"].startswith("address 9.0.0.55 is in use by container c1")
+
+
+def test_groups_and_labels_of_mesos_are_taken_or_told(mesos: Runtime, host: Host) -> None:
+    asked = network_info(groups=("web", "public"), dni_egress="10mbit", dni_ingress="none", dni_groups="db,web")
+    status, _ = mesos.call("ADD", args=asked)
+    assert status == 0
+    (report,) = address_reports(host.records(), None, with_free=False)
+    assert (report.container, report.groups) == ("c1", ("db", "web", "public"))
+    assert (report.egress, report.ingress) == (10_000_000, None)
+    (link,) = host.kernel.links.values()
+    assert link.limits == Limits(egress=10_000_000)
+    for wrong, text in (
+        (network_info(groups=("a b",)), "'a b' is no name of a group: use 1 to 63 letters"),
+        (network_info(dni_groups="a,,b"), "'' is no name of a group"),
+        (network_info(dni_egress="fast"), "option egress='fast' is not a rate from 256kbit to 32gbit"),
+        (
+            network_info(dni_spoof="allow"),
+            "label 'dni.spoof' is not known to dni: use dni.egress, dni.ingress, dni.groups",
+        ),
+        (network_info(dni_address="9.0.0.9"), "label dni.address comes too late, .*ip_addresses in NetworkInfo"),
+    ):
+        status, error = mesos.call("ADD", args=wrong, CNI_CONTAINERID="c2")
+        assert (status, error["code"]) == (1, 7)
+        assert re.search(text, error["msg"])
+    assert host.held() == {"9.0.0.2": "c1"}
 
 
 def test_a_family_alone_asks_for_no_address(mesos: Runtime) -> None:
@@ -284,8 +450,7 @@ def test_an_overlay_can_have_another_name_than_the_network(mesos: Runtime) -> No
     [
         ({"overlay": "nowhere"}, 7, "there is no overlay 'nowhere'"),
         ({"CNI_ARGS": "IP=9.0.0.200"}, 100, "address 9.0.0.200 lies outside the Mesos half"),
-        ({"CNI_ARGS": "IP=nine"}, 100, "'nine' is not an IP address"),
-        ({"CNI_ARGS": "IP=9.0.0.5;IP=9.0.0.6"}, 100, "9.0.0.5 and 9.0.0.6 are asked for"),
+        ({"CNI_ARGS": "IP=fd01::5"}, 100, "overlay 'dcos' has no IPv6: fd01::5 cannot be had on it"),
     ],
 )
 def test_what_dni_refuses_is_told_with_a_code(mesos: Runtime, more: dict[str, str], code: int, text: str) -> None:

@@ -88,6 +88,7 @@ USAGE = OverlayUsage(
             agent="192.0.2.1",
             here=True,
             subnets=[SubnetUsage(subnet="9.0.0.0/24", since=1700000000.5, mesos=HALF, docker=HALF)],
+            as_of=1700000001.5,
         )
     ],
 )
@@ -179,7 +180,9 @@ class _Operations:
 
     def room(self, overlay: str, agent: Address | None, half: Half, count: int) -> Room:
         self._note("room", overlay, str(agent), half, count)
-        return Room(overlay=overlay, agent="192.0.2.1", half=half, count=count, room=True, free=7, why="7 free")
+        return Room(
+            overlay=overlay, agent="192.0.2.1", half=half, count=count, room=True, free=7, why="7 free", as_of=1.5
+        )
 
     def figures(self) -> Figures:
         self._note("figures")
@@ -300,7 +303,8 @@ def ask(path: Path, method: str, target: str, body: bytes | None = None) -> tupl
 
 def test_status_is_answered_whole(console: Console) -> None:
     status = console.get("/v1/status")
-    assert set(status) == {"version", "agent", "registry", "docker", "store", "overlays", "problems", "cluster"}
+    parts = {"version", "agent", "registry", "docker", "store", "overlays", "problems", "cluster", "halves"}
+    assert set(status) == parts
     assert status["docker"] == {"reachable": False, "version": None, "error": "dockerd does not answer"}
     assert status["overlays"] == console.get("/v1/overlays")
 

@@ -51,7 +51,7 @@ def test_a_scheduler_asks_for_room_before_it_places_a_task(
     console: Console, operations: _Operations, query: str, asked: tuple[object, ...]
 ) -> None:
     answer = console.get(f"/v1/overlays/dcos/room{query}")
-    assert (answer["room"], answer["free"], answer["why"]) == (True, 7, "7 free")
+    assert (answer["room"], answer["free"], answer["why"], answer["as_of"]) == (True, 7, "7 free", 1.5)
     assert operations.asked == [asked]
 
 

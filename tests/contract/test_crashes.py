@@ -1,175 +1,159 @@
 # SPDX-License-Identifier: Apache-2.0
 """kill -9 of the real plugin between any two writes to store or kernel: nothing is lost, leaked or given twice.
 
-After each crash dockerd does what it does after an error, the collector looks, and all must be as dockerd has it.
+After each crash dockerd does what it does after an error, the agent looks, and all must be as dockerd has it. What
+the agent itself dies of is in test_agent_crashes.py.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import ip_address
 
 import pytest
 
-from dni_driver.agent.collector import Collector
-from dni_driver.agent.ports import Time
-from dni_driver.core.invariants.check import findings
-from dni_driver.core.invariants.collection import Graces, Sightings
-from dni_driver.core.invariants.leaks import leaks
-from dni_driver.core.records import AddressState
-from dni_driver.core.views import DockerEndpoint, DockerNetwork, DockerView
-from dni_driver.core.wanted import wanted
-from dni_driver.kernel import Kernel
-from dni_driver.store.records import read_all
-from tests.contract.dockerd import PluginError, Unreachable
-from tests.contract.engine import Engine
-from tests.contract.plugin import Plugin, eventually
+from dni_driver.kernel import neighbours
+from tests.contract.dockerd import PluginError
+from tests.contract.mortal import Host
+from tests.contract.plugin import Plugin
 
 pytestmark = pytest.mark.root
 
-A_DAY = 86400.0
 MOST_WRITES = 60
 
+DUAL = ("10.65.0.0/16", "fd01:e::/64")
 
-class Host:
-    """The plugin, the engine that asks it, and the part of the agent that puts right what neither can."""
-
-    def __init__(self, plugin: Plugin, kernel: Kernel) -> None:
-        """Begin with one container that lives through it all."""
-        self.plugin = plugin
-        self.engine = plugin.engine()
-        self._kernel = kernel
-        self._collector = Collector(plugin.store, kernel, Sightings(Graces()), Time())
-
-    def dies_within(self, act: Callable[[Engine], object], writes: int) -> bool:
-        """Act, and have the plugin die right after so many writes; tell whether it made as many."""
-        self.plugin.tell("fuse", str(writes))
-        with suppress(PluginError, Unreachable):
-            act(self.engine)
-        time.sleep(0.05)  # what is deleted in the background
-        fuse = self.plugin.folder / "fuse"
-        survived = fuse.exists()
-        fuse.unlink(missing_ok=True)
-        self.plugin.dockerd().call("Plugin.Activate")
-        return not survived
-
-    def docker(self) -> DockerView:
-        """Answer what dockerd lists."""
-        return DockerView(networks=tuple(self._listed()))
-
-    def _listed(self) -> Iterator[DockerNetwork]:
-        for network in self.engine.networks.values():
-            endpoints = [
-                DockerEndpoint(
-                    id=one.id, container=container.name, addresses=tuple(a.ip for a in one.addresses.values())
-                )
-                for container in self.engine.containers.values()
-                for one in container.endpoints.values()
-                if one.network is network
-            ]
-            yield DockerNetwork(
-                id=network.id,
-                name=network.name,
-                driver="dni",
-                ipam_driver="dni",
-                endpoints=tuple(endpoints),
-                addresses=tuple(ip_address(pool.gateway.partition("/")[0]) for pool in network.pools),
-                subnets=tuple(str(pool.subnet) for pool in network.pools),
-            )
-
-    def is_whole(self) -> None:
-        """Do as the agent does: collect and mend. Then records, kernel and Docker must agree to the last bit."""
-        namespace = self.plugin.namespace
-        assert namespace is not None
-        docker = self.docker()
-        namespace.run(self._collector.free, leaks(read_all(self.plugin.store), docker), docker)
-        namespace.run(self._kernel.drain)
-        namespace.run(self._kernel.reconcile, lambda: wanted(read_all(self.plugin.store)))
-        eventually(lambda: self._complaints(docker) == [], "not whole", lambda: str(self._complaints(docker)))
-        held = {
-            str(one.address) for one in read_all(self.plugin.store).addresses if one.state is not AddressState.FREE
-        }
-        shown = {
-            str(address) for network in docker.networks for one in network.endpoints for address in one.addresses
-        }
-        assert held == shown
-
-    def _complaints(self, docker: DockerView) -> list[str]:
-        records = read_all(self.plugin.store)
-        target = wanted(records)
-        assert self.plugin.namespace is not None
-        seen = self.plugin.namespace.run(self._kernel.observe, target)
-        found = findings(records, seen, docker, target, time.time() + A_DAY)
-        return [f"{one.about} {one.problem}" for one in found]
+Act = Callable[[Host], object]
 
 
 @pytest.fixture
-def host(real: Plugin) -> Iterator[Host]:
-    kernel = Kernel(real.folder / "run")
+def host(real: Plugin, engine: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    monkeypatch.setattr(neighbours, "_PATIENCE", 0.05)  # nobody is there who could answer
+    host = Host(real, real.engine(engine))
     try:
-        yield Host(real, kernel)
+        yield host
     finally:
-        (real.folder / "fuse").unlink(missing_ok=True)
-        kernel.close()
+        host.close()
 
 
-def _create(engine: Engine) -> None:
-    engine.create("dcos")
+def _create(host: Host) -> None:
+    host.engine.create("dcos")
 
 
-def _define(engine: Engine) -> None:
-    engine.create("dev", subnets=["10.70.0.0/16"], ipam_options={"overlay": "dev"})
+def _define(host: Host) -> None:
+    host.engine.create("dev", subnets=["10.70.0.0/16"], ipam_options={"overlay": "dev"})
 
 
-def _run(engine: Engine) -> None:
-    engine.run("a", "dcos", ports=[8080])
+def _create_dual(host: Host) -> None:
+    host.engine.create("dual", subnets=DUAL, ipam_options={"overlay": "dual"}, ipv6=True)
 
 
-def _stop(engine: Engine) -> None:
-    engine.stop("a")
+def _create_alone(host: Host) -> None:
+    host.engine.create("dcos", ipam="null", options={"overlay": "dcos"})
 
 
-def _restart(engine: Engine) -> None:
-    engine.restart("a")
+def _run(host: Host) -> None:
+    host.engine.run("a", "dcos", ports=[8080])
 
 
-def _remove(engine: Engine) -> None:
-    engine.remove("dcos")
+def _run_dual(host: Host) -> None:
+    host.engine.run("a", "dual", ports=[8080])
 
 
-LIFE: dict[str, tuple[tuple[Callable[[Engine], None], ...], Callable[[Engine], None]]] = {
-    "create": ((), _create),
-    "define": ((), _define),
-    "run": ((_create,), _run),
-    "restart": ((_create, _run), _restart),
-    "stop": ((_create, _run), _stop),
-    "remove": ((_create,), _remove),
+def _run_limited(host: Host) -> None:
+    host.engine.run("a", "dcos", driver_opts={"egress": "10mbit", "ingress": "20mbit"})
+
+
+def _run_alone(host: Host) -> None:
+    host.engine.run("a", "dcos", driver_opts={"dni.address": "9.0.0.140"})
+
+
+def _connect(host: Host) -> None:
+    host.engine.connect("a", "dual")
+
+
+def _disconnect(host: Host) -> None:
+    host.engine.disconnect("a", "dual")
+
+
+def _stop(host: Host) -> None:
+    host.engine.stop("a")
+
+
+def _restart(host: Host) -> None:
+    host.engine.restart("a")
+
+
+def _remove(host: Host) -> None:
+    host.engine.remove("dcos")
+
+
+def _begin(host: Host) -> None:
+    """Have a worker begin: it mends before it answers."""
+    host.end_worker()
+
+
+def _reconcile(host: Host) -> None:
+    """Have a call reconcile: so does the deletion of a network that nobody knows."""
+    with suppress(PluginError):
+        host.plugin.dockerd().call("NetworkDriver.DeleteNetwork", {"NetworkID": "0" * 64})
+
+
+LIFE: dict[str, tuple[tuple[Act, ...], Act, tuple[int, ...]]] = {
+    "create": ((), _create, (20,)),
+    "define": ((), _define, (28,)),
+    "run": ((_create,), _run, (28,)),
+    "restart": ((_create, _run), _restart, (28,)),
+    "stop": ((_create, _run), _stop, (28,)),
+    "remove": ((_create,), _remove, (28,)),
+    "connect": ((_create, _create_dual, _run), _connect, (28,)),
+    "disconnect": ((_create, _create_dual, _run, _connect), _disconnect, (28,)),
+    "dual": ((_create_dual,), _run_dual, (29,)),
+    "limited": ((_create,), _run_limited, (28,)),
+    "alone": ((_create_alone,), _run_alone, (28,)),
 }
-"""What was done before, and what the plugin dies of."""
+"""What was done before, what the plugin dies of, and on which engines: on those whose calls differ there."""
 
 
-@pytest.mark.parametrize("name", LIFE)
+MENDING: dict[str, tuple[Act, Act]] = {
+    "mend": (Host.lose_everything, _begin),
+    "reconcile": (Host.lose_tables, _reconcile),
+}
+"""What a host has lost, and what mends it."""
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"), [(name, version) for name, (_, _, versions) in LIFE.items() for version in versions]
+)
 def test_a_plugin_killed_after_any_write_leaves_nothing_that_is_not_put_right(host: Host, name: str) -> None:
-    before, act = LIFE[name]
+    before, act, _ = LIFE[name]
     for writes in range(1, MOST_WRITES):
         for done in before:
-            done(host.engine)
+            done(host)
         died = host.dies_within(act, writes)
         host.is_whole()
-        _clear(host)
+        host.clear()
         if not died:
             assert writes > 2
             return
     pytest.fail(f"{name} makes more than {MOST_WRITES} writes")
 
 
-def _clear(host: Host) -> None:
-    """Take everything away; what the plugin lost on the way must be no hindrance."""
-    for container in list(host.engine.containers):
-        host.engine.delete(container)
-    for network in list(host.engine.networks):
-        host.engine.remove(network)
+@pytest.mark.parametrize("engine", [28])
+@pytest.mark.parametrize("name", MENDING)
+def test_a_plugin_killed_after_any_write_of_its_mending_leaves_nothing_that_is_not_mended(
+    host: Host, name: str
+) -> None:
+    _create_dual(host)
+    host.plug("a", "dual")
     host.is_whole()
-    assert host.plugin.links() == host.plugin.bridges() == []
+    lose, act = MENDING[name]
+    for writes in range(1, MOST_WRITES):
+        lose(host)
+        died = host.dies_within(act, writes)
+        host.is_whole()
+        if not died:
+            host.clear()
+            assert writes > 2
+            return
+    pytest.fail(f"{name} makes more than {MOST_WRITES} writes")

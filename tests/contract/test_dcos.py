@@ -171,7 +171,7 @@ def test_a_body_without_end_is_413(path: Path, operations: _Operations) -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(Unavailable("ZooKeeper does not answer"), 503), (InUse("it is alive"), 409)]
 )
-@pytest.mark.parametrize(("method", "target"), [("GET", STATE), ("POST", DELETE)])
+@pytest.mark.parametrize(("method", "target"), [("GET", AGENT), ("GET", STATE), ("POST", DELETE)])
 def test_an_error_is_plain_text_with_its_code(
     path: Path, operations: _Operations, error: Exception, status: int, method: str, target: str
 ) -> None:

@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin that has lived through a thousand containers is as small as it was."""
+"""A plugin that has lived through a thousand containers is as small as it was.
+
+Plugin and agent beside a real dockerd: tests/e2e/test_survival.py.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 
-from tests.contract.plugin import Plugin, eventually
+from tests.contract.engine import Engine
+from tests.contract.objects import Network
+from tests.contract.plugin import Plugin, eventually, underlay
+from tests.contract.test_serving_up import Host
 from tests.lab import procfs
+from tests.root.ground import Namespace
+from tests.unit.docker_api import DockerApi, attached
+from tests.unit.docker_api import network as docker_network
 
 pytestmark = pytest.mark.root
 
@@ -21,45 +31,97 @@ WARMING_UP = 100
 AT_WORK = 2
 """Files that a call or a deletion may have open at the moment of looking, and threads it may have at work."""
 SLACK_KIB = 8192
+KEPT = 25
+"""Connections to dockerd that docker-py keeps, one for each of the last URLs: the agent has some after a while."""
 
 
-class Size(msgspec.Struct, frozen=True):
-    """What a process holds: open files, threads, and memory of its own in KiB."""
-
-    files: int
-    threads: int
-    memory: int
+Tell = Callable[[str, str], None]
+"""What is told of each change: what happened, and to which network."""
 
 
-def size(pid: int) -> Size:
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return Size(
-        len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"]), int(status["RssAnon"].split()[0])
-    )
-
-
-def live(plugin: Plugin, containers: int) -> None:
+def live(engine: Engine, containers: int, tell: Tell = lambda *_: None) -> None:
     """Create networks, run containers on them one after the other, and take all away."""
-    engine = plugin.engine()
     for _ in range(containers // ON_A_NETWORK):
-        engine.create("dcos")
+        network = engine.create("dcos").id
+        tell("create", network)
         for number in range(ON_A_NETWORK):
             engine.run(f"c{number}", "dcos")
+            tell("connect", network)
             engine.delete(f"c{number}")
+            tell("disconnect", network)
         engine.remove("dcos")
+        tell("destroy", network)
     assert engine.logged == []
+
+
+def check_flat(before: procfs.Size, after: procfs.Size, more_files: int = 0) -> None:
+    """Check that a program holds what it held."""
+    assert after.files <= before.files + AT_WORK + more_files
+    assert after.threads <= before.threads + AT_WORK
+    assert after.memory <= before.memory + SLACK_KIB
 
 
 def test_a_thousand_containers_leave_files_threads_and_memory_as_they_were(real: Plugin) -> None:
     assert real.process is not None
     (worker,) = procfs.children(real.process.pid)
-    live(real, WARMING_UP)
-    before = size(worker)
-    live(real, CONTAINERS)
+    live(real.engine(), WARMING_UP)
+    before = procfs.size(worker)
+    live(real.engine(), CONTAINERS)
     eventually(lambda: real.links() == [], "links are left", lambda: str(real.links()))
-    after = size(worker)
+    check_flat(before, procfs.size(worker))
     assert procfs.children(real.process.pid) == [worker]
-    assert after.files <= before.files + AT_WORK
-    assert after.threads <= before.threads + AT_WORK
-    assert after.memory <= before.memory + SLACK_KIB
     assert {key for key in real.held() if not key.startswith("overlay")} == set()
+
+
+class Docker:
+    """Docker's API as an agent reads it, of an engine whose networks and containers come and go."""
+
+    def __init__(self, api: DockerApi, engine: Engine) -> None:
+        """Show what the engine has, from now on."""
+        self._api, self._engine = api, engine
+
+    def tell(self, action: str, network: str) -> None:
+        """Show things as they are now, and tell of what has happened."""
+        self._api.networks = [self._shown(one) for one in self._engine.networks.values()]
+        self._api.events.append({"Type": "network", "Action": action, "Actor": {"ID": network}})
+
+    def _shown(self, network: Network) -> dict[str, Any]:
+        config = [{"Subnet": str(pool.subnet), "Gateway": pool.gateway} for pool in network.pools]
+        containers = {
+            container.name: attached(one.id, container.name, str(one.addresses[4]))
+            for container in self._engine.containers.values()
+            for one in container.endpoints.values()
+            if one.network is network
+        }
+        shown = docker_network(network.name, network.id, "dni", "dni", *config)
+        return {**shown, "Containers": containers}
+
+
+def test_a_thousand_containers_leave_the_agent_that_hears_of_them_as_it_was(tmp_path: Path) -> None:
+    """The whole of `dni up`, beside an engine that tells the agent of each container that comes and goes."""
+    with Namespace() as namespace, DockerApi(tmp_path / "docker.sock") as api:
+        underlay(namespace)
+        host = Host(namespace, tmp_path)
+        try:
+            host.up()
+            _live_beside(host, api)
+        finally:
+            host.kill_all()
+
+
+def _live_beside(host: Host, api: DockerApi) -> None:
+    engine = Engine(host.dockerd, 28)
+    docker = Docker(api, engine)
+    (worker,), (agent,) = host.pids("worker"), host.pids("agent")
+    live(engine, WARMING_UP, docker.tell)
+    before, looked = (procfs.size(worker), procfs.size(agent)), len(api.asked)
+    live(engine, CONTAINERS, docker.tell)
+    eventually(lambda: not _held(host), "addresses are held", lambda: str(_held(host)))
+    assert (host.pids("worker"), host.pids("agent")) == ([worker], [agent])
+    check_flat(before[0], procfs.size(worker))
+    check_flat(before[1], procfs.size(agent), KEPT)
+    assert len(api.asked) > looked + 10, "the agent has not looked"
+
+
+def _held(host: Host) -> list[str]:
+    return [row["address"] for row in host.shown("address", "ls") if row["state"] != "free"]

@@ -11,30 +11,42 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 import pytest
 
+from dni_driver.agent import occupancy
+from dni_driver.agent.agent import Agent
+from dni_driver.agent.cni import Cni, CniOptions
+from dni_driver.agent.fullness import Fullness
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
+from dni_driver.agent.options import Options
+from dni_driver.agent.ports import DockerEvent
+from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused, SettingsError, Unavailable
 from dni_driver.core.hosting import Hosting
 from dni_driver.core.mesos.address import MesosAddress, read_mesos_address
+from dni_driver.core.mesos.cni_wish import CniWish
 from dni_driver.core.mtu import Underlay, outdated
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.wanted import wanted
+from dni_driver.kernel.firewall import iptables, nft
 from dni_driver.registry import Access, Host, Lease, News, Registry, open_registry
 from dni_driver.registry.mesos import MesosRegistry
 from dni_driver.registry.mesos_agent import LARGEST_ANSWER, MesosAgent
 from dni_driver.store import Store, overlays
+from dni_driver.store.forget import forget_network
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, FakeClock
 from tests.mesos_agent import ENDPOINT, FakeMesosAgent, agent, overlay, overlay6, serving
 from tests.scratch import fast_directory
-from tests.unit.agents import create_network
+from tests.unit.agents import NETWORK, AgentsKernel, FakeDocker, create_network, frozen
+from tests.unit.test_agent import eventually
 
 OTHER = IPv4Address("192.0.2.20")
 DCOS = define("dcos", [ip_network("9.0.0.0/8")])
@@ -200,10 +212,79 @@ def test_a_subnet_that_changed_under_containers_is_told_and_not_mixed_with_their
     mesos.answer = agent(overlay(subnet="9.0.5.0/24"))
     (problem,) = joining(store, registry).join()
     assert problem == (
-        "overlay 'dcos': Mesos gives this agent 9.0.5.0/24 of it now, no longer 9.0.2.0/24: stop its containers, "
-        "`docker network rm` its network, and create that again"
+        f"overlay 'dcos': Mesos gives this agent 9.0.5.0/24 of it now, no longer 9.0.2.0/24; overlay 'dcos' has the "
+        f"Docker network '{NETWORK[:12]}' on this host: remove that first (docker network rm {NETWORK[:12]}); after "
+        f"that this host takes what it is given, by itself"
     )
     assert subnets(store) == ["9.0.2.0/24"]
+
+
+def test_a_mesos_container_does_not_keep_a_changed_subnet_away(
+    store: Store, registry: MesosRegistry, mesos: FakeMesosAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its half is Mesos' affair; with another registry host-local's files are a use, and told of as such."""
+    (tmp_path / "dcos").mkdir()
+    (tmp_path / "dcos" / "9.0.2.7").touch()
+    monkeypatch.setattr(occupancy, "DATA_DIRECTORIES", (tmp_path,))
+    mesos.answer = agent(overlay())
+    joining(store, registry).join()
+    mesos.answer = agent(overlay(subnet="9.0.5.0/24", mesos_bridge={"ip": "9.0.5.0/25", "name": "m-dcos"}))
+    (problem,) = joining(store, registry).join()
+    assert "1 addresses of overlay 'dcos' are held by containers of CNI's host-local, 9.0.2.7 for one" in problem
+    assert "docker network rm" not in problem
+    Hosted(store, registry).look()
+    assert joining(store, registry).join() == []
+    assert subnets(store) == ["9.0.5.0/24"]
+
+
+def test_a_host_that_comes_to_mesos_joins_anew_once_it_is_known_what_mesos_does(
+    store: Store, registry: MesosRegistry
+) -> None:
+    told: list[str] = []
+    hosted = Hosted(store, registry, changed=lambda: told.append("changed"))
+    hosted.look()
+    hosted.look()
+    assert told == ["changed"]
+
+
+def test_once_its_docker_network_is_gone_a_changed_subnet_is_taken_over_at_once(
+    store: Store, registry: MesosRegistry, mesos: FakeMesosAgent
+) -> None:
+    """Not with the next joining, up to a minute later."""
+    mesos.answer = agent(overlay())
+    joining(store, registry).join()
+    Hosted(store, registry).look()
+    create_network(store, 1.0)
+    mesos.answer = agent(overlay(subnet="9.0.5.0/24"))
+    events: SimpleQueue[DockerEvent | None] = SimpleQueue()
+    docker = FakeDocker()
+    docker.news = iter(events.get, None)
+    host = Agent(
+        store=store,
+        kernel=AgentsKernel(),
+        registry=registry,
+        docker=docker,
+        options=Options(default_overlay=None, registry=mesos.url, create_networks=False),
+        time=frozen(FakeClock()),
+    )
+    host.start()
+    try:
+        assert eventually(lambda: any("no longer 9.0.2.0/24" in problem for problem in host.status().problems))
+        assert eventually(lambda: _is_quiet(mesos))
+        with store.write() as tx:
+            forget_network(tx, NETWORK, 1.0)
+        events.put(DockerEvent("network", "destroy"))
+        assert eventually(lambda: subnets(store) == ["9.0.5.0/24"])
+    finally:
+        events.put(None)
+        host.stop()
+
+
+def _is_quiet(mesos: FakeMesosAgent) -> bool:
+    """Tell whether nobody asks any more."""
+    asked = len(mesos.asked)
+    time.sleep(0.3)
+    return len(mesos.asked) == asked
 
 
 def test_an_overlay_that_mesos_no_longer_has_is_forgotten_or_told_where_it_is_used(
@@ -243,6 +324,64 @@ def test_what_mesos_masquerades_is_left_to_it_and_comes_back_to_us_with_the_loca
     assert [policy.masquerade for policy in wanted(read_all(store)).policies] == [False]
     Hosted(store, open_registry("local", tmp_path)).look()
     assert [policy.masquerade for policy in wanted(read_all(store)).policies] == [True]
+
+
+def test_the_mesos_half_is_left_to_mesos(store: Store, registry: MesosRegistry, tmp_path: Path) -> None:
+    """Also where dni had it before, with another registry."""
+    kernel, file = AgentsKernel(), tmp_path / "dcos.conf"
+
+    def cni(options: CniOptions) -> Cni:
+        return Cni(store, kernel, options, frozen(FakeClock()), lambda: None)
+
+    joining(store, registry).join()
+    create_network(store, 1.0)
+    assert cni(CniOptions(directory=tmp_path)).round() == []
+    assert file.exists()
+    assert "m-dcos" in [bridge.name for bridge in wanted(read_all(store)).bridges]
+    assert '"m-dcos" : jump to-dcos' in nft.ruleset(wanted(read_all(store)))
+
+    Hosted(store, registry).look()
+    assert cni(CniOptions()).round() == []
+    target = wanted(read_all(store))
+    assert not file.exists()
+    assert [bridge.name for bridge in target.bridges] == ["d-dcos"]
+    assert 'oifname vmap { "d-dcos" : jump to-dcos }' in nft.ruleset(target)
+    assert 'iifname { "d-dcos", "m-dcos" } accept' in nft.ruleset(target)
+    assert not any("m-dcos" in rule for rule in iptables.chain_rules(target.policies, []))
+
+
+def test_a_container_that_dni_cni_has_from_before_goes_on_and_no_other_comes(
+    store: Store, registry: MesosRegistry
+) -> None:
+    def cni(options: CniOptions) -> Cni:
+        return Cni(store, AgentsKernel(), options, frozen(FakeClock()), lambda: None)
+
+    def wish(container: str) -> CniWish:
+        return CniWish(overlay="dcos", container=container, ifname="eth0", sandbox=f"/run/netns/{container}")
+
+    joining(store, registry).join()
+    cni(CniOptions(ipam="dni")).attach(wish("c1"))
+    Hosted(store, registry).look()
+    with pytest.raises(Refused, match=r"Mesos hands out the Mesos halves of this host itself, .*that Mesos writes"):
+        cni(CniOptions()).attach(wish("c2"))
+    (told,) = cni(CniOptions()).round()
+    assert told.endswith("so host-local cannot hand out its Mesos half yet: stop them")
+    assert [bridge.name for bridge in wanted(read_all(store)).bridges] == ["m-dcos"]
+    cni(CniOptions()).detach(wish("c1"))
+    assert cni(CniOptions()).round() == []
+    assert wanted(read_all(store)).bridges == ()
+
+
+def test_what_dni_shows_of_the_mesos_half_fits_the_vtep_of_dcos(
+    store: Store, registry: MesosRegistry, mesos: FakeMesosAgent
+) -> None:
+    part = overlay()
+    part["backend"]["vxlan"]["vtep_mtu"] = 1400
+    mesos.answer = agent(part)
+    joining(store, registry).join()
+    Hosted(store, registry).look()
+    cni = Cni(store, AgentsKernel(), CniOptions(), frozen(FakeClock()), lambda: None)
+    assert cni.configuration("dcos", None, "plain")["mtu"] == 1400
 
 
 def test_vtep_and_ways_to_other_hosts_are_dcos_nets_whatever_the_registry_told_before(
@@ -526,3 +665,27 @@ def test_what_names_no_mesos_agent_is_refused(url: str) -> None:
         read_mesos_address(url)
     with pytest.raises(SettingsError, match=r"registry\.url"):
         open_registry(url, Path("/nonexistent"))
+
+
+def test_of_other_agents_nothing_is_told_and_that_is_said_in_words(
+    store: Store, registry: MesosRegistry, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    registry.tell(AGENT, Counts(as_of=1.0))
+    with store.write() as tx:
+        overlays.set_agent_ip(tx, AGENT)
+        overlays.put(tx, DCOS)
+        overlays.add_agent_subnet(tx, held("9.0.2.0/24"))
+    fullness = Fullness(store, registry, frozen(clock), [tmp_path / "cni"])
+    usage = fullness.usage("dcos")
+    mesos = "Mesos tells an agent of no other: ask each at its own (dni overlay usage)"
+    said = f"of other agents nothing new is known: {mesos}"
+    assert [(agent.agent, agent.as_of) for agent in usage.agents] == [(str(AGENT), clock.now)]
+    assert usage.problem == said
+    asked = fullness.room("dcos", OTHER, "docker", 1)
+    assert (asked.room, asked.free, asked.as_of) == (None, None, None)
+    assert asked.why == f"it is not known what agent 192.0.2.20 holds; {said}"
+    assert (fullness.room("dcos", None, "docker", 125).room, fullness.room("dcos", AGENT, "docker", 126).room) == (
+        True,
+        False,
+    )

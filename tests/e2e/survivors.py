@@ -61,9 +61,9 @@ class Survivors:
         done = lambda: host.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16").returncode == 0 or None  # noqa: E731
         eventually(done, 40, "no overlay can be defined")
 
-    def undefine(self, host: Host) -> None:
-        """Remove it, once no host says that it uses it."""
-        done = lambda: host.try_dni("overlay", "rm", "dev").returncode == 0 or None  # noqa: E731
+    def undefine(self, host: Host, overlay: str = "dev") -> None:
+        """Remove an overlay, once no host says that it uses it."""
+        done = lambda: host.try_dni("overlay", "rm", overlay).returncode == 0 or None  # noqa: E731
         eventually(done, 40, "the overlay stays")
 
     def leader(self) -> ZooKeeper:

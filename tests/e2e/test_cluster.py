@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -117,6 +118,22 @@ def test_an_overlay_comes_to_every_host_and_goes_when_no_container_is_on_it_anyw
     for host in hosts:
         eventually(lambda: "dev" not in networks(host) or None, 20, "the network stays")  # noqa: B023
         eventually(lambda: len(host_state.overlays(host)) == 1 or None, 20, "the overlay is still known")  # noqa: B023
+
+
+def test_every_half_of_a_host_is_reached_from_every_other(hosts: list[Host]) -> None:
+    one, *others = hosts
+    one.dni("overlay", "create", "small", "--subnet", "10.80.0.0/24", "--prefix", "28")
+    for host in hosts:
+        eventually(lambda: "small" in networks(host) or None, PEER_SECONDS, "there is no network")  # noqa: B023
+    crowd = [start(one, f"web{number}", net="small") for number in range(8)]
+    assert len({ip_network(f"{address}/28", strict=False) for address in crowd}) == 2
+    lonely = {host.name: start(host, "web", net="small") for host in others}
+    for host in others:
+        for address in crowd:
+            eventually(lambda: reaches(host, "web", address) or None, PEER_SECONDS, f"{address} is not reached")  # noqa: B023
+    for name in ("web0", "web7"):
+        for address in lonely.values():
+            assert reaches(one, name, address)
 
 
 def _refusal(host: Host, user: str) -> str | None:

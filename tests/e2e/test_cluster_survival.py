@@ -91,6 +91,8 @@ def test_an_ensemble_that_loses_its_leader_goes_on_and_no_packet_is_lost(cluster
 
 def test_while_all_of_zookeeper_is_away_hosts_go_on_and_agree_when_it_is_back(cluster: Survivors) -> None:
     one, two, three = cluster.hosts
+    one.dni("overlay", "create", "tiny", "--subnet", "10.80.0.0/24", "--prefix", "28")
+    eventually(lambda: "tiny" in networks(one) or None, 20, "it does not come")
     with cluster.watched("ZooKeeper away") as watch:
         for server in cluster.servers:
             server.kill()
@@ -103,9 +105,17 @@ def test_while_all_of_zookeeper_is_away_hosts_go_on_and_agree_when_it_is_back(cl
             eventually(lambda: reaches(one, "new", address) or None, 20, "a new container is not reached")  # noqa: B023
         refusal = one.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16").stderr
         assert "the registry does not answer (ZooKeeper at 192.0.2.2:2181, 192.0.2.3:2181, 192.0.2.4:2181)" in refusal
+        for number in range(5):
+            start(one, f"tiny{number}", net="tiny")
+        full = refused(one, "run", "--rm", "--net", "tiny", "busybox", "true")
+        assert "5 of 5 used, 0 reserved, and no more can be leased now: the registry does not answer" in full
         time.sleep(max(0.0, OUTAGE_SECONDS - watch.elapsed()))
         cluster.revive()
         watch.note("ZooKeeper is back")
+        more = lambda: one.try_docker("run", "--rm", "--net", "tiny", "busybox", "true").returncode == 0 or None  # noqa: E731
+        eventually(more, 30, "there is no more room")
+        one.docker("rm", "-f", *(f"tiny{number}" for number in range(5)))
+        cluster.undefine(one, "tiny")
         cluster.define(one)
         watch.note("an overlay is defined")
         for host in cluster.hosts:

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.e2e import cni, host_state
+from tests import dcos_net
+from tests.e2e import cni, dcos_host, host_state, moving
 from tests.e2e.cni import Runtime
 from tests.e2e.conftest import ENGINE
+from tests.e2e.containers import address as container_address
 from tests.e2e.containers import fetch, serve, start
 from tests.e2e.host_state import eventually
 from tests.lab import Host, Lab
@@ -44,6 +47,20 @@ def cluster() -> Iterator[Lab]:
         yield made
 
 
+@pytest.fixture
+def left_by_dcos(cluster: Lab) -> Iterator[list[Host]]:
+    """Give hosts as DC/OS left them: it gave them other numbers than dni will, as its masters had the first."""
+    numbers = {7 + number: host for number, host in enumerate(cluster.hosts)}
+    with ExitStack() as leaving:
+        for own, host in numbers.items():
+            host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
+            masters = {number: f"192.0.2.24{number}" for number in (1, 2, 3)}
+            others = {other: at.address for other, at in numbers.items() if at is not host}
+            dcos_host.leave_behind(host, own, {**masters, **others})
+            leaving.callback(host.run, "sh", "-c", "rm -f /etc/dni/dni.toml; rm -rf /run/dcos /opt/mesosphere")
+        yield cluster.hosts
+
+
 @pytest.fixture(params=IPAMS)
 def places(cluster: Lab, request: pytest.FixtureRequest) -> Iterator[list[Place]]:
     """Give hosts with overlays dcos and dev, whose Mesos halves are handed out by one of both ways."""
@@ -62,20 +79,24 @@ def places(cluster: Lab, request: pytest.FixtureRequest) -> Iterator[list[Place]
 
 
 def _place(host: Host) -> Place:
-    for network in ("dcos", "dev"):
-        there = lambda: host.try_docker("network", "inspect", network).returncode == 0  # noqa: B023, E731
-        eventually(there, 60, f"{host.name} has no network {network}")
+    _await_networks(host, "dcos", "dev")
     dcos = next(overlay for overlay in host_state.overlays(host) if overlay["name"] == "dcos")
     (docker_half,), (subnet,) = dcos["docker_halves"], dcos["agent_subnets"]
     mesos_half, _ = IPv4Network(subnet).subnets()
     return Place(host, Runtime(host), IPv4Network(docker_half), mesos_half)
 
 
+def _await_networks(host: Host, *networks: str) -> None:
+    for network in networks:
+        there = lambda: host.try_docker("network", "inspect", network).returncode == 0  # noqa: B023, E731
+        eventually(there, 60, f"{host.name} has no network {network}")
+
+
 def _forget(host: Host) -> None:
     containers = host.docker("ps", "-aq").split()
     if containers:
         host.docker("rm", "-f", *containers)
-    host.docker("network", "rm", "dcos", "dev")
+    host.docker("network", "rm", *host.docker("network", "ls", "-q", "--filter", "driver=dni").split())
     host.stop_dni()
     host.run("sh", "-c", f"rm -rf /run/dcos {cni.DIRECTORY}")
 
@@ -95,6 +116,90 @@ def test_containers_of_both_kinds_on_two_hosts_reach_their_own_overlay_and_no_ot
                 assert ask(place, overlay, (ours | theirs) - own) == set()
         assert host_state.findings(place.host) == []
     _see_each_other(places, dcos)
+
+
+def test_hosts_of_dcos_are_moved_by_the_steps_of_the_page(left_by_dcos: list[Host], cluster: Lab) -> None:
+    """Each command of docs/moving-from-dcos.md prints what that says; its addresses stand for those of the lab."""
+    zookeeper = f"{cluster.outside.address}:2181/moved"
+    with ExitStack() as leaving:
+        for host in left_by_dcos:
+            text = (
+                moving.page("Instead of DC/OS")
+                .replace("10.0.0.2", host.address)
+                .replace("10.0.0.1:2181/dni", zookeeper)
+            )
+            before, settings, after = moving.around_settings(text)
+            assert moving.other_outputs(host, before) == []
+            host.run("sh", "-c", "mkdir -p /etc/dni; cat > /etc/dni/dni.toml", stdin=settings)
+            host.start_dni()
+            leaving.callback(_forget_dcos, host)
+            there = lambda: host.try_docker("network", "inspect", "dcos").returncode == 0  # noqa: B023, E731
+            eventually(there, 60, "there is no network")
+            assert moving.other_outputs(host, after) == []
+        _are_one_overlay(left_by_dcos)
+
+
+def _forget_dcos(host: Host) -> None:
+    host.docker("rm", "-f", "web")
+    host.docker("network", "rm", "dcos")
+    host.stop_dni()
+
+
+def _are_one_overlay(hosts: list[Host]) -> None:
+    """Each reaches the other's container, by a route as dcos-net would make it of what the other answers to it."""
+    for host, other in zip(hosts, reversed(hosts), strict=True):
+        poller = dcos_net.Poller()
+        poller.poll(json.loads(host.run("curl", "-sS", f"http://{other.address}:5051/overlay-agent/overlay")))
+        assert poller.skipped == []
+        (told,) = (one for one in poller.told.values() if ":" not in one.vtep)
+        via = told.vtep.partition("/")[0]
+        eventually(lambda: f"{told.subnet} via {via}" in host.run("ip", "route"), 20, "dni has no way there")  # noqa: B023
+        reached = lambda: fetch(host, "web", f"http://{container_address(other, 'web')}/group")  # noqa: B023, E731
+        assert eventually(reached, 20, f"{host.name} does not reach {other.name}") == "root:x:0:"
+        written = json.loads(host.run("cat", f"{dcos_host.CNI_DIRECTORY}/dcos.conf"))
+        assert (written["chain"], written["delegate"]["bridge"]) == ("M-DCOS", "m-dcos")
+        assert written["delegate"]["ipam"]["subnet"] in {"9.0.0.0/25", "9.0.1.0/25"}, "numbers are dni's now"
+        assert not moving.left_of_dcos(host), "nothing is left of what DC/OS made"
+
+
+@pytest.mark.parametrize("places", ["dni"], indirect=True)
+def test_any_agent_tells_a_scheduler_how_much_room_another_has(places: list[Place]) -> None:
+    """On an overlay of two agent subnets, in each half of which there is one address: one container fills it."""
+    here, there = places
+    here.host.dni("overlay", "create", "tiny", "--subnet", "10.65.0.0/28", "--prefix", "29")
+    for place in places:
+        _await_networks(place.host, "tiny")
+    for half in ("docker", "mesos"):
+        free = lambda: _room(here, there, half)["free"] == 1  # noqa: B023, E731
+        eventually(free, 20, "the other host has not told that all is free")
+    _start(there, "tiny")
+    for half in ("docker", "mesos"):
+        full = lambda: _room(here, there, half)["room"] is False  # noqa: B023, E731
+        eventually(full, 20, "the other host has not told that it is full")
+        asked, exact = _room(here, there, half), _room(there, there, half)
+        assert (asked["free"], asked["why"]) == (0, exact["why"])
+        assert asked["as_of"] < exact["as_of"]
+        own = _room(here, here, half)
+        assert (own["room"], own["free"]) == (True, 1)
+    mine, theirs = _usage(here)
+    assert (mine["here"], theirs["agent"]) == (True, there.host.address)
+    assert theirs["subnets"] == _usage(there)[0]["subnets"]
+    assert theirs["subnets"][0]["since"] is not None
+    shown = here.host.dni("overlay", "usage", "tiny").splitlines()
+    ages = [line.endswith(" ago") for line in shown if line.startswith(there.host.address)]
+    assert ages == [True, True]
+    assert "95 % reached" in there.host.dni("status")
+
+
+def _usage(asked: Place) -> list[dict[str, Any]]:
+    """Answer how full all agents are, as one of them tells."""
+    return list(json.loads(asked.host.dni("overlay", "usage", "tiny", "--json"))["agents"])
+
+
+def _room(asked: Place, about: Place, half: str) -> dict[str, Any]:
+    """Ask one agent, as a scheduler does, whether another has room for one more container."""
+    target = f"http://dni/v1/overlays/tiny/room?agent={about.host.address}&count=1&half={half}"
+    return dict(json.loads(asked.host.run("curl", "-sS", "--unix-socket", "/run/dni/dni.sock", target)))
 
 
 def _start(place: Place, overlay: str, *words: str) -> tuple[str, str]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from ipaddress import IPv4Address
 from typing import Any
 
-from tests import mesos_agent
-from tests.e2e import host_state
+from tests.e2e import dcos_host, host_state
 from tests.e2e.cni import Runtime
-from tests.e2e.containers import create, inside, start
+from tests.e2e.containers import CREATE, create, inside, reaches, refused, serve, start
 from tests.lab import Host, Lab
 from tests.lab.image import NAME
+from tests.mesos_agent import overlay
 
 CONTAINER_ID = "e790a1a4-5b0c-4f6e-9d0e-2f9a6d5b7c11"
 TASK = "docker-on-dcos.0ebe53e8-1c2d-11e9-a6a4-70b3d5800001"
+QUERY = r"\0\036\022\064\001\0\0\001\0\0\0\0\0\0\006leader\005mesos\0\0\001\0\001"
+"""For the address of leader.mesos, as a name server is asked over TCP, in words of `printf`."""
+
 FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
 
 
@@ -36,7 +38,6 @@ def test_a_container_started_as_mesos_starts_it_is_found_as_mesos_finds_it(lab: 
     host = fresh_host
     create(host, "dcos")
     name = f"mesos-{CONTAINER_ID}"
-    limits = ("--cpu-shares", "102", "--memory", "134217728")
     environment = {
         "MARATHON_APP_ID": "/docker-on-dcos",
         "MESOS_TASK_ID": TASK,
@@ -49,13 +50,12 @@ def test_a_container_started_as_mesos_starts_it_is_found_as_mesos_finds_it(lab: 
     variables = [word for key, value in environment.items() for word in ("-e", f"{key}={value}")]
     host.run("mkdir", "-p", f"{host.directory}/sandbox")
     words = (
-        *limits,
-        *variables,
-        *("-v", f"{host.directory}/sandbox:/mnt/mesos/sandbox"),
-        *("--net", "dcos", "-p", "31080:8080/tcp", "--entrypoint", "/bin/sh", "--name", name),
-        f"--label=MESOS_TASK_ID={TASK}",
+        *("--cpu-shares", "102", "--cpu-quota", "10000", "--memory-reservation", "67108864", "--memory", "134217728"),
+        *("--oom-score-adj", "500", *variables, "-v", f"{host.directory}/sandbox:/mnt/mesos/sandbox"),
+        *("--net", "dcos", "--dns", dcos_host.RESOLVER, "--dns-search", "mesos", "--hostname", "docker-on-dcos"),
+        *("-p", "31080:8080/tcp", "--entrypoint", "/bin/sh", "--name", name, f"--label=MESOS_TASK_ID={TASK}"),
     )
-    host.docker("run", "-d", *words, NAME, "-c", "exec httpd -f -p 8080 -h /etc")
+    host.docker("-H", "unix:///run/docker.sock", "run", "-d", *words, NAME, "-c", "exec httpd -f -p 8080 -h /etc")
     address = _as_mesos_finds_it(host, name)
     assert address == "9.0.0.130"
     for url in (f"http://{address}:8080", "http://127.0.0.1:31080", f"http://{host.address}:31080"):
@@ -65,6 +65,25 @@ def test_a_container_started_as_mesos_starts_it_is_found_as_mesos_finds_it(lab: 
         lambda: [row for row in host_state.held(host) if row["container"]] or None, 10, "the name is not known"
     )
     assert (row["container"], row["address"]) == (name, address)
+    assert inside(host, name, "hostname") == "docker-on-dcos"
+    with dcos_host.names_on(host, "leader.mesos"):
+        _asks_the_resolver(host, name)
+
+
+def _asks_the_resolver(host: Host, name: str) -> None:
+    """Names are answered by the host itself, at an address that only its loopback has."""
+    for words in (("leader.mesos",), ("leader.mesos", dcos_host.RESOLVER)):
+        told = lambda: host.address in _looked_up(host, name, *words)  # noqa: B023, E731
+        host_state.eventually(told, 10, f"no answer to {words}")
+    assert "NXDOMAIN" in _looked_up(host, name, "nobody.mesos", dcos_host.RESOLVER)
+    assert inside(host, name, "ping", "-c", "1", "-W", "2", "leader"), "found by --dns-search"
+    packed = IPv4Address(host.address).packed.hex(" ")
+    over_tcp = f"printf '{QUERY}' | nc -w 3 {dcos_host.RESOLVER} 53 | od -An -v -tx1"
+    assert packed in " ".join(inside(host, name, "sh", "-c", over_tcp).split())
+
+
+def _looked_up(host: Host, name: str, *words: str) -> str:
+    return host.try_docker("exec", name, "nslookup", *words).stdout
 
 
 def test_what_mesos_has_no_words_for_reaches_a_task_through_parameters(fresh_host: Host) -> None:
@@ -76,8 +95,16 @@ def test_what_mesos_has_no_words_for_reaches_a_task_through_parameters(fresh_hos
     host.docker("network", "create", "-d", "dni", "--ipam-driver", "null", "-o", "overlay=dev", "dev")
     asked = {
         "mesos-ip": ("--net", "dcos", "--name", "mesos-ip", "--ip=9.0.0.200", "--net-alias=web"),
-        "mesos-rate": ("--net", "name=dcos,driver-opt=dni.egress=10mbit", "--name", "mesos-rate"),
-        "mesos-label": ("--net", "dcos", "--name", "mesos-label", "--label=dni.egress=20mbit"),
+        "mesos-rate": (
+            "--net",
+            "name=dcos,driver-opt=dni.egress=10mbit,driver-opt=dni.groups=db",
+            "--name",
+            "mesos-rate",
+        ),
+        "mesos-label": (
+            *("--net", "dcos", "--name", "mesos-label"),
+            *("--label=dni.egress=20mbit", "--label=dni.groups=public,web"),
+        ),
         "mesos-address": ("--net", "name=dev,driver-opt=dni.address=10.64.0.200", "--name", "mesos-address"),
     }
     for words in asked.values():
@@ -89,9 +116,17 @@ def test_what_mesos_has_no_words_for_reaches_a_task_through_parameters(fresh_hos
         "mesos-label": "9.0.0.131",
         "mesos-address": "10.64.0.200",
     }
-    rates = {"9.0.0.200": None, "9.0.0.130": 10_000_000, "9.0.0.131": 20_000_000, "10.64.0.200": None}
-    told = lambda: {row["address"]: row["egress"] for row in host_state.held(host)} == rates  # noqa: E731
-    host_state.eventually(told, 20, "the limits are not those of options and labels")
+    wanted = {
+        "9.0.0.200": (None, []),
+        "9.0.0.130": (10_000_000, ["db"]),
+        "9.0.0.131": (20_000_000, ["public", "web"]),
+        "10.64.0.200": (None, []),
+    }
+
+    def told() -> dict[str, tuple[int | None, list[str]]]:
+        return {row["address"]: (row["egress"], row["groups"]) for row in host_state.held(host)}
+
+    host_state.eventually(lambda: told() == wanted, 20, "limits and groups are not those of options and labels")
     assert inside(host, "mesos-rate", "ping", "-c", "1", "-W", "2", "web")
 
 
@@ -122,6 +157,9 @@ def test_people_schedulers_prometheus_and_dcos_net_read_how_full_a_host_is(fresh
     assert "9.0.0.128/25" in text
     assert "9.0.0.0/25" in text
 
+    status = [line.split() for line in host.dni("status").splitlines()]
+    assert ["dcos", "Mesos", "IPv4", "125", "2", "0", "123", "1", "%", "-"] in status
+
     assert ask_socket(host, "/v1/overlays/dcos/room?count=124")["room"] is True
     assert json.loads(fetch(host, "http://127.0.0.1:62090/v1/overlays/dcos/room?count=125"))["room"] is False
 
@@ -139,67 +177,147 @@ def test_people_schedulers_prometheus_and_dcos_net_read_how_full_a_host_is(fresh
     runtime.stop_all()
 
 
-@contextmanager
-def _mesos(host: Host) -> Iterator[str]:
-    """Have a Mesos agent of DC/OS answer on the host's own address; answer what registry.url says for it."""
-    answer = mesos_agent.agent(mesos_agent.overlay(), ip=host.address)
-    argv = (sys.executable, "-m", "tests.mesos_agent", host.address, "5051", json.dumps(answer))
-    process = host.spawn(*argv, log=host.directory / "mesos.log")
-    try:
-        yield f"mesos://{host.address}:5051"
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def _make_network_as_mesos_does(host: Host) -> None:
-    """Leave in Docker what the overlay module of a Mesos agent makes there, with `docker_bridge` on."""
-    options = {
-        "com.docker.network.bridge.name": "d-dcos",
-        "com.docker.network.bridge.enable_ip_masquerade": "false",
-        "com.docker.network.driver.mtu": "1420",
-    }
-    words = [f"--opt={key}={value}" for key, value in options.items()]
-    host.docker("network", "create", "--driver=bridge", *words, "--subnet=9.0.2.128/25", "dcos")
-    host.run("iptables", "-w", "-I", "DOCKER-ISOLATION-STAGE-2", "1", "-j", "RETURN")
-
-
 def test_on_a_host_of_dcos_containers_get_addresses_of_the_half_that_mesos_has_given(fresh_host: Host) -> None:
     """The steps are those of docs/moving-from-dcos.md, on a host whose network is still the one that Mesos made."""
     host = fresh_host
-    host.stop_dni()
-    host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
-    _make_network_as_mesos_does(host)
-    try:
-        with _mesos(host) as url:
-            host.start_dni(**host_state.SETTINGS, registry_url=url)
-            host_state.eventually(
-                lambda: any("has driver 'bridge'" in problem for problem in host_state.problems(host)), 30, "no word"
-            )
-            host.docker("network", "rm", "dcos")
-            host.run("iptables", "-D", "DOCKER-ISOLATION-STAGE-2", "-j", "RETURN")
-            (overlay,) = host_state.eventually(
-                lambda: host_state.overlays(host) or None, 20, "nothing was taken over"
-            )
-            assert (overlay["agent_subnets"], overlay["docker_halves"]) == (["9.0.2.0/24"], ["9.0.2.128/25"])
-            made = ("network", "inspect", "-f", "{{.Driver}}", "dcos")
-            host_state.eventually(lambda: host.try_docker(*made).stdout.strip() == "dni", 40, "no network was made")
-            assert start(host, "c1") == "9.0.2.130"
-            assert start(host, "c2") == "9.0.2.131"
-            assert inside(host, "c1", "ping", "-c", "1", "-W", "2", "9.0.2.131")
-            host_state.eventually(lambda: "masquerade" not in _rules(host), 20, "masquerade is not left to Mesos")
-            assert host_state.findings(host) == []
-            done = host.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
-            assert "is not one of Mesos' (dcos)" in done.stderr
-        # Mesos is away: containers go on, and new ones start.
-        assert start(host, "c3") == "9.0.2.132"
-        host_state.eventually(
-            lambda: any("does not answer" in problem for problem in host_state.problems(host)), 70, "it is not told"
+    with dcos_host.mesos_on(host) as mesos:
+        dcos_host.make_network(host, "9.0.2.128/25")
+        host.run("iptables", "-w", "-I", "DOCKER-ISOLATION-STAGE-2", "1", "-j", "RETURN")
+        mesos.start(overlay())
+        host.start_dni(**host_state.SETTINGS, registry_url=mesos.url)
+        _eventually_told(host, "has driver 'bridge'")
+        host.docker("network", "rm", "dcos")
+        host.run("iptables", "-D", "DOCKER-ISOLATION-STAGE-2", "-j", "RETURN")
+        (taken,) = host_state.eventually(lambda: host_state.overlays(host) or None, 20, "nothing was taken over")
+        assert (taken["agent_subnets"], taken["docker_halves"]) == (["9.0.2.0/24"], ["9.0.2.128/25"])
+        _eventually_there(host)
+        assert start(host, "c1") == "9.0.2.130"
+        assert start(host, "c2") == "9.0.2.131"
+        assert inside(host, "c1", "ping", "-c", "1", "-W", "2", "9.0.2.131")
+        host_state.eventually(lambda: not _is_masqueraded(host), 20, "masquerade is not left to Mesos")
+        assert '"d-dcos" : jump to-dcos' in _rules(host)
+        assert '"m-dcos" : jump' not in _rules(host)
+        assert host_state.findings(host) == []
+        done = host.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
+        assert "is not one of Mesos' (dcos)" in done.stderr
+
+
+def test_every_state_of_mesos_is_told_and_containers_go_on(fresh_host: Host) -> None:
+    """They are those of docs/moving-from-dcos.md. Mesos starts anew for each, and dni's agent, to look at once."""
+    host = fresh_host
+    with dcos_host.mesos_on(host) as mesos:
+        mesos.start()
+        host.start_dni(**host_state.SETTINGS, registry_url=mesos.url)
+        _eventually_told(host, f"Mesos has given agent {host.address} no overlay yet: its overlay module has not")
+        assert "this host has no agent subnet of overlay 'dcos' yet: `dni status` shows" in refused(
+            host, *CREATE, "dcos"
         )
-    finally:
-        host_state.clear(host)
-        host_state.reset(host)
+
+        mesos.start(overlay(state={"status": "STATUS_CONFIGURING"}))
+        _eventually_there(host)
+        assert start(host, "c1") == "9.0.2.130"
+        serve(host, "c1")
+        _eventually_told(host, "Mesos has not configured overlay 'dcos' on this agent yet: until it has, dcos-net")
+        assert _is_masqueraded(host)
+
+        mesos.start(overlay(state={"status": "STATUS_FAILED", "error": "Failed to execute 'sh': No chain"}))
+        _look_now(host)
+        _eventually_told(host, "dcos-net routes it to no other host: Failed to execute 'sh': No chain")
+        _goes_on(host, "c2", "9.0.2.131")
+
+        mesos.start(overlay(docker_bridge={"ip": "9.0.2.128/25", "name": "d-dcos"}))
+        _look_now(host)
+        host_state.eventually(lambda: not host_state.problems(host), 20, "there is still a problem")
+        host_state.eventually(lambda: not _is_masqueraded(host), 20, "masquerade is not left to Mesos")
+        _goes_on(host, "c3", "9.0.2.132")
+        told_of = ask_socket(host, "/overlay-master/state")
+        assert [one["ip"] for one in told_of["agents"]] == [host.address], (
+            "of other agents Mesos tells an agent nothing"
+        )
+        assert [one["name"] for one in told_of["network"]["overlays"]] == ["dcos"]
+
+        mesos.stop()
+        _look_now(host)
+        _eventually_told(host, f"the Mesos agent at http://{host.address}:5051 does not answer: Connection refused")
+        _goes_on(host, "c4", "9.0.2.133")
+        asked = ("curl", "-sS", "-w", " %{http_code}", "--unix-socket", "/run/dni/dni.sock")
+        assert host.run(*asked, "http://dni/overlay-master/state").endswith(" 503")
+        assert ask_socket(host, "/overlay-agent/overlay")["overlays"][0]["subnet"] == "9.0.2.0/24"
+        assert host_state.findings(host) == []
+
+        mesos.start(overlay(subnet="9.0.5.0/24", mesos_bridge={"ip": "9.0.5.0/25", "name": "m-dcos"}))
+        told = "Mesos gives this agent 9.0.5.0/24 of it now, no longer 9.0.2.0/24"
+        _eventually_told(host, told)
+        assert told in refused(host, "run", "--net", "dcos", NAME, "true")
+        _answers(host)
+        host.docker("rm", "-f", "c1", "c2", "c3", "c4")
+        host.docker("network", "rm", "dcos")
+        _eventually_there(host)
+        assert start(host, "c1") == "9.0.5.130"
+
+
+def _goes_on(host: Host, name: str, address: str) -> None:
+    """A container that runs answers the host and a new one, which has the next address."""
+    _answers(host)
+    assert start(host, name) == address
+    assert reaches(host, name, "9.0.2.130")
+
+
+def _answers(host: Host) -> None:
+    assert fetch(host, "http://9.0.2.130:9000/") == "c1"
+
+
+def _look_now(host: Host) -> None:
+    host.kill_dni("agent")
+
+
+def _eventually_told(host: Host, words: str) -> None:
+    told = lambda: any(words in problem for problem in host_state.problems(host))  # noqa: E731
+    host_state.eventually(told, 30, f"it is not told: {words}")
+
+
+def _eventually_there(host: Host) -> None:
+    made = ("network", "inspect", "-f", "{{.Driver}}", "dcos")
+    host_state.eventually(lambda: host.try_docker(*made).stdout.strip() == "dni", 40, "no network was made")
+
+
+def _is_masqueraded(host: Host) -> bool:
+    return "masquerade" in _rules(host)
 
 
 def _rules(host: Host) -> str:
     return host.run("nft", "list", "table", "inet", "dni")
+
+
+def test_a_module_that_finds_the_network_there_changes_nothing_for_containers(lab: Lab, fresh_host: Host) -> None:
+    """With `docker_bridge` on it leaves the network that dni made first, and turns Docker's own isolation off."""
+    host = fresh_host
+    create(host, "dcos")
+    create(host, "--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
+    host.docker("network", "create", "plain")
+    one, other = start(host, "c1"), start(host, "c2")
+    aside, plain = start(host, "dev1", net="dev"), start(host, "plain1", net="plain")
+    serve(host, "c1")
+    options = host.docker("network", "inspect", "-f", "{{json .IPAM}} {{json .Options}} {{.Driver}}", "dcos")
+    assert not _pings(host, "plain1", one), "apart before, and by Docker's isolation too"
+    dcos_host.run_module(host)
+    try:
+        assert reaches(host, "c1", other)
+        assert reaches(host, "c2", one)
+        assert fetch(host, f"http://{one}:9000/") == "c1"
+        assert inside(host, "c1", "wget", "-q", "-O", "-", lab.outside.echo_url) == host.address
+        assert not _pings(host, "dev1", one)
+        assert not _pings(host, "plain1", one)
+        assert not _pings(host, "c1", aside)
+        assert not _pings(host, "c1", plain)
+        assert host_state.findings(host) == []
+        assert (
+            host.docker("network", "inspect", "-f", "{{json .IPAM}} {{json .Options}} {{.Driver}}", "dcos") == options
+        )
+        assert host.run("iptables", "-S", "DOCKER-ISOLATION-STAGE-2", "1").endswith("-j RETURN"), "it is Mesos'"
+    finally:
+        dcos_host.undo_module(host)
+
+
+def _pings(host: Host, name: str, target: str) -> bool:
+    return host.try_docker("exec", name, "ping", "-c", "1", "-W", "1", target).returncode == 0

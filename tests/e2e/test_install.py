@@ -191,7 +191,8 @@ def _failed_calls(machine: Machine) -> list[str]:
 
 def test_other_network_software_keeps_its_hands_off(machine: Machine) -> None:
     create(machine, "dcos")
-    start(machine, "one")
+    limited = "name=dcos,driver-opt=egress=10mbit"
+    machine.docker("run", "-d", "--name", "one", "--network", limited, NAME, "sleep", "100000")
     machine.write("/etc/systemd/network/50-all.network", "[Match]\nName=d-* dn*\n\n[Network]\nAddress=10.9.9.9/24\n")
     # It waits for udev, which runs in no container, unless /sys is read-only.
     machine.write("/run/systemd/system/systemd-networkd.service.d/lab.conf", "[Service]\nReadOnlyPaths=/sys\n")
@@ -201,12 +202,21 @@ def test_other_network_software_keeps_its_hands_off(machine: Machine) -> None:
         shown = machine.run("networkctl", "--no-legend", "--no-pager").splitlines()
         states = {words[1]: words[4] for words in map(str.split, shown) if words[1].startswith("d")}
         assert "d-dcos" in states
-        assert any(link.startswith("dni") for link in states)
+        assert {link[:3] for link in states if link.startswith("dn")} == {"dni", "dne"}
         assert {link: state for link, state in states.items() if state != "unmanaged"} == {}
     finally:
         machine.systemctl("stop", "systemd-networkd.service", "systemd-networkd.socket")
         machine.run("rm", "/etc/systemd/network/50-all.network")
     assert reaches(machine, "one", "9.0.0.129")
+
+
+def test_forwarding_stays_on_when_kernel_settings_are_applied_anew(machine: Machine) -> None:
+    """And IPv6's stays as it is: the host may have its default route from a router that it would hear no more."""
+    keys = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    machine.run("sysctl", "-qw", *(f"{key}=0" for key in keys))
+    # Of these keys alone: others are not the machine's, they are the kernel's.
+    machine.run("sysctl", "--system", "--pattern", "|".join(f"^{key}$" for key in keys))
+    assert machine.run("sysctl", "-n", *keys).split() == ["1", "0"]
 
 
 def test_uninstalling_refuses_while_networks_are_there(machine: Machine) -> None:
@@ -224,7 +234,10 @@ def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
 ) -> None:
     machine.docker(*CREATE, "--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
     machine.docker("network", "rm", "dev")
+    written = _with_configurations_of_cni(machine)
     assert "kept: /var/lib/dni (PURGE=1 removes it too)" in _make(machine, "uninstall")
+    assert machine.run("ls", written) == ""
+    machine.run("rm", "-r", written, "/etc/dni/dni.toml")
     assert [line for line in _trace(machine) if "/var/lib/dni" not in line] == untouched
     _unpack(machine)
     assert [overlay["name"] for overlay in host_state.overlays(machine)] == ["dcos", "dev"]
@@ -232,3 +245,14 @@ def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
     _make(machine, "uninstall", "PURGE=1")
     assert _trace(machine) == untouched
     _unpack(machine)
+
+
+def _with_configurations_of_cni(machine: Machine) -> str:
+    """Have the agent write some; answer the directory."""
+    directory = "/var/lib/dni/net.d"
+    setting = f"mkdir -p /etc/dni; printf '[cni]\\ndirectory = \"{directory}\"\\n' > /etc/dni/dni.toml"
+    machine.run("sh", "-c", setting)
+    machine.systemctl("restart", "dni-agent.service")
+    files = [f"{directory}/{overlay}.conf" for overlay in ("dcos", "dev")]
+    host_state.eventually(lambda: machine.try_run("ls", *files).returncode == 0, 20, "no file was written")
+    return directory

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -107,14 +108,40 @@ def _settled(host: Host, name: str) -> str | None:
 
 
 @pytest.mark.usefixtures("route_back")
-def test_nobody_from_outside_or_another_overlay_gets_in_by_ipv6(lab: Lab, host: Host) -> None:
+def test_nobody_from_outside_another_overlay_or_dockers_own_networks_gets_in_by_ipv6(lab: Lab, closed: Host) -> None:
+    host = closed
     create(host, *DEV)
     host.dni("overlay", "create", "ops", "--subnet", "10.66.0.0/16", "--subnet6", "fd66::/64")
-    start(host, "one", net="dev")
-    start(host, "other", net="ops")
-    assert not outside_reaches(lab, address6(host, "one", "dev"))
-    assert not reaches(host, "other", address6(host, "one", "dev"))
-    assert not reaches(host, "one", address6(host, "other", "ops"))
+    host.docker("network", "create", "--ipv6", "--subnet", "fd17::/64", "br6")
+    at = started(host, one="dev", other="ops", theirs="br6")
+    assert none_gets_in(host, at, ("other", "one"), ("one", "other"), ("theirs", "one"), ("one", "theirs"))
+    assert not outside_reaches(lab, at["one"])
+    assert reaches(host, "theirs", "fd17::1"), "what is theirs"
+    assert host.try_run("ping", "-6", "-c", "1", "-W", "2", at["theirs"]).returncode == 0
+
+
+@pytest.mark.usefixtures("route_back")
+def test_an_internal_network_is_an_island_by_ipv6(lab: Lab, host: Host) -> None:
+    create(host, "--internal", *DEV)
+    host.dni("overlay", "create", "ops", "--subnet", "10.66.0.0/16", "--subnet6", "fd66::/64")
+    at = {**started(host, one="dev", two="dev", other="ops"), "world": lab.outside.world6}
+    assert reaches(host, "one", at["two"])
+    assert reaches(host, "other", at["world"]), "so it is not the way that is missing"
+    assert none_gets_in(host, at, ("other", "one"), ("one", "other"), ("one", "world"))
+    assert not outside_reaches(lab, at["one"])
+
+
+def started(host: Host, **nets: str) -> dict[str, str]:
+    """Start containers, each on its network; answer their IPv6 addresses."""
+    for name, net in nets.items():
+        start(host, name, net=net)
+    return {name: address6(host, name, net) for name, net in nets.items()}
+
+
+def none_gets_in(host: Host, at: dict[str, str], *pairs: tuple[str, str]) -> bool:
+    """Tell whether no container of these reaches the other; all at once, for each waits two seconds."""
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        return not any(pool.map(lambda pair: reaches(host, pair[0], at[pair[1]]), pairs))
 
 
 @pytest.mark.usefixtures("route_back")

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e import host_state
-from tests.e2e.containers import address, create, refused, start
+from tests.e2e.containers import address, create, place, refused, start
 from tests.lab import Host, Lab
 from tests.lab.image import NAME
 from tests.lab.node import Node
 
 DUAL = ("--ipv6", "--subnet", "10.65.0.0/16", "--subnet", "fd01:e::/64", "--ipam-opt", "overlay=dual")
 DEV = ("--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev")
+SIX = ("--ipv6", "--subnet", "10.64.0.0/16", "--subnet", "fd64::/64", "--ipam-opt", "overlay=dev")
 GATEWAY, GATEWAY6 = "10.65.0.129", "fd01:e::8000:0:1"
 WHO = "#!/bin/sh\necho\necho $REMOTE_ADDR"
 """A page that tells its caller who that is."""
@@ -26,13 +27,19 @@ import socket, sys
 asking = socket.socket(type=socket.SOCK_DGRAM)
 asking.settimeout(5)
 asking.connect((sys.argv[1], int(sys.argv[2])))
-asking.send(b"anybody there?")
-try:
-    asking.recv(64)
-except ConnectionRefusedError:
-    print("nobody")
+asking.send(b"who am I?")
+print(asking.recv(64).decode())
 """
-"""Sends a datagram, and waits for the answer: busybox serves nothing by UDP, but a container says so."""
+ECHO = """
+import socket, sys
+echo = socket.socket(type=socket.SOCK_DGRAM)
+echo.bind(("", int(sys.argv[1])))
+print("listening", flush=True)
+while True:
+    _, caller = echo.recvfrom(64)
+    echo.sendto(caller[0].encode(), caller)
+"""
+"""Busybox serves nothing by UDP: this runs in a container's network alone."""
 
 
 def serve(host: Host, name: str, *words: str, net: str = "dcos") -> str:
@@ -91,6 +98,21 @@ def kept(host: Host) -> list[str]:
     )
 
 
+@contextmanager
+def answering(host: Host, name: str, *words: str) -> Iterator[None]:
+    """Have a program of Python's run in a container's network once it listens, with these words."""
+    log = host.directory / "answering.log"
+    sandbox = host.docker("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name)
+    program = host.spawn("nsenter", f"--net={sandbox}", sys.executable, *words, log=log)
+    try:
+        host_state.eventually(lambda: "listening" in log.read_text() or None, 10, "it does not listen")
+        yield
+    finally:
+        program.kill()
+        program.wait()
+        log.unlink()
+
+
 @pytest.fixture
 def web(host: Host) -> str:
     """A container whose port 9000 is published as 8080; answers its address."""
@@ -112,8 +134,8 @@ def listening(host: Host, port: int) -> Iterator[None]:
 
 def test_a_published_port_is_reached_from_everywhere_and_callers_are_seen(lab: Lab, host: Host) -> None:
     create(host, *DUAL, "dual")
-    create(host, *DEV, "dev")
-    there = serve(host, "web", "-p", "8080:9000", net="dual")
+    create(host, *SIX, "dev")
+    there = serve(host, "web", "-p", "8080:9000", "-p", f"[{host.address6}]:8082:9000", net="dual")
     start(host, "beside", net="dual")
     elsewhere = start(host, "elsewhere", net="dev")
     assert told(lab.outside, f"{host.address}:8080") == lab.outside.address
@@ -126,6 +148,11 @@ def test_a_published_port_is_reached_from_everywhere_and_callers_are_seen(lab: L
     assert seen(host, "beside", f"[{host.address6}]:8080") == GATEWAY6
     assert seen(host, "web", f"{host.address}:8080") == GATEWAY
     assert seen(host, "elsewhere", f"{host.address}:8080") == elsewhere
+    assert seen(host, "elsewhere", f"[{host.address6}]:8080") == place(host, "elsewhere", "dev")["GlobalIPv6Address"]
+    start(host, "theirs", net="bridge")
+    assert seen(host, "theirs", f"{host.address}:8080") == GATEWAY, "Docker masquerades what leaves its bridge"
+    assert told(lab.outside, f"[{host.address6}]:8082") == lab.outside.address6
+    assert got(lab.outside, f"{host.address}:8082") is None, "published at the other family's address alone"
     assert got(lab.outside, f"{there}:9000") is None, "the container itself stays closed"
     host.docker("rm", "-f", "web")
     assert got(lab.outside, f"{host.address}:8080") is None
@@ -149,12 +176,18 @@ def test_all_exposed_ports_are_published_and_can_be_read_back(lab: Lab, host: Ho
 
 def test_ranges_addresses_of_the_host_and_udp(lab: Lab, host: Host) -> None:
     create(host, "dcos")
-    serve(host, "one", "-p", "8000-8001:9000", "-p", "127.0.0.1:8080:9000", "-p", "5353:53/udp")
+    serve(
+        *(host, "one", "-p", "8000-8001:9000", "-p", "127.0.0.1:8080:9000", "-p", "5353:53/udp"),
+        *("-p", "8010-8012:9000-9002"),
+    )
     serve(host, "two", "-p", "8000-8001:9000", "-p", f"{host.address}:8080:9000")
     assert [row.rpartition(" ")[0] for row in kept(host)] == [
         "0.0.0.0:5353 one",
         "0.0.0.0:8000 one",
         "0.0.0.0:8001 two",
+        "0.0.0.0:8010 one",
+        "0.0.0.0:8011 one",
+        "0.0.0.0:8012 one",
         "127.0.0.1:8080 one",
         f"{host.address}:8080 two",
     ]
@@ -164,7 +197,47 @@ def test_ranges_addresses_of_the_host_and_udp(lab: Lab, host: Host) -> None:
     assert "no port of 8000-8001/tcp is free" in refused(
         host, "run", "--rm", "--net", "dcos", "-p", "8000-8001:9000", NAME, "true"
     )
-    assert lab.outside.run(sys.executable, "-c", ASK, host.address, "5353") == "nobody", "as the container says"
+    host.docker("exec", "one", "httpd", "-p", "9002", "-h", "/www")
+    assert [got(lab.outside, f"{host.address}:{port}") for port in (8010, 8011, 8012)] == ["one", None, "one"]
+    with answering(host, "one", "-c", ECHO, "53"):
+        assert lab.outside.run(sys.executable, "-c", ASK, host.address, "5353") == lab.outside.address
+        assert host.run(sys.executable, "-c", ASK, "127.0.0.1", "5353") == "9.0.0.129"
+
+
+def test_sctp_gets_to_a_container_and_back_or_is_refused_with_the_module(lab: Lab, host: Host) -> None:
+    create(host, "dcos")
+    run = ("run", "-d", "--name", "one", "--net", "dcos", "-p", "5000:6000/sctp", NAME, "sleep", "1000")
+    started = host.try_docker(*run)
+    if started.returncode != 0:
+        assert "does not follow SCTP connections" in started.stderr
+        assert "`modprobe nf_conntrack_proto_sctp`" in started.stderr
+        return
+    assert kept(host) == [f"0.0.0.0:5000 one {address(host, 'one')}:6000/sctp"]
+    with answering(host, "one", "-m", "tests.sctp", "answer", "6000"):
+        answerer = lab.outside.run(sys.executable, "-m", "tests.sctp", "ask", host.address, "5000")
+    assert answerer == f"{host.address}:5000", "who was asked is who answers"
+
+
+def test_callers_are_seen_as_on_dockers_own_bridge(lab: Lab, host: Host) -> None:
+    create(host, "dcos")
+    host.docker("network", "create", "own")
+    ours, dockers = (_callers(lab, host, net, port) for net, port in (("dcos", 8080), ("own", 8081)))
+    assert ours == dockers == [lab.outside.address, host.address, "gateway", "gateway", "gateway"]
+
+
+def _callers(lab: Lab, host: Host, net: str, port: int) -> list[str | None]:
+    """Answer whom a container sees at its published port: outside, the host by two addresses, beside it, itself."""
+    server, beside, at = f"{net}-web", f"{net}-beside", f"{host.address}:{port}"
+    serve(host, server, "-p", f"{port}:9000", net=net)
+    start(host, beside, net=net)
+    who = [
+        told(lab.outside, at),
+        told(host, at),
+        told(host, f"127.0.0.1:{port}"),
+        seen(host, beside, at),
+        seen(host, server, at),
+    ]
+    return ["gateway" if one == place(host, server, net)["Gateway"] else one for one in who]
 
 
 def test_a_port_in_use_is_refused_with_who_has_it_and_nothing_is_left(host: Host, web: str) -> None:

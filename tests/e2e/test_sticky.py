@@ -12,6 +12,7 @@ from tests.lab import Host
 ALWAYS = ("--restart", "always")
 ALONE = ("network", "create", "-d", "dni", "--ipam-driver", "null", "-o", "overlay=dcos", "dcos")
 """A network whose addresses dockerd asks nobody for."""
+DUAL = ("--ipv6", "--subnet", "10.64.0.0/16", "--subnet", "fd64::/64", "--ipam-opt", "overlay=dev", "dev")
 
 
 def _reserve(host: Host, *words: str) -> str:
@@ -65,6 +66,56 @@ def test_an_address_by_ip_is_kept_through_restart_new_run_and_reboot(fresh_host:
         _is_back_at(host, "web", kept)
         assert reaches(host, "web", "9.0.0.129")
         assert _usage(host)["used"] == 1
+    finally:
+        _release_all(host)
+
+
+def test_addresses_of_both_families_are_kept_through_restart_new_run_and_reboot(fresh_host: Host) -> None:
+    host = fresh_host
+    create(host, *DUAL)
+    try:
+        kept = [host.dni("address", "reserve", "dev", *words, "--for", "web", "-q") for words in ((), ("--ipv6",))]
+        assert kept == ["10.64.0.130", "fd64::8000:0:2"]
+        words = ("--ip", kept[0], "--ip6", kept[1], *ALWAYS)
+        start(host, "other", net="dev")
+        start(host, "web", *words, net="dev")
+        assert (_both(host, "other"), _both(host, "web")) == (["10.64.0.131", "fd64::8000:0:3"], kept)
+        host.docker("restart", "-t", "0", "web")
+        assert _both(host, "web") == kept
+        host.docker("rm", "-f", "web")
+        start(host, "filler", net="dev")
+        assert _both(host, "filler") == ["10.64.0.132", "fd64::8000:0:4"]
+        start(host, "web", *words, net="dev")
+        _reboot(host)
+        host_state.eventually(lambda: _both(host, "web") == kept or None, 30, f"web is not back at {kept}")
+        assert reaches(host, "web", "fd64::8000:0:1")
+        assert host_state.problems(host) == []
+    finally:
+        _release_all(host)
+
+
+def _both(host: Host, name: str) -> list[str]:
+    there = place(host, name, "dev")
+    return [there["IPAddress"], there["GlobalIPv6Address"]]
+
+
+def test_before_29_the_name_alone_gets_another_address_and_status_says_how(fresh_host: Host) -> None:
+    """Before 29 dockerd tells no driver the name: it is learnt afterwards."""
+    host = fresh_host
+    create(host, "--subnet", "9.0.0.0/8", "dcos")
+    try:
+        assert _reserve(host, "--for", "web") == "9.0.0.130"
+        assert start(host, "web") == "9.0.0.131"
+        complaint = (
+            "container web has 9.0.0.131, not 9.0.0.130, which is reserved for it: Docker Engine 29 gives it at the "
+            "next start, before that start it with `--net dcos --ip 9.0.0.130`"
+        )
+        host_state.eventually(lambda: host_state.problems(host) == [complaint] or None, 15, "nobody is told")
+        host.docker("rm", "-f", "web")
+        helps = complaint.split("`")[1].split()
+        host.docker("run", "-d", "--name", "web", *helps, "busybox", "sleep", "100000")
+        assert address(host, "web") == "9.0.0.130"
+        host_state.eventually(lambda: host_state.problems(host) == [] or None, 15, "it is still a problem")
     finally:
         _release_all(host)
 

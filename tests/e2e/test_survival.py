@@ -2,7 +2,8 @@
 """What a host goes through in its life: after each of it `dni check` is clean, and containers start and stop.
 
 Programs killed one by one, and links and bridges deleted by hand, are in test_restarts.py; what dockerd could not
-tell is in test_collector.py; kill -9 between any two writes, and a thousand containers, are in tests/contract.
+tell is in test_collector.py; kill -9 between any two writes there are, and a thousand containers, are in
+tests/contract.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from docker import APIClient
 
 from tests.e2e import host_state
 from tests.e2e.containers import address, create, fetch, reaches, refused, start
 from tests.e2e.test_doctor import kinds, mend
-from tests.lab import Host, Lab
+from tests.lab import Host, Lab, procfs
+from tests.lab.dni import Program
 from tests.lab.node import REPOSITORY, SCRIPTS
 
 GATEWAY = "9.0.0.129"
@@ -322,3 +325,110 @@ def test_programs_that_stand_still_for_a_minute_go_on_where_they_were(host: Host
         assert "dni ran out of time on this call" in str(error) or "dni is busy" in str(error)
     assert [host.dni_pid(program) for program in ("plugin-worker", "agent")] == pids
     works(host, "one")
+
+
+# -- between two writes
+
+
+RUN, REMOVE, MEND = (1, 2, 4, 7), (1, 3), (2, 9)
+"""After which writes the plugin dies of `docker run` and of `docker rm`, and the agent of mending. After all others:
+tests/contract/test_crashes.py and test_agent_crashes.py."""
+
+
+class Fuses:
+    """What ends the programs of a host, for as long as they run with `variables`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Have one for each program, none of them lit."""
+        self._folder = folder
+        self.variables = {"LAB_FUSES": str(folder), "PYTHONPATH": f"{SCRIPTS / 'fuse'}:{REPOSITORY}"}
+        for program in ("plugin", "agent"):
+            (folder / program).mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def burning(self, program: str, writes: int) -> Iterator[None]:
+        """Have a program die right after so many writes, which it must make in the block or soon after."""
+        fuse = self._folder / program / "fuse"
+        fuse.write_text(str(writes))
+        yield
+        host_state.eventually(lambda: not fuse.exists(), 25, f"{program} made less than {writes} writes")
+
+
+def test_plugin_and_agent_killed_between_two_writes_leave_nothing_behind(host: Host) -> None:
+    fuses = Fuses(host.directory / "fuses")
+    host.stop_dni()
+    host.start_dni(fuses.variables, **host_state.SETTINGS)
+    create(host, "dcos")
+    start(host, "keeper")
+    run = ("run", "-d", "--net", "dcos", "-p", "8080:9000", "--name")
+    for writes in RUN:
+        with fuses.burning("plugin", writes):
+            host.try_docker(*run, "dying", "busybox", "sleep", "100000")
+        host.docker("rm", "-f", "dying")
+    for writes in REMOVE:
+        host.docker(*run, "dying", "busybox", "sleep", "100000")
+        with fuses.burning("plugin", writes):
+            host.docker("rm", "-f", "dying")
+    for writes in MEND:
+        with fuses.burning("agent", writes):
+            host.run("sh", "-c", "ip link del d-dcos; nft flush ruleset")
+        host_state.eventually(lambda: reaches(host, "keeper", GATEWAY), 25, "the next agent does not mend it")
+    works(host, "keeper")
+    host.stop_dni()
+
+
+# -- a long life
+
+
+ENDPOINTS, WARMING_UP = 320, 80
+LANES = 8
+"""Containers that come to the network and go again, all at the same time."""
+AT_WORK = 4
+"""Files that calls and rounds may have open at the moment of looking, and threads they may have at work."""
+SLACK_KIB = 8192
+
+
+def test_hundreds_of_endpoints_leave_plugin_and_agent_as_they_were(host: Host) -> None:
+    """Running containers come to a network and go, as `docker network connect` and `disconnect` have them.
+
+    dockerd takes minutes for a thousand: plugin and agent see as many in tests/contract/test_endurance.py.
+    """
+    create(host, "dcos")
+    names = [f"c{number}" for number in range(LANES)]
+    for name in names:
+        start_elsewhere(host, name)
+    programs: dict[Program, int] = {name: host.dni_pid(name) for name in ("plugin-worker", "agent")}
+    come_and_go(host, names, WARMING_UP // LANES)
+    before = settled_sizes(host, programs)
+    come_and_go(host, names, ENDPOINTS // LANES)
+    after = settled_sizes(host, programs)
+    for name, pid in programs.items():
+        assert host.dni_pid(name) == pid, f"{name} died"
+        assert after[name].files <= before[name].files + AT_WORK, name
+        assert after[name].threads <= before[name].threads + AT_WORK, name
+        assert after[name].memory <= before[name].memory + SLACK_KIB, name
+
+
+def start_elsewhere(host: Host, name: str) -> None:
+    host.docker("run", "-d", "--name", name, "busybox", "sleep", "100000")
+
+
+def come_and_go(host: Host, names: list[str], times: int) -> None:
+    """Connect containers to `dcos` and disconnect them, so often, each in a lane of its own."""
+
+    def cycle(name: str) -> None:
+        docker = APIClient(f"unix://{host.path('/run/docker.sock')}", version="1.41", timeout=60)
+        with closing(docker):
+            for _ in range(times):
+                docker.connect_container_to_network(name, "dcos")
+                docker.disconnect_container_from_network(name, "dcos")
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(cycle, names))
+
+
+def settled_sizes(host: Host, programs: Mapping[Program, int]) -> dict[Program, procfs.Size]:
+    """Answer how large programs are, once nothing is held any more and nothing is wrong."""
+    host_state.eventually(lambda: host_state.held(host) == [] or None, 30, "something is held")
+    host_state.eventually(lambda: host_state.findings(host) == [] or None, 30, "dni check finds something")
+    return {name: procfs.size(pid) for name, pid in programs.items()}

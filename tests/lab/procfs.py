@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.lab.errors import LabError
 
@@ -40,6 +41,21 @@ def children(pid: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+class Size(NamedTuple):
+    """What a process holds: open files, threads, and memory of its own in KiB."""
+
+    files: int
+    threads: int
+    memory: int
+
+
+def size(pid: int) -> Size:
+    """Answer what a process holds at the moment."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return Size(files, int(status["Threads"]), int(status["RssAnon"].split()[0]))
 
 
 def stop(pid: int, *, patience: float = 10) -> None:

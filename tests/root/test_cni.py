@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,16 @@ from dni_driver.agent.ports import Time
 from dni_driver.core.errors import KernelError, NotMended, Refused
 from dni_driver.core.invariants.check import findings
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
+from dni_driver.core.names import egress_link
+from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.records import AddressState
 from dni_driver.core.wanted import wanted
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, DCOS, DUAL, lease
-from tests.root import docker, town
-from tests.root.ground import Namespace, wire
-from tests.root.packets import Server, call
-from tests.root.packets import is_cut_off as gets_nowhere
+from tests.root import town
+from tests.root.ground import Namespace
 from tests.root.town import Host
 from tests.unit.agents import NO_OPTIONS, create_network
 
@@ -165,6 +165,24 @@ def test_both_families_work_where_the_overlay_has_both(mesos: Mesos) -> None:
     assert reaches(one, "10.64.0.3")
     assert reaches(one, "fd01:b::3")
     assert reaches(one, "fd01:b::1")
+    assert mesos.problems() == []
+
+
+def test_a_container_is_held_to_the_limits_it_comes_with_until_it_goes(mesos: Mesos) -> None:
+    sandbox = mesos.sandbox()
+    options = EndpointOptions(egress=4_000_000, ingress=2_000_000, groups=("web",))
+    wish = CniWish(overlay="dcos", container="c1", ifname="eth0", sandbox=sandbox.path, options=options)
+    report = mesos.host.run(mesos.cni.attach, wish)
+    device = egress_link(wish.endpoint)
+    assert "qdisc tbf" in mesos.host.sh(f"tc qdisc show dev {report.host} root")
+    assert "rate 4Mbit" in mesos.host.sh(f"tc qdisc show dev {device} root")
+    assert reaches(sandbox, "9.0.0.1")
+    mesos.host.sh(f"tc qdisc del dev {report.host} root")
+    mesos.reconcile()
+    assert "rate 2Mbit" in mesos.host.sh(f"tc qdisc show dev {report.host} root")
+    assert mesos.problems() == []
+    mesos.detach("c1")
+    assert device not in mesos.host.sh("ip link")
     assert mesos.problems() == []
 
 
@@ -316,54 +334,6 @@ def test_a_bridge_that_cnis_plugin_made_gets_what_dnis_has_and_stays_its_makers(
         tx.execute("DELETE FROM cni_network")
     mesos.reconcile()
     assert reaches(sandbox, "9.0.0.1")
-
-
-class Adopted:
-    """A container on a bridge that CNI's plugin made and dni has taken over, and who may want to reach it."""
-
-    def __init__(self, mesos: Mesos, dockers: Namespace, options: NetworkOptions) -> None:
-        """Have the plugin come first, and only then dni, with the options of the overlay's Docker network."""
-        self.dockers, self.outside, self.strange, self.ours = dockers, *(mesos.sandbox() for _ in range(3))
-        wire(mesos.host, "out0", self.outside, "eth0")
-        mesos.host.sh("ip addr add 198.51.100.1/24 dev out0")
-        self.outside.sh("ip addr add 198.51.100.2/24 dev eth0", "ip route add default via 198.51.100.1")
-        mesos.plug(self.ours)
-        assert "ifalias" not in mesos.bridge()
-        mesos.docker_network(options)
-        mesos.round()
-        mesos.attach(self.strange, "dual", "c3")
-
-    def strangers(self) -> tuple[Namespace, ...]:
-        """Answer who is on another overlay, on Docker's own bridge, and outside."""
-        return self.strange, self.dockers, self.outside
-
-    def seen_outside(self) -> str | None:
-        """Answer as whom the container gets out."""
-        with Server(self.outside):
-            return call(self.ours, "198.51.100.2")
-
-
-@contextmanager
-def adopted(mesos: Mesos, options: NetworkOptions) -> Iterator[Adopted]:
-    """Have it on a host with Docker, whose FORWARD is DROP."""
-    with docker.docker_on(mesos.host) as dockers:
-        yield Adopted(mesos, dockers, options)
-
-
-def test_nobody_else_gets_to_a_bridge_that_cnis_plugin_made_and_what_leaves_it_is_masqueraded(mesos: Mesos) -> None:
-    with adopted(mesos, NetworkOptions()) as place:
-        with Server(place.ours):
-            assert all(gets_nowhere(one, "9.0.0.2") for one in place.strangers())
-            assert call(mesos.host, "9.0.0.2")
-        assert place.seen_outside() == "198.51.100.1"
-
-
-def test_where_the_overlay_is_open_and_unmasked_so_is_a_bridge_that_cnis_plugin_made(mesos: Mesos) -> None:
-    with adopted(mesos, NetworkOptions(isolated=False, masquerade=False)) as place:
-        with Server(place.ours):
-            seen = [call(one, "9.0.0.2") for one in place.strangers()]
-        assert seen == ["10.64.0.2", "9.0.0.1", "198.51.100.2"], "Docker itself hides what leaves its bridge"
-        assert place.seen_outside() == "9.0.0.2"
 
 
 def test_a_bridge_of_dnis_stays_as_long_as_containers_of_others_are_on_it(mesos: Mesos) -> None:

@@ -14,7 +14,7 @@ from dni_driver.kernel import Kernel
 from dni_driver.kernel.firewall import firewall
 from tests.root import docker
 from tests.root.packets import call
-from tests.root.town import DCOS, OPEN, Host
+from tests.root.town import DCOS, FOUR, OPEN, Host
 
 pytestmark = pytest.mark.root
 
@@ -65,12 +65,13 @@ def test_a_docker_user_that_nobody_passes_is_not_used(dcos: Host) -> None:
 def test_the_rules_of_others_stay_as_they_were(host: Host) -> None:
     with docker.docker_on(host):
         host.sh("iptables -I DOCKER-USER -s 203.0.113.0/24 -j DROP", "iptables -A FORWARD -i eth9 -j ACCEPT")
-        before = host.sh("iptables -S"), host.sh("iptables -t nat -S")
+        host.sh("ip6tables -I DOCKER-USER -s 2001:db8::/32 -j DROP")
+        before = [host.sh(f"{tool} -t {table} -S") for tool in docker.SUBNETS for table in ("filter", "nat")]
         host.want(DCOS, OPEN)
         host.reconcile()
         host.want()
         host.reconcile()
-        assert (host.sh("iptables -S"), host.sh("iptables -t nat -S")) == before
+        assert before == [host.sh(f"{tool} -t {table} -S") for tool in docker.SUBNETS for table in ("filter", "nat")]
 
 
 def test_a_bridge_that_dockers_rules_guard_under_another_name_is_dockers(host: Host) -> None:
@@ -83,7 +84,7 @@ def test_a_bridge_that_dockers_rules_guard_under_another_name_is_dockers(host: H
 
 
 def test_ipv4_overlays_leave_ip6tables_alone(host: Host) -> None:
-    host.want(OPEN)
+    host.want(FOUR)
     host.reconcile()
     assert "DNI" not in host.sh("ip6tables -S")
 
@@ -98,7 +99,7 @@ def test_where_docker_uses_the_legacy_tables_so_do_we(host: Host) -> None:
     host.want(DCOS)
     host.reconcile()
     assert rules(host, "FORWARD") == ["-A FORWARD -j DNI-FORWARD"]
-    host.sh(*(rule.replace("iptables", "iptables-legacy", 1) for rule in docker.RULES if " -t nat " not in rule))
+    host.sh(*(f"iptables-legacy {rule}" for rule in docker.RULES))
     host.reconcile()
     assert rules(host, "DOCKER-USER", "iptables-legacy")[0] == "-A DOCKER-USER -j DNI-FORWARD"
     assert "DNI" not in host.sh("iptables -S"), "the plain command's table is cleared"

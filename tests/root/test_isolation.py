@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 OUTSIDE = "198.51.100.2"
 OUTSIDE6 = "fd00:5::2"
 TOOLS = ("iptables", "ip6tables")
-HOST = "198.51.100.1"
+HOST, HOST6 = "198.51.100.1", "fd00:5::1"
 
 
 class Street:
@@ -60,11 +60,20 @@ def cut_off(caller: Namespace | Container, called: Container) -> bool:
     return all(is_cut_off(namespace, address.ip) for address in called.link.addresses)
 
 
+def seen(caller: Container, called: Container) -> list[str | None]:
+    """Answer whom a container takes another one for, by each of its addresses."""
+    return [call(caller.sandbox, address.ip) for address in called.link.addresses]
+
+
+def own(container: Container) -> list[str]:
+    return [str(address.ip) for address in container.link.addresses]
+
+
 def test_containers_of_one_overlay_reach_each_other_unmasked(street: Street) -> None:
-    assert call(street.dcos.sandbox, street.dcos2.address.ip) == str(street.dcos.address.ip)
-    assert call(street.dcos.sandbox, street.dcos2.address6.ip) == str(street.dcos.address6.ip)
-    assert call(street.open.sandbox, street.open2.address.ip) == str(street.open.address.ip)
-    assert call(street.shut.sandbox, street.shut2.address.ip) == str(street.shut.address.ip)
+    pairs = ((street.dcos, street.dcos2), (street.open, street.open2), (street.shut, street.shut2))
+    for one, other in pairs:
+        assert {address.version for address in one.link.addresses} == {4, 6}
+        assert seen(one, other) == own(one)
 
 
 def test_nobody_else_gets_into_an_isolated_overlay(street: Street) -> None:
@@ -77,17 +86,19 @@ def test_dockers_own_containers_get_into_an_open_overlay_only(with_docker: Stree
     assert with_docker.dockers
     assert cut_off(with_docker.dockers, with_docker.dcos)
     assert cut_off(with_docker.dockers, with_docker.shut)
-    assert call(with_docker.dockers, with_docker.open.address.ip)
+    for address in with_docker.open.link.addresses:
+        assert call(with_docker.dockers, address.ip)
+    assert call(with_docker.dockers, OUTSIDE)
+    assert call(with_docker.dockers, OUTSIDE6)
 
 
 def test_docker_itself_decides_who_gets_to_its_containers(with_docker: Street) -> None:
-    for caller in (with_docker.dcos, with_docker.open, with_docker.shut):
-        assert is_cut_off(caller.sandbox, docker.ADDRESS)
-    with_docker.host.sh(
-        f"iptables -A DOCKER -d {docker.ADDRESS} ! -i docker0 -o docker0 -p tcp --dport {PORT} -j ACCEPT"
-    )
-    assert call(with_docker.dcos.sandbox, docker.ADDRESS), "published by Docker"
-    assert is_cut_off(with_docker.shut.sandbox, docker.ADDRESS), "internal gets nowhere"
+    for tool, address in (("iptables", docker.ADDRESS), ("ip6tables", docker.ADDRESS6)):
+        for caller in (with_docker.dcos, with_docker.open, with_docker.shut):
+            assert is_cut_off(caller.sandbox, address)
+        with_docker.host.sh(f"{tool} -A DOCKER -d {address} ! -i docker0 -o docker0 -p tcp --dport {PORT} -j ACCEPT")
+        assert call(with_docker.dcos.sandbox, address), "published by Docker"
+        assert is_cut_off(with_docker.shut.sandbox, address), "internal gets nowhere"
 
 
 def test_a_docker_network_made_later_is_not_opened_either(with_docker: Street) -> None:
@@ -104,10 +115,8 @@ def test_a_docker_network_made_later_is_not_opened_either(with_docker: Street) -
 
 
 def test_an_open_overlay_lets_in_who_can_route_there(street: Street) -> None:
-    assert call(street.outside, street.open.address.ip) == OUTSIDE
-    assert call(street.dcos.sandbox, street.open.address.ip) == str(street.dcos.address.ip), (
-        "between overlays unmasked"
-    )
+    assert [call(street.outside, address) for address in own(street.open)] == [OUTSIDE, OUTSIDE6]
+    assert seen(street.dcos, street.open) == own(street.dcos), "between overlays unmasked"
 
 
 def test_an_internal_overlay_keeps_to_itself(street: Street) -> None:
@@ -116,24 +125,24 @@ def test_an_internal_overlay_keeps_to_itself(street: Street) -> None:
     for called in (street.dcos, street.open):
         assert cut_off(street.shut, called)
     assert is_cut_off(street.shut.sandbox, OUTSIDE)
+    assert is_cut_off(street.shut.sandbox, OUTSIDE6)
 
 
 def test_the_host_reaches_every_container_and_they_reach_it(street: Street) -> None:
     with Server(street.host):
         for container in (street.dcos, street.dev, street.open, street.shut):
-            assert call(street.host, container.address.ip)
-            assert call(container.sandbox, container.link.gateways[0]) == str(container.address.ip)
-        assert call(street.host, street.dcos.address6.ip)
-        assert call(street.dcos.sandbox, HOST) == str(street.dcos.address.ip)
+            assert all(call(street.host, address) for address in own(container))
+            assert [call(container.sandbox, gateway) for gateway in container.link.gateways] == own(container)
+        assert [call(street.dcos.sandbox, address) for address in (HOST, HOST6)] == own(street.dcos)
 
 
 def test_what_leaves_for_the_outside_is_masqueraded(street: Street) -> None:
     assert call(street.dcos.sandbox, OUTSIDE) == HOST
-    assert call(street.dcos.sandbox, OUTSIDE6) == "fd00:5::1"
+    assert call(street.dcos.sandbox, OUTSIDE6) == HOST6
 
 
 def test_without_masquerade_the_container_is_seen(street: Street) -> None:
-    assert call(street.open.sandbox, OUTSIDE) == str(street.open.address.ip)
+    assert [call(street.open.sandbox, address) for address in (OUTSIDE, OUTSIDE6)] == own(street.open)
 
 
 def test_what_leaves_for_an_overlay_elsewhere_is_not_masqueraded(host: Host, outside: Namespace) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -17,6 +16,7 @@ from dni_driver.core.errors import KernelError, Refused
 from dni_driver.core.overlays import Address
 from dni_driver.core.ports import HostPort, Protocol, Published
 from dni_driver.kernel.ports.table import NAME
+from tests import sctp
 from tests.root import docker
 from tests.root.ground import Namespace
 from tests.root.packets import PORT, Server, call, is_cut_off
@@ -193,38 +193,11 @@ def test_sctp_gets_there_and_back(street: Street) -> None:
     street.publish(*published(street.dcos, 5000, to=6000, protocol=Protocol.SCTP))
     if not street.host.run(street.host.kernel.hold, HostPort(Protocol.SCTP, IPv4Address(0), 5000)):
         pytest.fail("nobody else has the port")
-    with _raw(street.outside) as client, _raw(street.dcos.sandbox) as server:
-        client.sendto(_init(4000, 5000), (HOST, 0))
-        packet, (caller, _) = server.recvfrom(256)
-        assert caller == OUTSIDE
-        assert struct.unpack_from(">HH", packet[20:]) == (4000, 6000)
-        server.sendto(_init(6000, 4000, tag=1, kind=2), (caller, 0))
-        packet, (answerer, _) = client.recvfrom(256)
-        assert answerer == HOST
-        assert struct.unpack_from(">HH", packet[20:]) == (5000, 4000)
-
-
-def _raw(namespace: Namespace) -> socket.socket:
-    raw = namespace.run(socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP)
-    raw.settimeout(2)
-    return raw
-
-
-def _init(source: int, target: int, tag: int = 0, kind: int = 1) -> bytes:
-    """Write an INIT (kind 1), or an INIT ACK (2) with its cookie, as RFC 9260 has them."""
-    cookie = struct.pack(">HHI", 7, 8, 0) if kind == 2 else b""
-    chunk = struct.pack(">BBHIIHHI", kind, 0, 20 + len(cookie), 1, 65536, 1, 1, 1) + cookie
-    head = struct.pack(">HHI", source, target, tag)
-    return head + struct.pack("<I", _crc32c(head + bytes(4) + chunk)) + chunk
-
-
-def _crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
+    with street.outside.run(sctp.raw) as client, street.dcos.sandbox.run(sctp.raw) as server:
+        client.sendto(sctp.init(4000, 5000), (HOST, 0))
+        assert sctp.received(server) == (OUTSIDE, 4000, 6000)
+        server.sendto(sctp.init_ack(6000, 4000), (OUTSIDE, 0))
+        assert sctp.received(client) == (HOST, 5000, 4000)
 
 
 # -- the table

@@ -17,7 +17,7 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel, snapshot
 from tests.root.packets import call
-from tests.root.town import DCOS, DEV, MTU, OPEN, Host, Overlay, link, overlay
+from tests.root.town import DCOS, DEV, FOUR, MTU, Host, Overlay, link, overlay
 
 pytestmark = pytest.mark.root
 
@@ -51,9 +51,9 @@ def test_bridges_are_made_as_wanted(dcos: Host) -> None:
 
 
 def test_a_bridge_without_ipv6_is_silent_there(host: Host) -> None:
-    host.want(OPEN)
+    host.want(FOUR)
     host.reconcile()
-    assert host.setting("ipv6/conf/d-open/disable_ipv6") == "1"
+    assert host.setting("ipv6/conf/d-four/disable_ipv6") == "1"
 
 
 def test_when_all_agrees_nothing_is_written(dcos: Host) -> None:

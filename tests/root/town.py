@@ -50,10 +50,17 @@ def overlay(
 
 DCOS = overlay("dcos", "9.0.0.129/25", "fd01:b::8000:0:1/81", subnets=("9.0.0.0/8", "fd01:b::/64"))
 DEV = overlay("dev", "10.64.0.129/25", "fd01:d::8000:0:1/81", subnets=("10.64.0.0/16", "fd01:d::/64"))
-OPEN = overlay("open", "10.65.0.129/25", subnets=("10.65.0.0/16",), isolated=False, masquerade=False)
+OPEN = overlay(
+    "open", "10.65.0.129/25", "fd01:e::8000:0:1/81", subnets=("10.65.0.0/16", "fd01:e::/64"), isolated=False,
+    masquerade=False,
+)  # fmt: skip
+FOUR = overlay("four", "10.67.0.129/25", subnets=("10.67.0.0/16",))
+"""Of IPv4 alone."""
 SIX = overlay("six", "198.18.0.1/20", "fd06::8000:0:1/81", subnets=("fd06::/64",), local=("198.18.0.0/20",))
 """Of IPv6 alone; the IPv4 is this host's."""
-SHUT = overlay("shut", "10.66.0.129/25", subnets=("10.66.0.0/16",), internal=True)
+SHUT = overlay(
+    "shut", "10.66.0.129/25", "fd01:f::8000:0:1/81", subnets=("10.66.0.0/16", "fd01:f::/64"), internal=True
+)
 
 
 def link(

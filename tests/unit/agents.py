@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address, ip_interface
 from queue import SimpleQueue
 from typing import Any
@@ -91,7 +91,7 @@ class FakeDocker:
         """Begin with some networks."""
         self.networks = networks
         self.away: str | None = None
-        self.news: list[DockerEvent] = []
+        self.news: Iterable[DockerEvent] = []
         self.stream_ends = threading.Event()
         self.looked = threading.Event()
         self.when_asked: Callable[[], None] = lambda: None

@@ -7,6 +7,7 @@ import json
 import socket
 import socketserver
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -18,6 +19,9 @@ DCOS = "d" * 64
 BR0 = "b" * 64
 WEB = "1" * 64
 OLD = "3" * 64
+
+_STEP = 0.02
+"""Seconds between two looks for more events."""
 
 
 def network(name: str, identity: str, driver: str, ipam: str, *config: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def container(name: str, network_id: str, endpoint: str, address: str, address6:
 
 
 class DockerApi:
-    """Serves `networks`, `containers` and `plugins`; `events` are streamed, and the stream is held open.
+    """Serves `networks`, `containers` and `plugins`; `events` are streamed, those that come later too.
 
     What is put into `gone` is listed, and 404 when it is inspected.
     """
@@ -114,6 +118,14 @@ class DockerApi:
         found = [one for one in self.networks if path == f"/networks/{one['Id']}" and one["Id"] not in self.gone]
         return (200, found[0]) if found else (404, {"message": "network not found"})
 
+    def told(self) -> Iterator[dict[str, Any]]:
+        """Answer all events, those to come too, until the end."""
+        number = 0
+        while len(self.events) > number or not self.ends.wait(_STEP):
+            for event in self.events[number:]:
+                number += 1
+                yield event
+
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
@@ -150,11 +162,11 @@ def _handler(api: DockerApi) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            for event in api.events:
-                body = json.dumps(event).encode() + b"\n"
-                self.wfile.write(f"{len(body):x}\r\n".encode() + body + b"\r\n")
-                self.wfile.flush()
-            api.ends.wait(30)
+            with suppress(BrokenPipeError):
+                for event in api.told():
+                    body = json.dumps(event).encode() + b"\n"
+                    self.wfile.write(f"{len(body):x}\r\n".encode() + body + b"\r\n")
+                    self.wfile.flush()
             self.close_connection = True
 
         def address_string(self) -> str:

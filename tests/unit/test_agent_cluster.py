@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
+from dni_driver.agent import loops
 from dni_driver.agent.agent import Agent
+from dni_driver.agent.loop import Pace
 from dni_driver.agent.options import Options
+from dni_driver.core.addresses import telling
+from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.errors import InUse, NotFound, Unavailable
 from dni_driver.core.mtu import Underlay
@@ -23,7 +27,8 @@ from dni_driver.core.records import Records
 from dni_driver.core.wanted import Wanted
 from dni_driver.registry import Member, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
-from dni_driver.store import Store
+from dni_driver.registry.zookeeper.link import Changes, Link
+from dni_driver.store import Store, fence, pools
 from dni_driver.store.records import read_all
 from tests.fakes import DCOS, UNDERLAY_MTU
 from tests.lab.zookeeper import ZooKeeper, running
@@ -73,7 +78,7 @@ class Host:
         self.registry: ZooKeeperRegistry | None = None
         self._store: Store | None = None
 
-    def start(self) -> Host:
+    def start(self, reclaim_after: float | None = None) -> Host:
         """Start an agent."""
         registry = open_registry(self.url, self.disk)
         assert isinstance(registry, ZooKeeperRegistry)
@@ -84,7 +89,7 @@ class Host:
             kernel=self.kernel,
             registry=registry,
             docker=FakeDocker(),
-            options=Options(default_overlay=DCOS, registry=self.url, agent_ip=self.ip),
+            options=Options(default_overlay=DCOS, registry=self.url, agent_ip=self.ip, reclaim_after=reclaim_after),
         )
         self.agent.start()
         return self
@@ -100,6 +105,28 @@ class Host:
         """Answer the agent that runs."""
         assert self.agent is not None
         return self.agent
+
+    def cut_off(self) -> None:
+        """Have the agent run on without a registry."""
+        assert self.registry is not None
+        self.registry.link.client.stop()
+
+    def leased(self) -> list[str]:
+        """Answer what agents hold, as the registry has it."""
+        assert self.registry is not None
+        return [f"{lease.held.overlay} {lease.held.subnet}" for lease in self.registry.leases()]
+
+    def hands_out(self) -> bool:
+        """Tell whether the plugin of this host would hand out an address now; its agent may have ended."""
+        store = Store(self.disk / "dni.db")
+        try:
+            with store.read() as tx:
+                fence.check(tx, "dcos", time.time())
+        except Unavailable:
+            return False
+        finally:
+            store.close()
+        return True
 
     @property
     def store(self) -> Store:
@@ -184,6 +211,35 @@ def test_a_new_host_reaches_the_kernel_of_every_other_at_once(make: Make) -> Non
     for host in (one, two):
         eventually(lambda host=host: str(three.ip) in host.kernel.peers, 5)  # type: ignore[misc]
     eventually(lambda: three.knows() == [str(one.ip), str(two.ip)], 5)
+
+
+TERM = 4.0
+"""Seconds unseen after which a host loses what it holds, in these tests."""
+
+
+@pytest.mark.parametrize("goes", [Host.cut_off, Host.stop])
+def test_a_host_that_is_reclaimed_hands_out_nothing_by_then_and_comes_back_with_another_subnet(
+    make: Make, monkeypatch: pytest.MonkeyPatch, goes: Callable[[Host], None]
+) -> None:
+    """Whether it is cut off or dies, its plugin goes on."""
+    monkeypatch.setattr(loops, "CLUSTER", Pace(every=0.2))
+    one, two, three = (make(number) for number in range(3))
+    for host in (one, two):
+        host.start(TERM)
+        eventually(lambda host=host: host.holds() != [])  # type: ignore[misc]
+    (lost,) = two.holds()
+    assert two.hands_out()
+    goes(two)
+    while lost in one.leased():
+        time.sleep(0.05)
+    assert not two.hands_out(), "both may hand out the same now"
+    three.start(TERM)
+    eventually(lambda: three.holds() == [lost])
+    two.stop()
+    two.start(TERM)
+    eventually(lambda: two.holds() not in ([], [lost]))
+    eventually(two.hands_out)
+    assert len({one.holds()[0], two.holds()[0], three.holds()[0]}) == 3
 
 
 def test_what_dcos_asks_of_the_master_is_answered_from_what_the_host_follows(
@@ -333,6 +389,103 @@ def test_the_backend_of_an_overlay_changes_on_every_host(make: Make) -> None:
     eventually(lambda: [overlay.backend for overlay in two.records().overlays] == ["direct"], 10)
 
 
+def used(host: Host, agent: Host) -> int | None:
+    """Answer how many addresses of its Docker half an agent has handed out, as another one says; None for unknown."""
+    found = (one for one in host().usage("dcos").agents if one.agent == str(agent.ip))
+    return next((subnet.docker.used for one in found for subnet in one.subnets), None)
+
+
+def test_each_agent_tells_how_full_all_are(make: Make) -> None:
+    """In the same words as the one that is asked about; and no longer, once that is forgotten."""
+    hosts = join(make, 3)
+    one, two, three = hosts
+    for host in hosts:
+        eventually(lambda host=host: all(used(host, of) == 0 for of in hosts))  # type: ignore[misc]
+    begun = time.time()
+    take(three, 125)
+    eventually(lambda: used(one, three) == 125)
+    for host in (one, two):
+        room = host().room("dcos", three.ip, "docker", 1)
+        assert (room.free, room.as_of is not None and room.as_of >= begun) == (sum(more_of(three)), True)
+        assert host().room("dcos", host.ip, "docker", 125).room is True
+        (mine,) = (agent for agent in three().usage("dcos").agents if agent.here)
+        (theirs,) = (agent for agent in host().usage("dcos").agents if agent.agent == str(three.ip))
+        assert theirs.subnets[0] == mine.subnets[0]
+        assert theirs.subnets[0].since is not None
+    three.stop()
+    eventually(lambda: alive(one)[str(three.ip)] is False)
+    assert used(two, three) == 125
+    one().forget_agent(three.ip)
+    eventually(lambda: str(three.ip) not in two.knows())
+    assert one.registry is not None
+    assert one.registry.told([three.ip]) == {}
+    assert [agent.agent for agent in two().usage("dcos").agents] == [str(two.ip), str(one.ip)]
+    three.start()
+    eventually(lambda: used(one, three) == 125)
+
+
+def take(host: Host, number: int) -> None:
+    """Hand out so many addresses of the Docker half."""
+    first = ip_network(host.holds()[0].split()[1]).network_address + 130
+    with host.store.write() as tx:
+        pools.use_overlay(tx, "dcos", 4, None, time.time())
+    for one in range(number):
+        claim(host.store, str(first + one), time.time())
+
+
+def more_of(host: Host) -> list[int]:
+    """Answer what is free in the agent subnets that a host leased as it filled up."""
+    (mine,) = (agent for agent in host().usage("dcos").agents if agent.here)
+    return [subnet.docker.free or 0 for subnet in mine.subnets]
+
+
+def test_an_agent_that_dcos_deletes_is_told_of_no_more(make: Make) -> None:
+    one, two = join(make, 2)
+    eventually(lambda: used(one, two) == 0)
+    two.stop()
+    eventually(lambda: alive(one)[str(two.ip)] is False)
+    one().purge([two.ip])
+    assert one.registry is not None
+    assert one.registry.told([two.ip]) == {}
+
+
+def test_where_nothing_changes_nothing_is_written_of_how_full_agents_are(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted anew again and again all the same, by agents whose Mesos half may change without the store."""
+    monkeypatch.setattr(telling, "LOOKS", 0.0)
+    hosts = join(make, 3)
+    for host in hosts:
+        eventually(lambda host=host: all(used(host, of) == 0 for of in hosts))  # type: ignore[misc]
+    looked: list[Address] = []
+    tell = ZooKeeperRegistry.tell
+
+    def told(registry: ZooKeeperRegistry, agent_ip: Address, counts: Counts) -> None:
+        tell(registry, agent_ip, counts)
+        looked.append(agent_ip)
+
+    written: list[str] = []
+    commit = Link.commit
+
+    def committed(link: Link, changes: Changes) -> list[object]:
+        written.extend(operation.path for operation in changes.transaction.operations)
+        return commit(link, changes)
+
+    def is_quiet() -> bool:
+        """Tell whether each has told three times since anything was written last."""
+        if written:
+            written.clear()
+            looked.clear()
+        return all(looked.count(host.ip) > 3 for host in hosts) and not written
+
+    monkeypatch.setattr(ZooKeeperRegistry, "tell", told)
+    monkeypatch.setattr(Link, "commit", committed)
+    eventually(is_quiet)
+    take(hosts[0], 1)
+    eventually(lambda: used(hosts[1], hosts[0]) == 1)
+    assert len([path for path in written if "/counts/" in path]) == 1
+
+
 def test_an_agent_whose_session_ended_is_alive_again_soon(make: Make) -> None:
     one, two = join(make, 2)
     assert two.registry is not None
@@ -357,6 +510,7 @@ def test_without_its_registry_a_host_goes_on_from_its_store_and_everything_conve
 ) -> None:
     one, two = join(make, 2)
     eventually(lambda: two.holds() != [] and one.holds() != [])
+    eventually(lambda: used(one, two) == 0)
     own_server.stop()
     eventually(lambda: any("the registry does not answer (ZooKeeper at" in p for p in one().status().problems))
     status = one().status()
@@ -365,6 +519,14 @@ def test_without_its_registry_a_host_goes_on_from_its_store_and_everything_conve
         (str(one.ip), True),
         (str(two.ip), None),
     ]
+    found = one().usage("dcos")
+    assert found.problem is not None
+    assert "the registry does not answer (ZooKeeper at" in found.problem
+    assert [(agent.agent, agent.subnets[0].docker.free) for agent in found.agents] == [
+        (str(one.ip), 125),
+        (str(two.ip), 125),
+    ]
+    assert one().room("dcos", two.ip, "docker", 126).room is False
     for ask in (one().agents, lambda: one().define_overlay(DEV), lambda: one().set_backend("dcos", "direct")):
         with pytest.raises(Unavailable, match="the registry does not answer"):
             ask()
@@ -373,6 +535,9 @@ def test_without_its_registry_a_host_goes_on_from_its_store_and_everything_conve
     one.start()
     assert (one.holds(), one.knows()) == (held, [str(two.ip)])
     assert one.kernel.reconciled.wait(PATIENCE)
+    assert one().room("dcos", one.ip, "docker", 125).room is True
+    unheard = one().room("dcos", two.ip, "docker", 1)
+    assert (unheard.room, unheard.as_of) == (None, None)
     own_server.start()
     three = make(2).start()
     for host in (one, two):

@@ -318,8 +318,8 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     registry.give_back(mine.held, AGENT)
     registry.lease("dcos", 4, OTHER)
     (problem,) = joining.join()
-    assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20; stop" in problem
-    assert "`docker network rm` its network" in problem
+    assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20; " in problem
+    assert "remove that first (docker network rm" in problem
     assert held(store)[0] == "dcos 9.0.0.0/24"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent gives running containers the limits that their Docker labels say."""
+"""The agent gives running containers the limits and groups that their Docker labels say."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import pytest
 
 from dni_driver.agent.docker_wire import Container, Network, convert, to_view
 from dni_driver.core.errors import KernelError, Refused
-from dni_driver.core.options.labels import limits_of
+from dni_driver.core.options.endpoint import EndpointOptions, parse_endpoint_options
+from dni_driver.core.options.labels import options_of
+from dni_driver.store import endpoints
 from tests.fakes import DCOS
 from tests.scratch import fast_directory
 from tests.unit import docker_api
+from tests.unit.agents import WEB
 from tests.unit.test_agent import World
 
 MBIT = 1_000_000
@@ -56,6 +59,28 @@ def test_a_running_container_has_the_limits_of_its_labels_and_the_others_have_no
     }
 
 
+def groups(world: World) -> dict[str, tuple[str, ...]]:
+    """Answer groups by address."""
+    return {row.address: row.groups for row in world.agent.addresses("dcos", with_free=False)}
+
+
+def test_the_groups_of_a_label_are_recorded_in_their_order_and_cost_the_kernel_nothing(world: World) -> None:
+    label(world, dni_groups="web, public,web")
+    world.kernel.reconciled.clear()
+    assert world.agent.look() == []
+    assert groups(world) == {"9.0.0.130": ("web", "public"), "9.0.0.131": ()}
+    assert not world.kernel.reconciled.is_set()
+
+
+def test_groups_of_a_driver_opt_hold_before_those_of_a_label(world: World) -> None:
+    with world.store.write() as tx:
+        endpoints.set_options(tx, WEB, parse_endpoint_options({"dni.groups": "own"}))
+    label(world, dni_groups="other", dni_egress="10mbit")
+    assert world.agent.look() == []
+    assert groups(world)["9.0.0.130"] == ("own",)
+    assert limits(world)["9.0.0.130"] == (10 * MBIT, None)
+
+
 def test_what_a_person_has_changed_since_is_left(world: World) -> None:
     label(world, dni_egress="10mbit")
     world.agent.look()
@@ -76,7 +101,9 @@ def test_a_look_at_what_is_done_already_writes_nothing(world: World) -> None:
     ("labels", "text"),
     [
         ({"dni.address": "9.0.0.200"}, "label dni.address comes too late, .*: use --ip or a driver-opt"),
-        ({"dni.groups": "public"}, "label 'dni.groups' is not known to dni: use dni.egress, dni.ingress"),
+        ({"dni.group": "web"}, "label 'dni.group' is not known to dni: use dni.egress, dni.ingress, dni.groups"),
+        ({"dni.groups": "web,"}, "'' is no name of a group: use 1 to 63 letters, digits"),
+        ({"dni.groups": "a b"}, "'a b' is no name of a group"),
         ({"dni.egress": "fast"}, "egress=.*fast"),
     ],
 )
@@ -84,7 +111,7 @@ def test_a_label_that_says_nothing_is_a_problem_told_with_the_containers_name(
     world: World, labels: dict[str, str], text: str
 ) -> None:
     with pytest.raises(Refused, match=text):
-        limits_of(labels)
+        options_of(labels)
     label(world, **{key.replace(".", "_"): value for key, value in labels.items()})
     (problem,) = world.agent.look()
     assert problem.startswith("container web: ")
@@ -92,16 +119,17 @@ def test_a_label_that_says_nothing_is_a_problem_told_with_the_containers_name(
 
 
 def test_labels_of_others_are_nobodys_business() -> None:
-    assert limits_of({"MESOS_TASK_ID": "x", "dnix.egress": "1mbit"}) == {}
+    assert options_of({"MESOS_TASK_ID": "x", "dnix.egress": "1mbit"}) == EndpointOptions()
 
 
 def test_limits_that_the_kernel_cannot_keep_are_a_problem_and_tried_again(world: World) -> None:
-    label(world, dni_egress="10mbit")
+    label(world, dni_egress="10mbit", dni_groups="web")
     world.kernel.refusals.append(KernelError("egress=10mbit needs ifb in this host's kernel"))
     assert world.agent.look() == [
         "the limits of labels cannot be kept: egress=10mbit needs ifb in this host's kernel"
     ]
     assert limits(world)["9.0.0.130"] == (None, None)
+    assert groups(world)["9.0.0.130"] == ("web",)
     assert world.agent.look() == []
     assert limits(world)["9.0.0.130"] == (10 * MBIT, None)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
+from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.occupancy import check_vacant
+from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.reserving import Reserving
 from dni_driver.core.addresses.reservations import read_wish
 from dni_driver.core.addresses.room import Leaving, idle
@@ -54,6 +56,24 @@ def test_what_is_answered_is_what_the_container_needs(host: Host) -> None:
     assert (report.mac, report.mtu) == ("02:42:09:00:00:02", 1450)
     assert [(one.address, one.gateway) for one in report.addresses] == [("9.0.0.2/25", "9.0.0.1")]
     assert [(one.dst, one.gw) for one in report.routes] == [("0.0.0.0/0", "9.0.0.1"), ("9.0.0.0/8", "9.0.0.1")]
+
+
+def test_the_limits_of_a_container_are_changed_while_it_runs_or_stay_where_the_kernel_cannot(host: Host) -> None:
+    def limits() -> dict[str | None, int | None]:
+        return {one.container: one.egress for one in address_reports(host.records(), None, with_free=False)}
+
+    reconciler = Reconciler(host.store, host.kernel)
+    host.attach("one")
+    host.attach("two")
+    change_limits(host.store, reconciler, ip_address("9.0.0.3"), {"egress": 2_000_000})
+    assert limits() == {"one": None, "two": 2_000_000}
+    assert {link.limits.egress for link in host.kernel.links.values()} == {None, 2_000_000}
+    host.kernel.refusals.append(KernelError("no ifb"))
+    with pytest.raises(KernelError, match="no ifb"):
+        change_limits(host.store, reconciler, ip_address("9.0.0.3"), {"egress": 4_000_000})
+    assert limits() == {"one": None, "two": 2_000_000}
+    with pytest.raises(NotFound, match=r"no container on dni has address 9\.0\.0\.9"):
+        change_limits(host.store, reconciler, ip_address("9.0.0.9"), {"egress": 4_000_000})
 
 
 def test_the_same_once_more_is_answered_likewise_and_takes_nothing(host: Host) -> None:

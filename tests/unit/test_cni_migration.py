@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store from before CNI: what containers had they have afterwards."""
+"""A store from before CNI, or from its beginnings: what containers had they have afterwards."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from pathlib import Path
 import pytest
 
 from dni_driver.core.addresses.allocation import Span
+from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.records import AddressState
 from dni_driver.store import Store, addresses, schema
 from dni_driver.store.records import read_all
 from tests.fakes import DCOS, lease
 
 
-def test_addresses_keep_their_holders_and_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "dni.db"
+def before(path: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Make a store as a dni did that had no migration with these words yet."""
     steps = schema._steps()  # noqa: SLF001 - there is no other way to be an older dni
-    ours = next(place for place, step in enumerate(steps) if "cni_endpoint" in step.read_text(encoding="utf-8"))
+    ours = next(place for place, step in enumerate(steps) if words in step.read_text(encoding="utf-8"))
     with monkeypatch.context() as patched:
         patched.setattr(schema, "_steps", lambda: steps[:ours])
-        old = Store(path)
+        return Store(path)
+
+
+def test_addresses_keep_their_holders_and_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dni.db"
+    old = before(path, "CREATE TABLE cni_endpoint", monkeypatch)
     lease(old, DCOS, "9.0.0.0/24")
     with old.write() as tx:
         tx.execute("INSERT INTO pool (id, family, overlay, uses, since) VALUES ('dcos/v4', 4, 'dcos', 1, 5)")
@@ -55,4 +61,23 @@ def test_addresses_keep_their_holders_and_their_order(tmp_path: Path, monkeypatc
     with new.read() as tx:
         assert str(addresses.next_free(tx, "dcos/v4", [span])) == "9.0.0.132"
         assert tx.execute("PRAGMA foreign_key_check").fetchall() == []
+    new.close()
+
+
+def test_a_container_of_dni_cni_from_before_groups_and_limits_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "dni.db"
+    old = before(path, "ALTER TABLE cni_endpoint ADD COLUMN options", monkeypatch)
+    lease(old, DCOS, "9.0.0.0/24")
+    with old.write() as tx:
+        tx.execute("INSERT INTO cni_network VALUES ('dcos', 1450, 5)")
+        tx.execute(
+            "INSERT INTO cni_endpoint VALUES ('e', 'dcos', 'c1', 'eth0', '/run/netns/c1', '02:42:09:00:00:02', "
+            "'9.0.0.2/25', NULL, 5)"
+        )
+    old.close()
+    new = Store(path)
+    (endpoint,) = read_all(new).cni_endpoints
+    assert (endpoint.container, str(endpoint.address), endpoint.options) == ("c1", "9.0.0.2/25", EndpointOptions())
     new.close()

@@ -37,6 +37,20 @@ def test_the_limits_of_one_endpoint_are_read_and_none_is_a_word_too() -> None:
     assert parse_endpoint_options(given) == EndpointOptions(egress=10_000_000, ingress=UNLIMITED)
 
 
+@pytest.mark.parametrize("key", ["groups", "dni.groups"])
+def test_groups_are_read_each_once(key: str) -> None:
+    assert parse_endpoint_options({key: "web,public, web"}) == EndpointOptions(groups=("web", "public"))
+    assert parse_endpoint_options({key: "a" * 63}).groups == ("a" * 63,)
+
+
+@pytest.mark.parametrize("text", ["", ",", "web,", "-web", "a b", "a" * 64, "w\u00e9b", "w\nb"])
+def test_what_names_no_group_is_refused_with_the_rule(text: str) -> None:
+    with pytest.raises(
+        Refused, match=r"is no name of a group: use 1 to 63 letters, .*, as in dni\.groups=public,web"
+    ):
+        parse_endpoint_options({"groups": text})
+
+
 @pytest.mark.parametrize("key", ["egress", "ingress"])
 def test_a_limit_that_is_no_rate_is_refused(key: str) -> None:
     with pytest.raises(Refused, match=rf"option {key}='much' is not a rate from 256kbit to 32gbit"):

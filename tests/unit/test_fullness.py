@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, ip_address, ip_network
 
-from dni_driver.core.addresses.filling import Load, loads
+import msgspec
+import pytest
+
+from dni_driver.core.addresses.counts import Counts, HalfCounts, Heard, SubnetCounts, Told
+from dni_driver.core.addresses.filling import Load, half_report, loads
 from dni_driver.core.addresses.fullness import Holding, Local, Occupied, OverlayUsage, overlay_usage, room
 from dni_driver.core.overlays import Address, AgentSubnet
 from dni_driver.core.records import AddressState, PoolRecord, Records, ReservationRecord
@@ -25,7 +29,7 @@ def local(occupied: Occupied = frozenset(), **changed: object) -> Local:
 
 
 def usage(known: Local, *holdings: Holding, problem: str | None = None) -> OverlayUsage:
-    return overlay_usage("dcos", known, holdings, problem)
+    return overlay_usage("dcos", known, holdings, Heard(problem=problem), NOW)
 
 
 def others() -> list[Holding]:
@@ -86,11 +90,54 @@ def test_other_agents_follow_in_order_with_what_the_registry_tells_of_them() -> 
     assert [subnet.subnet for subnet in other.subnets] == ["9.0.1.0/24", "9.0.3.0/24"]
     docker = other.subnets[0].docker
     assert (docker.size, docker.used, docker.free) == (125, None, None)
-    assert docker.why == "only agent 192.0.2.20 knows: ask there (dni overlay usage)"
+    assert docker.why == "agent 192.0.2.20 has not told yet how full it is: ask there (dni overlay usage)"
+    assert (me.as_of, other.as_of) == (NOW, None)
+
+
+def told(subnet: str, used: int, mesos: HalfCounts | str = HalfCounts(125, 3, 0, 122)) -> Counts:  # noqa: B008 - frozen
+    docker = HalfCounts(125, used, 1, 124 - used)
+    counted = SubnetCounts(overlay="dcos", subnet=subnet, since=NOW - 500, mesos=mesos, docker=docker)
+    return Counts(as_of=NOW - 7, subnets=(counted,))
+
+
+def heard_of(agent: Address, said: Told) -> OverlayUsage:
+    return overlay_usage("dcos", local(), others(), Heard(told={agent: said}), NOW)
+
+
+def test_another_agent_is_as_full_as_it_told_last() -> None:
+    _, third, other = heard_of(OTHER, told("9.0.1.0/24", 20)).agents
+    counted, untold = other.subnets
+    assert (other.as_of, counted.since) == (NOW - 7, NOW - 500)
+    docker, mesos = counted.docker, counted.mesos
+    assert (docker.half, docker.size, docker.used, docker.reserved, docker.free) == ("9.0.1.128/25", 125, 20, 1, 104)
+    assert (mesos.half, mesos.size, mesos.used, mesos.free, mesos.why) == ("9.0.1.0/25", 125, 3, 122, None)
+    assert (untold.docker.size, untold.docker.free) == (125, None)
+    assert untold.docker.why == "agent 192.0.2.20 has not told of 9.0.3.0/24 yet: ask again in a moment"
+    assert (third.as_of, third.subnets[0].docker.free) == (None, None)
+
+
+def test_what_another_agent_could_not_count_it_says_why() -> None:
+    subnet = heard_of(OTHER, told("9.0.1.0/24", 20, mesos="it cannot be read")).agents[2].subnets[0]
+    assert (subnet.mesos.size, subnet.mesos.free, subnet.mesos.why) == (125, None, "it cannot be read")
+    assert subnet.docker.free == 104
+
+
+def test_another_agent_whose_telling_cannot_be_read_is_listed_and_says_why() -> None:
+    found = heard_of(OTHER, "was written by a newer dni (version 2)")
+    assert [agent.agent for agent in found.agents] == [str(ME), str(THIRD), str(OTHER)]
+    docker = found.agents[2].subnets[0].docker
+    text = "what agent 192.0.2.20 told was written by a newer dni (version 2): ask there (dni overlay usage)"
+    assert (docker.size, docker.free, docker.why) == (125, None, text)
+
+
+def test_counts_of_another_overlay_with_the_same_subnet_are_not_taken_for_this_ones() -> None:
+    counted = msgspec.structs.replace(told("9.0.1.0/24", 20).subnets[0], overlay="dev")
+    found = heard_of(OTHER, Counts(as_of=NOW, subnets=(counted,)))
+    assert found.agents[2].subnets[0].docker.free is None
 
 
 def test_a_host_that_holds_nothing_yet_is_listed_empty() -> None:
-    found = overlay_usage("dcos", local(agent_subnets=[]), [], "the registry does not answer")
+    found = usage(local(agent_subnets=[]), problem="the registry does not answer")
     assert found.agents[0].subnets == []
     assert found.problem == "the registry does not answer"
 
@@ -118,9 +165,19 @@ def test_a_container_needs_an_address_of_every_family() -> None:
     assert answered(usage(local(agent_subnets=subnets)), None, 3)[:2] == (False, 2)
 
 
-def test_whether_another_agent_has_room_is_not_guessed() -> None:
-    found = usage(local(), *others())
-    assert answered(found, OTHER, 1) == (None, None, "only agent 192.0.2.20 knows: ask there (dni overlay usage)")
+def test_whether_an_agent_that_told_nothing_has_room_is_not_guessed() -> None:
+    why = "agent 192.0.2.20 has not told yet how full it is: ask there (dni overlay usage)"
+    assert answered(usage(local(), *others()), OTHER, 1) == (None, None, why)
+
+
+def test_whether_another_agent_has_room_is_answered_as_of_when_it_told() -> None:
+    found = overlay_usage("dcos", local(), others()[:1], Heard(told={OTHER: told("9.0.1.0/24", 120)}), NOW)
+    why = "4 free in the Docker half of agent 192.0.2.20: 120 of 125 used and 1 reserved in 9.0.1.128/25"
+    assert answered(found, OTHER, 4) == (True, 4, why)
+    assert answered(found, OTHER, 5) == (False, 4, why)
+    assert room(found, str(OTHER), "docker", 1).as_of == NOW - 7
+    assert room(found, None, "docker", 1).as_of == NOW
+    assert room(found, str(OTHER), "mesos", 122).room is True
 
 
 def test_an_agent_without_an_agent_subnet_has_no_room() -> None:
@@ -131,7 +188,7 @@ def test_an_agent_without_an_agent_subnet_has_no_room() -> None:
     assert answered(unsure, stranger, 1) == (
         None,
         None,
-        "it is not known what agent 192.0.2.99 holds: the registry does not answer",
+        "it is not known what agent 192.0.2.99 holds; the registry does not answer",
     )
 
 
@@ -158,9 +215,20 @@ def test_what_cannot_be_counted_has_no_load() -> None:
     assert [load.half for load in loads(local("it cannot be read"))] == ["docker"]
 
 
+@pytest.mark.parametrize(
+    ("used", "percent", "level"),
+    [(0, 0, None), (99, 79, None), (100, 80, 80), (118, 94, 80), (119, 95, 95), (125, 100, 95)],
+)
+def test_a_half_is_reported_with_its_percentage_and_the_level_that_it_is_at(
+    used: int, percent: int, level: int | None
+) -> None:
+    found = half_report(Load(overlay="dcos", half="mesos", family=4, size=125, used=used, reserved=0))
+    assert (found.half, found.free, found.percent, found.level) == ("mesos", 125 - used, percent, level)
+
+
 def test_records_without_pools_of_an_overlay_count_nothing() -> None:
     bare = Records(overlays=[], agent_subnets=[held("9.0.0.0/24")], pools=[], addresses=[], networks=[], endpoints=[])
-    found = overlay_usage("dcos", Local(records=bare, occupied={}, since={}), [])
+    found = overlay_usage("dcos", Local(records=bare, occupied={}, since={}), [], Heard(), NOW)
     assert found.agents[0].agent == "this host"
     assert found.agents[0].subnets[0].docker.free == 125
     assert POOL not in {pool.id for pool in bare.pools}

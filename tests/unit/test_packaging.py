@@ -13,12 +13,13 @@ import pytest
 
 from dni_driver.cli.loading import load, variable
 from dni_driver.cli.settings import Settings
-from dni_driver.core.names import container_link, docker_bridge, host_link, mesos_bridge
+from dni_driver.core.names import VTEP_LINK, container_link, docker_bridge, egress_link, host_link, mesos_bridge
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGING = REPOSITORY / "packaging"
 ENDPOINT = "0123456789abcdef" * 4
-LINKS = [docker_bridge("dcos"), mesos_bridge("dcos"), host_link(ENDPOINT), container_link(ENDPOINT), "vtep1024"]
+OF_AN_ENDPOINT = [name(ENDPOINT) for name in (host_link, container_link, egress_link)]
+LINKS = [docker_bridge("dcos"), mesos_bridge("dcos"), *OF_AN_ENDPOINT, VTEP_LINK]
 OTHERS = ["eth0", "docker0", "docker_gwbridge", "br-0123456789ab", "veth0a1b2c3", "dummy0", "wlan0"]
 
 

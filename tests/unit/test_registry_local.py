@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.errors import SettingsError, StoreError
-from dni_driver.registry import open_registry
+from dni_driver.registry import Host, open_registry
 from tests.fakes import AGENT, DCOS
 
 
@@ -36,6 +37,30 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match=r"written by a newer dni \(version 99\)"):
         open_registry("local", tmp_path)
+
+
+def test_a_file_from_before_agents_told_how_full_they_are_goes_on(tmp_path: Path) -> None:
+    registry = open_registry("local", tmp_path)
+    registry.register(Host(agent_ip=AGENT, identity="me", boot="b"))
+    registry.close()
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        connection.execute("DROP TABLE counts")
+        connection.execute("PRAGMA user_version = 3")
+    registry = open_registry("local", tmp_path)
+    registry.tell(AGENT, Counts(as_of=1.0))
+    assert registry.told([AGENT]) == {AGENT: Counts(as_of=1.0)}
+    registry.close()
+
+
+def test_to_tell_the_same_once_more_writes_nothing(tmp_path: Path) -> None:
+    registry = open_registry("local", tmp_path)
+    registry.register(Host(agent_ip=AGENT, identity="me", boot="b"))
+    registry.tell(AGENT, Counts(as_of=1.0))
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        before = connection.execute("PRAGMA data_version").fetchone()
+        registry.tell(AGENT, Counts(as_of=2.0))
+        assert connection.execute("PRAGMA data_version").fetchone() == before
+    registry.close()
 
 
 def test_to_say_the_same_of_what_is_used_writes_nothing(tmp_path: Path) -> None:

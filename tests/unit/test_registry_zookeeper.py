@@ -18,11 +18,13 @@ import msgspec
 import pytest
 from kazoo.client import KazooClient
 
+from dni_driver.core.addresses.counts import Counts, HalfCounts, SubnetCounts
 from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import (
     DeadlineExceeded,
     DniError,
     Exhausted,
+    NotFound,
     Refused,
     SettingsError,
     StoreError,
@@ -32,10 +34,11 @@ from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
-from dni_driver.registry.zookeeper import ZooKeeperRegistry, digest, follower, journal, link, turn
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, counts, digest, follower, journal, link, turn
+from dni_driver.registry.zookeeper.counts import AgentCounts
 from dni_driver.registry.zookeeper.digest import Digest
-from dni_driver.registry.zookeeper.layout import VTEPS, Record
-from dni_driver.registry.zookeeper.link import Conflict, Link
+from dni_driver.registry.zookeeper.layout import COUNTS, VTEPS, Record, of_agent, shard_of_agent
+from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
 from tests.lab.zookeeper import ZooKeeper, ensemble, running
@@ -46,6 +49,10 @@ pytestmark = pytest.mark.zookeeper
 DCOS = define("dcos", [ip_network("9.0.0.0/8")])
 DUAL = define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])
 DEV = define("dev", [ip_network("10.64.0.0/16")])
+HALF = HalfCounts(125, 1, 0, 124)
+TOLD = Counts(
+    as_of=1.0, subnets=(SubnetCounts(overlay="dcos", subnet="9.0.0.0/24", since=1.0, mesos=HALF, docker=HALF),)
+)
 FIRST = IPv4Address("192.0.2.1")
 SIX = IPv6Address("fd00::1")
 NUMBERED = Numbered(folder="vteps", first=1, last=100, number_of=lambda name: int(name.rpartition(".")[2]))
@@ -487,6 +494,8 @@ def life(registry: ZooKeeperRegistry) -> None:
         lambda: registry.widen(DUAL),
         lambda: registry.set_backend("dev", "direct"),
         lambda: registry.seen(FIRST),
+        lambda: registry.tell(FIRST, TOLD),
+        lambda: registry.tell(FIRST, msgspec.structs.replace(TOLD, subnets=())),
         lambda: registry.forget(FIRST + 1),
         registry.reclaim,
         lambda: registry.use(FIRST, []),
@@ -603,6 +612,7 @@ def test_a_registry_that_becomes_newer_while_an_agent_runs_is_left_as_it_is(
         lambda: registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.9.0/24")), FIRST),
         lambda: registry.give_back(held, FIRST),
         lambda: registry.seen(FIRST),
+        lambda: registry.tell(FIRST, TOLD),
     ]
     for attempt in attempts:
         with pytest.raises(StoreError, match=r"written by a newer dni \(version 9\): install that one"):
@@ -713,6 +723,115 @@ def test_a_new_agent_costs_each_other_two_questions_however_many_there_are(conne
         assert [peer.agent_ip for peer in heard.result().peers] == [FIRST + 250]
     assert [call.split()[0] for call in asked][-2:] == ["get", "exists"]
     assert len(asked) <= 3, "the third is whether there was anything yet"
+
+
+def told(used: int) -> Counts:
+    half = HalfCounts(125, used, 0, 125 - used)
+    return Counts(as_of=float(used), subnets=(msgspec.structs.replace(TOLD.subnets[0], docker=half),))
+
+
+def test_to_tell_how_full_an_agent_is_costs_one_transaction_for_each_change_and_else_nothing(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a look now and then."""
+    monkeypatch.setattr(counts, "LOOKED_AT_EVERY", 1e9)
+    kinds: list[str] = []
+    one, two = connect(crash_point=kinds.append), connect()
+    one.register(host())
+    two.news(5)
+    two.news(0)
+    one.tell(FIRST, told(1))
+    kinds.clear()
+    with noting(one) as asked, noting(two) as watched:
+        for used in (1, 1, 2, 2, 3):
+            one.tell(FIRST, told(used))
+        assert not two.news(0), "nobody is told who does not ask"
+    assert kinds == ["before a transaction", "after a transaction"] * 2
+    assert asked == []
+    assert [call for call in watched if "counts" in call] == []
+    with noting(two) as asked:
+        assert two.told([FIRST]) == {FIRST: told(3)}
+    assert asked == [f"get counts/{shard_of_agent(FIRST):02d}/{FIRST}"]
+
+
+def test_after_its_session_an_agent_looks_whether_what_it_told_is_there_still(connect: Open) -> None:
+    one, two = connect(), connect()
+    one.register(host())
+    one.tell(FIRST, told(1))
+    expire(one)
+    eventually(lambda: not is_alive(two))
+    two.forget(FIRST)
+    assert two.told([FIRST]) == {}
+
+    def tell() -> bool:
+        one.register(host())
+        one.tell(FIRST, told(1))
+        return True
+
+    eventually(tell)
+    assert two.told([FIRST]) == {FIRST: told(1)}
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_agent_that_is_forgotten_while_it_tells_leaves_nothing_behind(
+    before: int, connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look of who forgets and its transaction."""
+    one, two = connect(), connect()
+    one.register(host())
+    for used in range(before):
+        one.tell(FIRST, told(used))
+    one.link.drop(of_agent("alive", FIRST))
+    eventually(lambda: not is_alive(two))
+    drop, tells = AgentCounts.drop, [7]
+
+    def dropped(of: AgentCounts, changes: Changes, agent_ip: Address) -> None:
+        drop(of, changes, agent_ip)
+        while tells:
+            one.tell(FIRST, told(tells.pop()))
+
+    monkeypatch.setattr(AgentCounts, "drop", dropped)
+    two.forget(FIRST)
+    assert tells == []
+    assert two.link.get(of_agent(COUNTS, FIRST)) is None
+    with pytest.raises(NotFound):
+        one.tell(FIRST, told(8))
+    assert two.link.get(of_agent(COUNTS, FIRST)) is None
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b'{"version": 1}', None])
+def test_counts_that_somebody_damaged_or_deleted_are_written_anew_by_and_by(
+    damage: bytes | None, connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = connect(), connect()
+    one.register(host())
+    one.tell(FIRST, told(1))
+    if damage is None:
+        two.link.remove_tree(of_agent(COUNTS, FIRST))
+    else:
+        two.link.put_each({of_agent(COUNTS, FIRST): damage})
+    monkeypatch.setattr(counts, "LOOKED_AT_EVERY", 0.01)
+
+    def is_told_again() -> bool:
+        one.tell(FIRST, told(1))
+        return two.told([FIRST]) == {FIRST: told(1)}
+
+    eventually(is_told_again)
+
+
+def test_counts_of_a_newer_dni_or_none_at_all_keep_nobody_from_the_others(connect: Open) -> None:
+    one = connect()
+    agents = [FIRST + number for number in range(4)]
+    for number, agent in enumerate(agents):
+        one.register(host(number))
+        one.tell(agent, told(number))
+    one.link.put_each({of_agent(COUNTS, FIRST + 1): b'{"version": 2}', of_agent(COUNTS, FIRST + 2): b"\xff"})
+    one.link.remove_tree(of_agent(COUNTS, FIRST + 3))
+    found = one.told(agents)
+    assert found.keys() == {FIRST, FIRST + 1, FIRST + 2}
+    assert found[FIRST] == told(0)
+    assert found[FIRST + 1] == "was written by a newer dni (version 2)"
+    assert str(found[FIRST + 2]).startswith("is not understood (")
 
 
 def test_many_changes_at_once_are_read_together(connect: Open) -> None:

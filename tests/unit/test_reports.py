@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people are shown of addresses and their limits."""
+"""What people are shown of addresses, their limits and groups."""
 
 from __future__ import annotations
 
@@ -36,3 +36,10 @@ def test_limits_have_columns_where_somebody_has_one() -> None:
 def test_limits_have_no_columns_where_nobody_has_one() -> None:
     title, *_ = views.addresses(shown(NetworkOptions(), EndpointOptions())).splitlines()
     assert title.split()[-1] == "SINCE"
+
+
+def test_groups_have_a_column_where_some_container_has_any() -> None:
+    web, db = shown(NetworkOptions(), EndpointOptions(groups=("public", "web")))
+    title, first, second = views.addresses([web, db]).splitlines()
+    assert (title.split()[-1], first.split()[-1], second.split()[-1]) == ("GROUPS", "-", "public,web")
+    assert "GROUPS" not in views.addresses([web])

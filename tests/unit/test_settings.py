@@ -206,6 +206,18 @@ def test_a_small_subnet_goes_to_one_agent_whole(write: Write) -> None:
             "registry.password is for a registry in ZooKeeper: set registry.url to it",
         ),
         (
+            '[registry]\nurl = "mesos://m1"\nuser = "dni"\npassword = "secret"',
+            "registry.user is for a registry in ZooKeeper: set registry.url to it",
+        ),
+        (
+            "[registry]\ntls = true",
+            "registry.tls is for ZooKeeper, or a Mesos agent: set registry.url to where it is",
+        ),
+        (
+            '[registry]\nurl = "mesos://m1"\nca = "/ca.pem"',
+            "registry.ca needs registry.tls = true beside it",
+        ),
+        (
             '[registry]\nurl = "zookeeper://m1"\npassword = "secret"',
             "registry.password needs registry.user beside it",
         ),
@@ -254,6 +266,34 @@ def test_a_mistake_of_meaning_blames_the_key_that_was_set(write: Write, text: st
 )
 def test_a_mistake_in_a_variable_names_the_variable(write: Write, name: str, value: str, line: str) -> None:
     assert refusal(write(""), {name: value}) == line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        (
+            "directory",
+            "/etc/cni/net.d",
+            "Mesos writes its configurations of CNI itself where {url}: leave the key out",
+        ),
+        (
+            "ipam",
+            "dni",
+            'must be "host-local" where {url}: Mesos hands out its half itself, and two would give one address twice',
+        ),
+    ],
+)
+def test_beside_mesos_the_mesos_half_is_not_dnis_to_hand_out(
+    write: Write, key: str, value: str, allowed: str
+) -> None:
+    mesos = '[registry]\nurl = "mesos://10.0.0.2"\n'
+    told = allowed.format(url='registry.url = "mesos://10.0.0.2"')
+    file = write(f'{mesos}[cni]\n{key} = "{value}"')
+    assert refusal(file, {}) == f'{file}: cni.{key} = "{value}": {told}'
+    variable = f"DNI_CNI_{key.upper()}"
+    assert refusal(write(mesos), {variable: value}) == f'{variable} = "{value}": {told}'
+    assert load(write(f'{mesos}[cni]\nipam = "host-local"\ndirectory = ""'), {}).cni == Settings().cni
+    assert str(getattr(load(write(f'[cni]\n{key} = "{value}"'), {}).cni, key)) == value
 
 
 def test_a_variable_nobody_knows_is_answered_with_all_there_are(write: Write) -> None:

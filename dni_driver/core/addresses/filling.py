@@ -36,6 +36,35 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return 100 * (self.size - self.free) // self.size if self.size else 0
 
 
+class HalfReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A half of this host for people: how full it is in percent, and which level that is, None below the first."""
+
+    overlay: str
+    half: Half
+    family: int
+    size: int
+    used: int
+    reserved: int
+    free: int
+    percent: int
+    level: int | None
+
+
+def half_report(load: Load) -> HalfReport:
+    """Report a load."""
+    return HalfReport(
+        overlay=load.overlay,
+        half=load.half,
+        family=load.family,
+        size=load.size,
+        used=load.used,
+        reserved=load.reserved,
+        free=load.free,
+        percent=load.percent,
+        level=max((level for level in LEVELS if load.percent >= level), default=None),
+    )
+
+
 def loads(local: Local) -> list[Load]:
     """Answer the load of every half that this host holds, but for what cannot be counted."""
     found: dict[tuple[str, Half, int], list[HalfUsage]] = {}

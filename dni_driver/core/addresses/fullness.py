@@ -10,6 +10,7 @@ import msgspec
 
 from dni_driver.core.addresses import allocation
 from dni_driver.core.addresses.allocation import container_span
+from dni_driver.core.addresses.counts import Counts, HalfCounts, Heard, Told
 from dni_driver.core.agent_ip import in_order
 from dni_driver.core.overlays import Address, AgentSubnet, Network
 from dni_driver.core.records import HELD, AddressRecord, AddressState, Records, pool_id
@@ -23,10 +24,7 @@ Occupied = frozenset[Address] | str
 
 
 class HalfUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """How full one half is, in addresses that containers can have.
-
-    What only its own agent knows is None, and `why` says so.
-    """
+    """How full one half is, in addresses that containers can have; what is not known is None, and `why` says why."""
 
     half: str
     size: int
@@ -37,7 +35,7 @@ class HalfUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubnetUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent subnet and its halves; `since` when this host first had it, in seconds since 1970, where known."""
+    """An agent subnet and its halves; `since` when its agent first had it, in seconds since 1970, where known."""
 
     subnet: str
     since: float | None
@@ -50,15 +48,20 @@ class SubnetUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one agent holds of an overlay; `here`: it is this host."""
+    """What one agent holds of an overlay; `here`: it is this host.
+
+    `as_of` is when that was so, in seconds since 1970: now where it is this host, else when the agent last told of a
+    change; None for one that has told nothing.
+    """
 
     agent: str
     here: bool
     subnets: list[SubnetUsage]
+    as_of: float | None = None
 
 
 class OverlayUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """An overlay, agent by agent, this host first; `problem` says why others are missing."""
+    """An overlay, agent by agent, this host first; `problem` says why others may be missing, or otherwise by now."""
 
     overlay: str
     agents: list[AgentUsage]
@@ -84,10 +87,8 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     since: Mapping[str, float]
 
 
-def overlay_usage(
-    overlay: str, local: Local, holdings: Iterable[Holding], problem: str | None = None
-) -> OverlayUsage:
-    """Report an overlay: this host by its own records, others by what the registry tells of them."""
+def overlay_usage(overlay: str, local: Local, holdings: Iterable[Holding], heard: Heard, now: float) -> OverlayUsage:
+    """Report an overlay: this host by its own records, others by what the registry tells of them and they told."""
     others: dict[Address, list[AgentSubnet]] = {}
     for one in holdings:
         if one.held.overlay == overlay and one.agent != local.records.agent:
@@ -96,12 +97,10 @@ def overlay_usage(
         agent=str(local.records.agent or "this host"),
         here=True,
         subnets=[subnet_usage(held, local) for held in held_here(local.records, overlay)],
+        as_of=now,
     )
-    there = [
-        AgentUsage(agent=str(agent), here=False, subnets=[_foreign(held, agent) for held in others[agent]])
-        for agent in in_order(others)
-    ]
-    return OverlayUsage(overlay=overlay, agents=[here, *there], problem=problem)
+    there = [_elsewhere(agent, others[agent], heard.of(agent)) for agent in in_order(others)]
+    return OverlayUsage(overlay=overlay, agents=[here, *there], problem=heard.problem)
 
 
 def held_here(records: Records, overlay: str) -> list[AgentSubnet]:
@@ -143,22 +142,37 @@ def _mesos_half(held: AgentSubnet, local: Local) -> HalfUsage:
     return _counted_half(held.overlay, held.mesos_half, (theirs | found).values(), local.records)
 
 
-def _foreign(held: AgentSubnet, agent: Address) -> SubnetUsage:
-    return SubnetUsage(
-        subnet=str(held.subnet),
-        since=None,
-        mesos=_unknown(held.mesos_half, agent),
-        docker=_unknown(held.docker_half, agent),
+def _elsewhere(agent: Address, held: Iterable[AgentSubnet], told: Told) -> AgentUsage:
+    return AgentUsage(
+        agent=str(agent),
+        here=False,
+        subnets=[_told_subnet(agent, one, told) for one in held],
+        as_of=told.as_of if isinstance(told, Counts) else None,
     )
 
 
-def _unknown(half: Network, agent: Address) -> HalfUsage:
-    why = f"only agent {agent} knows: ask there (dni overlay usage)"
-    return HalfUsage(half=str(half), size=container_span(half).size, why=why)
+def _told_subnet(agent: Address, held: AgentSubnet, told: Told) -> SubnetUsage:
+    counted = told.of(held) if isinstance(told, Counts) else None
+    why = told if isinstance(told, str) else f"agent {agent} has not told of {held.subnet} yet: ask again in a moment"
+    return SubnetUsage(
+        subnet=str(held.subnet),
+        since=counted.since if counted else None,
+        mesos=_told_half(held.mesos_half, counted.mesos if counted else why),
+        docker=_told_half(held.docker_half, counted.docker if counted else why),
+    )
+
+
+def _told_half(half: Network, told: HalfCounts | str) -> HalfUsage:
+    if isinstance(told, str):
+        return HalfUsage(half=str(half), size=container_span(half).size, why=told)
+    return HalfUsage(half=str(half), size=told.size, used=told.used, reserved=told.reserved, free=told.free)
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether some more containers find addresses on an agent; None where this host cannot know. `why` in words."""
+    """Whether some more containers found addresses on an agent at `as_of`, as AgentUsage has it; `why` in words.
+
+    None where that is not known.
+    """
 
     overlay: str
     agent: str
@@ -167,6 +181,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     room: bool | None
     free: int | None
     why: str
+    as_of: float | None = None
 
 
 def room(usage: OverlayUsage, agent: str | None, half: Half, count: int) -> Room:
@@ -174,13 +189,21 @@ def room(usage: OverlayUsage, agent: str | None, half: Half, count: int) -> Room
     found = next((one for one in usage.agents if one.agent == agent or (agent is None and one.here)), None)
     name = found.agent if found else str(agent)
     free, why = _free(usage, found, name, half)
-    has_room = None if free is None else free >= count
-    return Room(overlay=usage.overlay, agent=name, half=half, count=count, room=has_room, free=free, why=why)
+    return Room(
+        overlay=usage.overlay,
+        agent=name,
+        half=half,
+        count=count,
+        room=None if free is None else free >= count,
+        free=free,
+        why=why,
+        as_of=found.as_of if found else None,
+    )
 
 
 def _free(usage: OverlayUsage, found: AgentUsage | None, name: str, half: Half) -> tuple[int | None, str]:
     if found is None and usage.problem:
-        return None, f"it is not known what agent {name} holds: {usage.problem}"
+        return None, f"it is not known what agent {name} holds; {usage.problem}"
     if found is None or not found.subnets:
         return 0, f"agent {name} holds no agent subnet of overlay {usage.overlay!r}"
     halves = [subnet.of(half) for subnet in found.subnets]

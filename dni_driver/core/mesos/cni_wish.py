@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
 from dni_driver.core.cni_records import cni_endpoint_id
 from dni_driver.core.errors import Refused
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.groups import check_groups
+from dni_driver.core.options.labels import options_of
 from dni_driver.core.overlays import Address, Family, family_of
 from dni_driver.core.wanted import Link
 
@@ -28,10 +31,14 @@ class CniKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CniWish(CniKey, frozen=True, kw_only=True):
-    """An endpoint that is asked for: where it is to be, and which addresses it is to have, one of a family."""
+    """An endpoint that is asked for: where it is to be, and which addresses it is to have, one of a family.
+
+    `options` are the limits it is held to and the groups it is in.
+    """
 
     sandbox: str
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    options: EndpointOptions = EndpointOptions()
 
     def asked(self, family: Family) -> Address | None:
         """Answer the address asked for."""
@@ -77,6 +84,13 @@ def read_addresses(texts: Iterable[str]) -> tuple[Address, ...]:
             raise Refused(f"{found[family_of(address)]} and {address} are asked for: a container has one of a family")
         found[family_of(address)] = address
     return tuple(found.values())
+
+
+def read_options(labels: Mapping[str, str], groups: Sequence[str]) -> EndpointOptions:
+    """Read labels `dni.…`, and groups that are named beside them; raise Refused for what is neither."""
+    options = options_of(labels)
+    named = check_groups([*(options.groups or ()), *groups])
+    return msgspec.structs.replace(options, groups=named or None)
 
 
 def report(link: Link) -> CniReport:

@@ -11,6 +11,7 @@ import msgspec
 
 from dni_driver.core.errors import Refused
 from dni_driver.core.options.bandwidth import parse_rate
+from dni_driver.core.options.groups import parse_groups
 from dni_driver.core.overlays import Address
 
 PREFIX = "dni."
@@ -20,7 +21,7 @@ T = TypeVar("T", IPv4Address, IPv6Address)
 
 _DOCKERS_OWN = "com.docker.network."
 _IFNAME = "com.docker.network.endpoint.ifname"
-_ALLOWED = ("spoof", "egress", "ingress", "address", "address6")
+_ALLOWED = ("spoof", "egress", "ingress", "address", "address6", "groups")
 _SPOOF = {"allow": True, "deny": False}
 
 
@@ -28,7 +29,8 @@ class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """The options of one endpoint; None where its network's hold.
 
     `spoof`: let it send under addresses that are not its own. `address`, `address6`: have these and no others.
-    `egress`, `ingress`: the bits a second that it may send and be sent, 0 for as many as it likes.
+    `egress`, `ingress`: the bits a second that it may send and be sent, 0 for as many as it likes. `groups`: those it
+    is in.
     """
 
     spoof: bool | None = None
@@ -36,6 +38,7 @@ class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     address6: IPv6Address | None = None
     egress: int | None = None
     ingress: int | None = None
+    groups: tuple[str, ...] | None = None
 
     def asked(self) -> list[Address]:
         """Answer the addresses that are asked for, IPv4 first."""
@@ -63,6 +66,7 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
         address6=_address(asked, "address6", IPv6Address),
         egress=parse_rate("egress", asked["egress"]) if "egress" in asked else None,
         ingress=parse_rate("ingress", asked["ingress"]) if "ingress" in asked else None,
+        groups=parse_groups(asked["groups"]) if "groups" in asked else None,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a container's Docker labels `dni.…` say: limits, for those who cannot give it driver-opts."""
+"""What a container's labels `dni.…` say: limits and groups, for those who cannot give it driver-opts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Mapping
 
 from dni_driver.core.errors import Refused
 from dni_driver.core.options.bandwidth import parse_rate
+from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.groups import parse_groups
 
 PREFIX = "dni."
-_LIMITS = ("egress", "ingress")
+LIMITS = ("egress", "ingress")
+KNOWN = (*LIMITS, "groups")
 _TOO_LATE = ("address", "address6")
 
 
@@ -18,15 +21,23 @@ def ours(labels: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in labels.items() if key.startswith(PREFIX)}
 
 
-def limits_of(labels: Mapping[str, str]) -> dict[str, int]:
-    """Answer `egress` and `ingress` in bits a second, as far as they are given; raise Refused for any other label."""
-    return {_limit(key): parse_rate(_limit(key), value) for key, value in ours(labels).items()}
+def options_of(labels: Mapping[str, str]) -> EndpointOptions:
+    """Answer what they ask for, KNOWN as far as they are given; raise Refused for any other label of dni."""
+    asked = {_name(key): value for key, value in ours(labels).items()}
+    return EndpointOptions(
+        egress=parse_rate("egress", asked["egress"]) if "egress" in asked else None,
+        ingress=parse_rate("ingress", asked["ingress"]) if "ingress" in asked else None,
+        groups=parse_groups(asked["groups"]) if "groups" in asked else None,
+    )
 
 
-def _limit(key: str) -> str:
+def _name(key: str) -> str:
     name = key.removeprefix(PREFIX)
     if name in _TOO_LATE:
-        raise Refused(f"label {key} comes too late, labels are read when a container runs: use --ip or a driver-opt")
-    if name not in _LIMITS:
-        raise Refused(f"label {key[:40]!r} is not known to dni: use {', '.join(PREFIX + one for one in _LIMITS)}")
+        raise Refused(
+            f"label {key} comes too late, labels are read when a container runs: use --ip or a driver-opt; of Mesos' "
+            f"own containers ip_addresses in NetworkInfo"
+        )
+    if name not in KNOWN:
+        raise Refused(f"label {key[:40]!r} is not known to dni: use {', '.join(PREFIX + one for one in KNOWN)}")
     return name

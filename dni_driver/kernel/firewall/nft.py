@@ -269,7 +269,7 @@ def _kin(link: str, address: dict[int, str], verdict: str, policy: Policy, uplin
     ]
     direct = _direct(link, address, policy, uplink) if uplink else ()
     return [
-        f"{link} {_braced(_quoted(policy.bridges))} {verdict}",
+        f"{link} {_braced(_quoted((*policy.bridges, *policy.admitted)))} {verdict}",
         *remote,
         *(f"{match} {verdict}" for match in direct),
     ]

@@ -16,11 +16,13 @@ from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.admission import Life, check_address, check_move, moves
 from dni_driver.registry.interface import Host, Member, still_alive, unknown_agent
+from dni_driver.registry.zookeeper.counts import AgentCounts
 from dni_driver.registry.zookeeper.damage import damaged, understood
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
     ALIVE,
+    COUNTS,
     RECLAIMER,
     SEEN,
     USES,
@@ -51,10 +53,11 @@ class Sign(msgspec.Struct, frozen=True):
 class Agents:
     """Registers, tells and forgets."""
 
-    def __init__(self, ground: Ground) -> None:
-        """Take what it stands on."""
+    def __init__(self, ground: Ground, counts: AgentCounts) -> None:
+        """Take what it stands on; `counts` are forgotten with their agents."""
         self._ground = ground
         self._link = ground.link
+        self._counts = counts
         self._vteps = Vteps(ground)
 
     def register(self, host: Host) -> Vtep:
@@ -185,7 +188,7 @@ class Agents:
         self._leave(changes, formerly, theirs, self._sign(formerly))
         self._ground.put_record(changes, host.agent_ip, record, mine.version)
         self._come_alive(changes, host, self._sign(host.agent_ip))
-        self._ground.commit(changes, *_paths(host.agent_ip))
+        self._ground.commit(changes, *_paths(host.agent_ip), of_agent(COUNTS, formerly))
         vtep = vtep_of(record)
         if vtep is None:
             raise damaged(self._link.address, of_agent(AGENTS, formerly), "has no VTEP")
@@ -199,6 +202,7 @@ class Agents:
             changes.delete(of_agent(SEEN, agent_ip))
         for path in self._uses(agent_ip):
             changes.delete(path)
+        self._counts.drop(changes, agent_ip)
         self._ground.drop_record(changes, agent_ip, known)
 
     def _forget(self, agent_ip: Address) -> None:
@@ -215,7 +219,7 @@ class Agents:
         for path in self._there(self._held_by(known.record)):
             changes.delete(path)
         self._leave(changes, agent_ip, known, Sign(None, is_ours=False))
-        self._ground.commit(changes, alive)
+        self._ground.commit(changes, alive, of_agent(COUNTS, agent_ip))
 
     def _held_by(self, record: Record) -> list[str]:
         """Answer the nodes that say who holds what, those of one agent."""

@@ -6,6 +6,7 @@
     agents/SHARD/IP             an agent: identity, VTEP, agent subnets
     alive/SHARD/IP              ephemeral: who says so
     seen/SHARD/IP               written again and again, for the time that ZooKeeper notes
+    counts/SHARD/IP             how full it is, as it told last; read when somebody asks, and watched by nobody
     vteps                       the subnet that VTEPs come from; nothing: 44.128.0.0/20
     vteps/SHARD/ADDRESS         who has a VTEP
     subnets/NUMBER/SHARD/SUBNET who holds an agent subnet of the overlay of that number
@@ -40,6 +41,7 @@ OVERLAYS = "overlays"
 AGENTS = "agents"
 ALIVE = "alive"
 SEEN = "seen"
+COUNTS = "counts"
 VTEPS = "vteps"
 SUBNETS = "subnets"
 USES = "uses"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,8 +19,9 @@ from kazoo.retry import KazooRetry
 from kazoo.security import make_digest_acl
 
 from dni_driver.core.deadline import within
-from dni_driver.core.errors import SettingsError, StoreError, Unavailable
+from dni_driver.core.errors import StoreError, Unavailable
 from dni_driver.core.registry_address import ZooKeeperAddress
+from dni_driver.registry import tls
 from dni_driver.registry.access import Access
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,8 @@ class Link:
         self._connected = threading.Event()
         self._closed = False
         self._refused = False
-        check_files(access)
+        if access.ca is not None or access.certificate is not None:
+            tls.context(access)  # kazoo opens the files itself, and says nothing of those that it cannot use
         self.client = _client(address, access)
         self.client.add_listener(self._turned)
         self.client.start_async()
@@ -350,34 +351,6 @@ def _client(address: ZooKeeperAddress, access: Access) -> KazooClient:
         certfile=_path(access.certificate),
         keyfile=_path(access.key),
     )
-
-
-def check_files(access: Access) -> None:
-    """Raise SettingsError, naming the key, where what TLS needs cannot be read."""
-    if access.ca is None and access.certificate is None:
-        return
-    # It reads what authorities the machine trusts: thirty milliseconds that a start without TLS has better use for.
-    context = ssl.create_default_context()
-    if access.ca is not None:
-        with _blaming("ca", access.ca):
-            context.load_verify_locations(access.ca)
-    if access.certificate is not None and access.key is not None:
-        with _blaming("key", access.key):
-            access.key.read_bytes()
-        with _blaming("certificate", access.certificate):
-            context.load_cert_chain(access.certificate, access.key)
-
-
-@contextmanager
-def _blaming(key: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ssl.SSLError:
-        raise SettingsError(
-            f"registry.{key} = {str(path)!r}: is no {key} in PEM, or none that fits the other"
-        ) from None
-    except OSError as error:
-        raise SettingsError(f"registry.{key} = {str(path)!r}: cannot be read: {error.strerror}") from None
 
 
 def _path(path: Path | None) -> str | None:

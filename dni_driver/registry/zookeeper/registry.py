@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from ipaddress import IPv4Network
 
+from dni_driver.core.addresses.counts import Counts, Told
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay
 from dni_driver.core.peers import Vtep
 from dni_driver.core.registry_address import ZooKeeperAddress
 from dni_driver.registry.access import Access
 from dni_driver.registry.interface import Host, Lease, Member, News
 from dni_driver.registry.zookeeper.agents import Agents
+from dni_driver.registry.zookeeper.counts import AgentCounts
 from dni_driver.registry.zookeeper.follower import Follower
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.leases import Leases
@@ -31,7 +33,8 @@ class ZooKeeperRegistry:
         self.ground = Ground(self.link)
         self._overlays = Overlays(self.ground)
         self._leases = Leases(self.ground)
-        self._agents = Agents(self.ground)
+        self._counts = AgentCounts(self.ground)
+        self._agents = Agents(self.ground, self._counts)
         self._vteps = Vteps(self.ground)
         self._follower = Follower(self.ground)
 
@@ -98,6 +101,14 @@ class ZooKeeperRegistry:
     def seen(self, agent_ip: Address) -> None:
         """Note that an agent has its wits about it."""
         self._agents.seen(agent_ip)
+
+    def tell(self, agent_ip: Address, counts: Counts) -> None:
+        """Say how full an agent is."""
+        self._counts.tell(agent_ip, counts)
+
+    def told(self, agents: Collection[Address]) -> dict[Address, Told]:
+        """Answer what agents told."""
+        return self._counts.told(agents)
 
     def forget(self, agent_ip: Address) -> None:
         """Forget an agent, and give up all it holds."""

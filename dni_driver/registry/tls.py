@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom dni believes over TLS, and what it shows of itself."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dni_driver.core.errors import SettingsError
+from dni_driver.registry.access import Access
+
+
+def context(access: Access) -> ssl.SSLContext:
+    """Answer what a connection needs; raise SettingsError, naming the key, for a file that cannot be used.
+
+    Takes some thirty milliseconds: it reads what authorities the machine believes.
+    """
+    made = ssl.create_default_context()
+    if access.ca is not None:
+        with _blaming("ca", access.ca):
+            made.load_verify_locations(access.ca)
+    if access.certificate is not None and access.key is not None:
+        with _blaming("key", access.key):
+            access.key.read_bytes()
+        with _blaming("certificate", access.certificate):
+            made.load_cert_chain(access.certificate, access.key)
+    return made
+
+
+@contextmanager
+def _blaming(key: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError:
+        raise SettingsError(
+            f"registry.{key} = {str(path)!r}: is no {key} in PEM, or none that fits the other"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"registry.{key} = {str(path)!r}: cannot be read: {error.strerror}") from None
