@@ -171,7 +171,10 @@ def reserved(report: ReservationReport) -> str:
     whom = f"reserved for container {report.container}" if report.container else "held back"
     number = f" ({report.size} addresses)" if report.size > 1 else ""
     shown = f"{bare(report)} of overlay {report.overlay} is {whom}{number}."
-    return f"{shown}\nOn any Docker Engine: docker run {report.docker_run} …" if report.docker_run else shown
+    if not report.docker_run:
+        return shown
+    needs = ", where the network was created with --subnet" if " --ip" in report.docker_run else ""
+    return f"{shown}\nOn any Docker Engine{needs}: docker run {report.docker_run} …"
 
 
 def bare(report: ReservationReport) -> str:

@@ -9,10 +9,11 @@ import msgspec
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Who dni is for ZooKeeper, or a Mesos agent, and how it knows that. Without a user, whoever comes may write.
+    """Who dni is for ZooKeeper or a Mesos agent, and how it knows that.
 
-    With `tls`, `ca` is whose certificates are believed (None: those that this host believes), and `certificate` and
-    `key` are what dni shows of itself. `token_file` holds what a Mesos agent wants to see.
+    Without a user, whoever comes may read and write what is in ZooKeeper. With `tls`, `ca` is whose certificates are
+    believed (None: those that this host believes), and `certificate` and `key` are what dni shows of itself.
+    `token_file` holds what a Mesos agent wants to see.
     """
 
     user: str | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,17 +21,12 @@ from dni_driver.agent.reconciler import Reconciler
 from dni_driver.core.errors import DniError
 from dni_driver.core.invariants.collection import Graces, Sightings
 from dni_driver.core.invariants.leaks import leaks
-from dni_driver.core.mesos.cni_wish import CniKey, CniWish
 from dni_driver.core.views import DockerView
 from dni_driver.kernel import Kernel, neighbours
-from dni_driver.mesos.endpoints import Endpoints
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
 from tests.contract.fuse import Fuse
 from tests.contract.mortal import leaping
-
-TASK = CniKey(overlay="dcos", container="task", ifname="eth0")
-"""The container of CNI."""
 
 
 class Agent:
@@ -42,7 +36,6 @@ class Agent:
         """Take what they write to."""
         self._store, self._kernel = store, kernel
         self._reconciler = Reconciler(store, kernel)
-        self._endpoints = Endpoints(store, kernel, "dni", time.time, time.sleep, ())
 
     def mend(self) -> None:
         """Go round as often as it takes to make a container's link anew."""
@@ -60,16 +53,6 @@ class Agent:
         collector = Collector(self._store, self._kernel, Sightings(Graces()), Time())
         collector.free(leaks(read_all(self._store), docker), docker)
         self._kernel.drain()
-        self._reconciler.mend()
-
-    def attach(self, sandbox: str) -> None:
-        """Give a container of CNI its place."""
-        wish = CniWish(overlay=TASK.overlay, container=TASK.container, ifname=TASK.ifname, sandbox=sandbox)
-        self._endpoints.attach(wish)
-
-    def detach(self) -> None:
-        """Take it away."""
-        self._endpoints.detach(TASK)
         self._reconciler.mend()
 
 
@@ -92,9 +75,7 @@ def _do(folder: Path, fuse: Fuse, act: str, *words: str) -> int:
     store = Store(folder / "dni.db", fuse.after_commit)
     kernel = Kernel(folder / "run", leaping())
     agent = Agent(store, kernel)
-    acts: Mapping[str, Callable[..., None]] = {
-        one.__name__: one for one in (agent.mend, agent.limit, agent.collect, agent.attach, agent.detach)
-    }
+    acts: Mapping[str, Callable[..., None]] = {one.__name__: one for one in (agent.mend, agent.limit, agent.collect)}
     try:
         acts[act](*words)
     except DniError as error:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of the agent between any two of its writes: the next one puts right what was left half done."""
+"""kill -9 of the agent between any two of its writes: the next one puts right what was left half done.
+
+What it writes for containers of CNI is in test_cni_crashes.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from dni_driver.core.overlays import AgentSubnet
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.kernel import neighbours
 from dni_driver.store import peers
-from tests.contract.agent_process import TASK
 from tests.contract.mortal import Host
 from tests.contract.plugin import Plugin
 from tests.lab.node import REPOSITORY
@@ -157,25 +159,3 @@ def test_an_agent_killed_while_it_collects_leaves_nothing_held(agent: Agent) -> 
     for _ in _each_write(agent, lose_docker, "collect"):
         host.is_whole()
         assert host.plugin.links() == host.plugin.bridges() == []
-
-
-def test_an_agent_killed_while_it_plugs_a_container_of_cni_leaves_what_can_be_asked_for_again(agent: Agent) -> None:
-    """The runtime asks again, or takes the container away: both work whatever was left."""
-    host = agent.host
-    sandbox = host.sandbox()
-    for number, _ in enumerate(_each_write(agent, lambda: agent.does("detach"), "attach", sandbox.path)):
-        if number % 2:
-            agent.does("attach", sandbox.path)
-            assert "9.0.0." in sandbox.sh(f"ip -4 addr show dev {TASK.ifname}")
-        else:
-            agent.does("detach")
-        host.is_whole()
-    agent.does("detach")
-
-
-def test_an_agent_killed_while_it_unplugs_a_container_of_cni_leaves_nothing(agent: Agent) -> None:
-    sandbox = agent.host.sandbox()
-    for _ in _each_write(agent, lambda: agent.does("attach", sandbox.path), "detach"):
-        agent.does("detach")
-        agent.host.is_whole()
-        assert TASK.ifname not in sandbox.sh("ip -o link show")

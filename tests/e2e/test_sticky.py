@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 from tests.e2e import host_state
+from tests.e2e.conftest import ENGINE
 from tests.e2e.containers import address, create, place, reaches, refused, start
 from tests.lab import Host
 
@@ -99,16 +100,44 @@ def _both(host: Host, name: str) -> list[str]:
     return [there["IPAddress"], there["GlobalIPv6Address"]]
 
 
+def test_both_addresses_by_driver_opt_are_kept_where_the_engine_has_ipv6_without_ipam(fresh_host: Host) -> None:
+    """From 28 on; before that Docker's own null driver refuses IPv6."""
+    host = fresh_host
+    host.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--subnet6", "fd64::/64", "--no-network")
+    alone = ("network", "create", "-d", "dni", "--ipam-driver", "null", "--ipv6", "-o", "overlay=dev", "dev")
+    if tuple(map(int, ENGINE.split("."))) < (28,):
+        assert "null ipam driver does not handle IPv6 address pool" in refused(host, *alone)
+        return
+    host.docker(*alone)
+    kept = ["10.64.0.140", "fd64::8000:0:8c"]
+    asking = f"name=dev,driver-opt=dni.address={kept[0]},driver-opt=dni.address6={kept[1]}"
+    run = ("run", "-d", "--name", "web", "--network", asking, *ALWAYS, "busybox", "sleep", "100000")
+    host.docker(*run)
+    assert _both(host, "web") == kept
+    host.docker("restart", "-t", "0", "web")
+    assert _both(host, "web") == kept
+    host.docker("rm", "-f", "web")
+    host.docker(*run)
+    _reboot(host)
+    host_state.eventually(lambda: _both(host, "web") == kept or None, 30, f"web is not back at {kept}")
+    assert reaches(host, "web", "fd64::8000:0:1")
+
+
 def test_before_29_the_name_alone_gets_another_address_and_status_says_how(fresh_host: Host) -> None:
     """Before 29 dockerd tells no driver the name: it is learnt afterwards."""
     host = fresh_host
+    create(host, "dcos")
+    kept = ("run", "--rm", "--name", "web", "--net", "dcos", "--ip", "9.0.0.130", "busybox", "true")
+    assert "only when connecting to networks with user configured subnets" in refused(host, *kept)
+    host.docker("network", "rm", "dcos")
     create(host, "--subnet", "9.0.0.0/8", "dcos")
     try:
         assert _reserve(host, "--for", "web") == "9.0.0.130"
         assert start(host, "web") == "9.0.0.131"
         complaint = (
             "container web has 9.0.0.131, not 9.0.0.130, which is reserved for it: Docker Engine 29 gives it at the "
-            "next start, before that start it with `--net dcos --ip 9.0.0.130`"
+            "next start, before that start it with `--net dcos --ip 9.0.0.130`, which Docker takes where the network "
+            "was created with --subnet"
         )
         host_state.eventually(lambda: host_state.problems(host) == [complaint] or None, 15, "nobody is told")
         host.docker("rm", "-f", "web")

@@ -503,7 +503,8 @@ def test_a_reservation_is_asked_for_as_it_was_typed(
             KEPT,
             (
                 "9.0.0.140 of overlay dcos is reserved for container web.\n"
-                "On any Docker Engine: docker run --name web --net dcos --ip 9.0.0.140 …\n"
+                "On any Docker Engine, where the network was created with --subnet: "
+                "docker run --name web --net dcos --ip 9.0.0.140 …\n"
             ),
             "9.0.0.140\n",
         ),

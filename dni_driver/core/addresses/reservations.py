@@ -194,8 +194,12 @@ def _remedy(address: Address, network: NetworkRecord) -> str:
         return (
             "Docker Engine 29 gives it at the next start; earlier ones take --ip only from the network's first half"
         )
-    by_name = "" if network.without_ipam else "Docker Engine 29 gives it at the next start, before that "
-    return f"{by_name}start it with `{words}`"
+    if network.without_ipam:
+        return f"start it with `{words}`"
+    return (
+        f"Docker Engine 29 gives it at the next start, before that start it with `{words}`, which Docker takes where "
+        f"the network was created with --subnet"
+    )
 
 
 def start_words(address: Address, network: NetworkRecord) -> str | None:
