@@ -41,6 +41,11 @@ class Runtime:
         text = host_state.eventually(lambda: self.host.try_run("cat", path).stdout, 20, f"there is no {path}")
         return dict(json.loads(text))
 
+    def files(self) -> dict[str, str]:
+        """Answer what is in the directory of configurations."""
+        listed = self.host.run("ls", "-A", DIRECTORY).split()
+        return {name: self.host.try_run("cat", f"{DIRECTORY}/{name}").stdout for name in listed}
+
     def start(self, name: str, configuration: dict[str, Any], **info: Any) -> str:
         """Start a container, with `info` as what Mesos asks of its network; answer its address."""
         if info:
@@ -57,9 +62,9 @@ class Runtime:
         self.host.run("ip", "-n", name, "link", "set", "lo", "up")
         self._containers[name] = configuration
 
-    def call(self, command: str, name: str) -> tuple[int, Any]:
-        """Call the plugin for a container; answer its status, and what it wrote."""
-        configuration = self._containers[name]
+    def call(self, command: str, name: str, **more: Any) -> tuple[int, Any]:
+        """Call the plugin for a container, with `more` in its configuration; answer its status, and what it wrote."""
+        configuration = {**self._containers[name], **more}
         path = f"{OWN}:{DEBIANS}"
         environment = {
             "CNI_COMMAND": command,
@@ -110,6 +115,7 @@ def runtime(host: Host, ipam: str) -> Iterator[Runtime]:
         yield made
         made.stop_all()
     finally:
+        made.forget_all()
         host.stop_dni()
         host.run("sh", "-c", f"rm -rf {OWN} /run/dcos")
         host_state.make_ready(host)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e import host_state
+from tests.dcos_net import Poller, remote
+from tests.e2e import host_state, programmed
 from tests.e2e.conftest import ENGINE
 from tests.e2e.containers import reaches, start
 from tests.e2e.host_state import eventually
@@ -19,6 +20,9 @@ from tests.lab.zookeeper import ZooKeeper
 
 PEER_SECONDS = 10
 BACK_SECONDS = 90
+DCOS_NETS_PORT = 5051
+NEW_AGENT = "192.0.2.99"
+PURGE = "/overlay-master/agents/delete"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def hosts(cluster: Lab, zookeeper: ZooKeeper, request: pytest.FixtureRequest) ->
     url = f"zookeeper://{zookeeper.address}/{request.node.name[:40].strip('[]')}"
     for host in cluster.hosts:
         host.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
-        host.start_dni(registry_url=url, **host_state.SETTINGS)
+        host.start_dni(registry_url=url, api_listen=f"{host.address}:{DCOS_NETS_PORT}", **host_state.SETTINGS)
     for host in cluster.hosts:
         others = {other.address for other in cluster.hosts if other is not host}
         eventually(lambda: known(host) == others or None, 60, "the hosts do not find each other")  # noqa: B023
@@ -164,3 +168,77 @@ def test_hosts_outlive_their_registry_and_each_other(hosts: list[Host], zookeepe
         gone = lambda: "9.0.2.0/24" not in host.run("ip", "route") or None  # noqa: B023, E731
         eventually(gone, PEER_SECONDS, "there is still a route")
     three.start_dockerd()
+
+
+def test_dcos_net_would_program_what_dni_has_programmed(hosts: list[Host]) -> None:
+    """It asks each agent over HTTP; and so it is still when a dead agent was purged and another has its subnets."""
+    one, two, three = hosts
+    one.dni("overlay", "create", "dual", "--subnet", "10.64.0.0/16", "--subnet6", "fd01:d::/64")
+    for host in hosts:
+        eventually(lambda: "dual" in networks(host) or None, PEER_SECONDS, "there is no network")  # noqa: B023
+    _programmed_alike({host: host.address for host in hosts})
+    states = [_ask_agent(host, host.address, "/overlay-master/state") for host in hosts]
+    assert states == [states[0]] * 3
+    of_three = _subnets(states[0], three.address)
+    assert of_three.keys() == {"dcos", "dual"}
+
+    three.docker("network", "rm", "dcos", "dual")
+    assert _purge(two, three.address) == (409, f"agent {three.address} is alive")
+    three.kill_dni("up")
+    eventually(lambda: alive(two)[three.address] is False or None, 40, "a host that was killed counts as alive")
+    code, state = _purge(two, three.address)
+    assert (code, [agent["ip"] for agent in state["agents"]]) == (200, [one.address, two.address])
+    three.run("ip", "addr", "add", f"{NEW_AGENT}/24", "dev", "eth0")
+    three.run("sh", "-c", "rm -rf /var/lib/dni/* /run/dni/*")
+    url, listen = status(one)["registry"], f"{NEW_AGENT}:{DCOS_NETS_PORT}"
+    three.start_dni(registry_url=url, agent_ip=NEW_AGENT, api_listen=listen, **host_state.SETTINGS)
+    eventually(lambda: {"dcos", "dual"} <= networks(three) or None, 60, "there are no Docker networks")
+    eventually(lambda: NEW_AGENT in known(one) & known(two) or None, PEER_SECONDS, "it is not known")
+    _programmed_alike({one: one.address, two: two.address, three: NEW_AGENT})
+    assert _subnets(_ask_agent(one, one.address, "/overlay-master/state"), NEW_AGENT) == of_three
+
+
+def _subnets(state: dict[str, Any], agent: str) -> dict[str, tuple[str, str | None]]:
+    """Answer what an agent holds of each overlay, by what all agents are told."""
+    (found,) = (one for one in state["agents"] if one["ip"] == agent)
+    return {one["info"]["name"]: (one["subnet"], one.get("subnet6")) for one in found["overlays"]}
+
+
+def _ask_agent(asker: Host, agent: str, target: str) -> Any:
+    """Answer what an agent answers over HTTP to a process of some host."""
+    return json.loads(asker.run("curl", "-sS", "-m", "10", f"http://{agent}:{DCOS_NETS_PORT}{target}"))
+
+
+def _purge(host: Host, agent: str) -> tuple[int, Any]:
+    """Purge an agent at the socket of another; answer the status, and the JSON or the beginning of the text."""
+    words = ("-X", "POST", "-d", json.dumps({"agents": [agent]}), "-w", "\n%{http_code}")
+    told = host.run("curl", "-sS", "--unix-socket", "/run/dni/dni.sock", f"http://dni{PURGE}", *words)
+    body, _, code = told.rpartition("\n")
+    return int(code), json.loads(body) if body.startswith("{") else body.partition(":")[0]
+
+
+def _programmed_alike(agents: dict[Host, str]) -> None:
+    """Have dcos-net's poller on each host ask the agent there; what they make of it all is what the kernels have."""
+    pollers = {host: Poller() for host in agents}
+    for host, poller in pollers.items():
+        poller.poll(_ask_agent(host, agents[host], "/overlay-agent/overlay"))
+        assert poller.skipped == []
+    for host in agents:
+        others = [told for other, poller in pollers.items() if other is not host for told in poller.told.values()]
+        wanted = {"peers": set(remote(others)), "own": set(pollers[host].local)}
+        assert len(wanted["peers"]) > 2 * len(agents)
+        _become(host, wanted)
+
+
+def _become(host: Host, wanted: dict[str, set[str]]) -> None:
+    """Wait until a kernel has what is wanted, and nothing else."""
+    there: dict[str, set[str]] = {}
+
+    def look() -> bool:
+        there.update(peers=programmed.entries(host), own=programmed.own(host))
+        return there == wanted
+
+    try:
+        eventually(look, PEER_SECONDS, "")
+    except AssertionError:
+        assert there == wanted, host.name

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from tests.e2e import dcos_host, host_state
+from tests.e2e.cni import Runtime
 from tests.e2e.containers import CREATE, create, inside, reaches, refused, serve, start
 from tests.lab import Host, Lab
 from tests.lab.image import NAME
@@ -143,9 +144,9 @@ def test_people_schedulers_prometheus_and_dcos_net_read_how_full_a_host_is(fresh
     host_state.eventually(lambda: host_state.overlays(host) or None, 20, "there is no overlay yet")
     create(host, "dcos")
     start(host, "c1")
-    host.run("mkdir", "-p", "/var/run/dcos/cni/networks/dcos", "/var/lib/cni/networks/dcos")
-    host.run("touch", "/var/run/dcos/cni/networks/dcos/9.0.0.2", "/var/lib/cni/networks/dcos/9.0.0.3")
-    host.run("touch", "/var/run/dcos/cni/networks/dcos/lock", "/var/run/dcos/cni/networks/dcos/last_reserved_ip.0")
+    runtime = Runtime(host)
+    for name in ("m1", "m2"):
+        runtime.start(name, runtime.configuration("dcos", "--plain"))
 
     usage = json.loads(host.dni("overlay", "usage", "dcos", "--json"))
     ((subnet,),) = ([*agent["subnets"]] for agent in usage["agents"])
@@ -173,6 +174,7 @@ def test_people_schedulers_prometheus_and_dcos_net_read_how_full_a_host_is(fresh
     assert told["overlays"][0]["docker_bridge"] == {"ip": "9.0.0.128/25", "name": "d-dcos"}
     refused = host.try_run("curl", "-sS", "-X", "POST", "http://127.0.0.1:62090/overlay-master/agents/delete")
     assert refused.stdout == "over TCP nothing is changed: ask at the socket, as `dni` does"
+    runtime.stop_all()
 
 
 def test_on_a_host_of_dcos_containers_get_addresses_of_the_half_that_mesos_has_given(fresh_host: Host) -> None:

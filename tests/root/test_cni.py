@@ -21,6 +21,7 @@ from dni_driver.core.invariants.check import findings
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.names import egress_link
 from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.records import AddressState
 from dni_driver.core.wanted import wanted
 from dni_driver.store import Store
@@ -29,7 +30,7 @@ from tests.fakes import AGENT, DCOS, DUAL, lease
 from tests.root import town
 from tests.root.ground import Namespace
 from tests.root.town import Host
-from tests.unit.agents import create_network
+from tests.unit.agents import NO_OPTIONS, create_network
 
 pytestmark = pytest.mark.root
 
@@ -101,9 +102,9 @@ class Mesos:
     def _configuration(self, overlay: str) -> dict[str, Any]:
         return self.cni.configuration(overlay, "host-local", "plain")
 
-    def docker_network(self) -> None:
+    def docker_network(self, options: NetworkOptions = NO_OPTIONS) -> None:
         """Have a Docker network on dcos."""
-        create_network(self.store, 1.0)
+        create_network(self.store, 1.0, options)
         self.reconcile()
 
     def held(self) -> list[str]:

@@ -17,12 +17,15 @@ from dni_driver.core.addresses.reservations import read_wish
 from dni_driver.core.errors import KernelError
 from tests.simulation.model import Network, Plan
 from tests.simulation.plans import plans
+from tests.simulation.runtime_events import adds, deletes, vanishings
 from tests.simulation.world import World
 
 T = TypeVar("T")
 MOST_HALVES = 3
 HALVES = {"dcos": "9.0.0.8/29", "dual": "10.64.0.8/29"}
 """The Docker halves of the first agent subnets."""
+SUBNETS = {"dcos": "9.0.0.0/28", "dual": "10.64.0.0/28"}
+"""The first agent subnets."""
 
 
 class Event(Protocol):
@@ -193,7 +196,7 @@ class Reserve:
 
     def befall(self, world: World) -> None:
         """Ask the agent for it."""
-        hosts = list(ip_network(HALVES[self.overlay]))
+        hosts = list(ip_network(SUBNETS[self.overlay]))
         first = choose(self.pick, hosts) if self.pick is not None else None
         addresses = f"{first}-{first + 1}" if first and self.two else str(first) if first else None
         container = f"c{self.container}" if self.container is not None else None
@@ -428,6 +431,9 @@ _kinds: tuple[tuple[int, st.SearchStrategy[Event]], ...] = (
     (3, st.builds(Connect, _picks, _picks, _addresses, _now)),
     (4, st.builds(CreateNetwork, plans, _now)),
     (2, st.builds(RemoveNetwork, _picks, st.booleans(), _now)),
+    (5, adds),
+    (3, deletes),
+    (1, vanishings),
     (6, st.builds(Calls, st.lists(_picks, min_size=1, max_size=6).map(tuple))),
     (2, st.builds(Finish)),
     (4, st.builds(Look, st.sampled_from([1.0, 31.0, 121.0, 901.0]), st.sampled_from([0, 0, 1, 3]))),

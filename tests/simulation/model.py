@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a simulated dockerd deals in: plans, networks, endpoints, containers, and tasks under way."""
+"""What a simulated dockerd deals in: plans, networks, endpoints, containers, tasks; and a runtime beside it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
+from dni_driver.core.mesos.cni_wish import CniKey
+from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Address
 from dni_driver.core.overlays import Network as IPNetwork
 
 
 class CallFailed(Exception):  # noqa: N818 - named for what dockerd meets
     """A driver answered an error, or not at all."""
+
+
+IFNAME = "eth0"
+"""What a runtime of CNI calls the first link of a container."""
+
+Place = tuple[str, Address]
+"""An address in its pool."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,35 @@ class Container:
     ports: tuple[int, ...] = ()
     running: bool = False
     busy: bool = False
+
+
+@dataclass
+class Placed:
+    """A container of a runtime of CNI; `addresses` are CIDR texts by pool id, none before the answer to ADD."""
+
+    name: str
+    overlay: str
+    sandbox: str
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> CniKey:
+        """Answer what the runtime calls its place by."""
+        return CniKey(overlay=self.overlay, container=self.name, ifname=IFNAME)
+
+    @property
+    def endpoint(self) -> str:
+        """Answer the id of its endpoint."""
+        return self.key.endpoint
+
+    @property
+    def link(self) -> str:
+        """Answer the name of its link on the host."""
+        return host_link(self.endpoint)
+
+    def places(self) -> Iterator[Place]:
+        """Answer its addresses in their pools."""
+        yield from ((pool, ip_interface(text).ip) for pool, text in self.addresses.items())
 
 
 class Task:

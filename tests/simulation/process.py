@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from dni_driver.agent.agent import Agent
+from dni_driver.agent.cni import CniOptions
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.agent.options import Options
@@ -20,6 +21,7 @@ from dni_driver.agent.room import Leasing
 from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.docker_networks import ListedNetwork
 from dni_driver.core.errors import DniError, KernelError, Refused, Unavailable
+from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish
 from dni_driver.core.overlays import AgentSubnet, Family, Overlay
 from dni_driver.core.records import Records
 from dni_driver.core.views import DockerView
@@ -33,6 +35,10 @@ from dni_driver.store import Store, overlays
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, FakeKernel
 from tests.simulation.plans import DCOS
+
+T = TypeVar("T")
+
+NO_ANSWER = "the agent does not answer"
 
 
 class Died(BaseException):
@@ -201,7 +207,9 @@ class AgentProcess:
             kernel=self._kernel,
             registry=self._registry,
             docker=self._docker,
-            options=Options(default_overlay=DCOS, agent_ip=AGENT, create_networks=False),
+            options=Options(
+                default_overlay=DCOS, agent_ip=AGENT, create_networks=False, cni=CniOptions(ipam="dni", held=())
+            ),
             time=self._time,
         )
         identity = Identity(self._store, self._kernel.agent_address, AGENT)
@@ -235,8 +243,17 @@ class AgentProcess:
         self._surviving(self._joining.join)
 
     def look(self) -> None:
-        """Look at Docker, note names, and free what is due."""
+        """Look at Docker, note names, and free what is due; likewise of what the runtime of CNI has left."""
         self._surviving(self.agent.look)
+        self._surviving(self.agent.cni.round)
+
+    def attach(self, wish: CniWish) -> CniReport:
+        """Do as dni-cni asks at ADD."""
+        return self._surviving(lambda: self.agent.cni.attach(wish))
+
+    def detach(self, key: CniKey) -> None:
+        """Do as dni-cni asks at DEL."""
+        self._surviving(lambda: self.agent.cni.detach(key))
 
     def mend(self) -> None:
         """Make the kernel agree with the store; after a refusal again, as its loop does."""
@@ -276,12 +293,12 @@ class AgentProcess:
         self._surviving(take)
         self.mend()
 
-    def _surviving(self, act: Callable[[], object]) -> None:
+    def _surviving(self, act: Callable[[], T]) -> T:
         """Act; an agent that ends half-way is started again, and whoever asked it has no answer."""
         try:
             with at_the_mercy_of(self.fuse, self._kernel):
-                act()
+                return act()
         except Died:
             self._store.close()
             self.restart()
-            raise Unavailable("the agent does not answer") from None
+            raise Unavailable(NO_ANSWER) from None

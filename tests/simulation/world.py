@@ -20,9 +20,10 @@ from tests.fakes import FakeClock, FakeKernel
 from tests.scratch import fast_directory
 from tests.simulation.api import view
 from tests.simulation.dockerd import Dockerd
-from tests.simulation.model import Call, CallFailed, Container, Network, Steps
+from tests.simulation.model import Call, CallFailed, Container, Network, Placed, Steps
 from tests.simulation.plans import DUAL, SIX
 from tests.simulation.process import AgentProcess, Died, DockerApi, PluginProcess, Unreachable
+from tests.simulation.runtime import Runtime
 from tests.simulation.witness import Witness
 
 BODILESS = {"Plugin.Activate", "IpamDriver.GetDefaultAddressSpaces"}
@@ -37,7 +38,7 @@ class World:
         self._directory = fast_directory()
         path = Path(self._directory.name) / "dni.db"
         self.clock, self.monotonic = FakeClock(), FakeClock(0.0)
-        time = Time(clock=self.clock, monotonic=self.monotonic, sleep=self.pass_time)
+        time = Time(clock=self.clock, monotonic=self.monotonic, sleep=self._wait_for_room)
         self.kernel = FakeKernel()
         self.dockerd = Dockerd(self.call, self.kernel, engine)
         self._api = DockerApi(lambda: view(self.dockerd))
@@ -50,7 +51,9 @@ class World:
         self.live_restore = False
         self._containers = 0
         self._store = Store(path)
-        self.witness = Witness(self._store, self.dockerd, self.kernel, time)
+        placed: list[Placed] = []
+        self.witness = Witness(self._store, self.dockerd, placed, self.kernel, time)
+        self.runtime = Runtime(self.agent, self.kernel, self.witness, placed)
 
     def close(self) -> None:
         """Take everything away."""
@@ -116,6 +119,12 @@ class World:
         self.pass_time(seconds)
         self.make_room()
 
+    def _wait_for_room(self, seconds: float) -> None:
+        """Have a call of dni-cni's wait: the agent goes on meanwhile, and where it dies the call has no answer."""
+        self.pass_time(seconds)
+        self.agent.make_room()
+        self.witness.observe()
+
     def boot_if_down(self) -> None:
         """Start dockerd where it is down: somebody wants something of it."""
         if not self.dockerd.up:
@@ -173,6 +182,7 @@ class World:
         self.plugin.end()
         self.agent.end()
         self.kernel.reboot()
+        self.runtime.lose_all()
         for endpoint in self.dockerd.endpoints.values():
             endpoint.joined = False
         self.agent.restart()
@@ -188,6 +198,7 @@ class World:
             self.plugin.start()
         self.boot_if_down()
         self.dockerd.finish()
+        self.runtime.settle()
         for _ in range(4):
             self.agent.look()
             self.agent.make_room()

@@ -169,7 +169,10 @@ def claim(store: Store, text: str, now: float, state: AddressState = AddressStat
         addresses.hold(tx, "dcos/v4", ip_address(text), state, now)
 
 
-def create_network(store: Store, now: float) -> None:
+NO_OPTIONS = NetworkOptions()
+
+
+def create_network(store: Store, now: float, options: NetworkOptions = NO_OPTIONS) -> None:
     """Record the Docker network of dcos."""
     gateway = ip_interface("9.0.0.129/25")
     assert gateway.version == 4
@@ -177,7 +180,7 @@ def create_network(store: Store, now: float) -> None:
         pools.use_overlay(tx, "dcos", 4, None, now)
         networks.add(
             tx,
-            NetworkRecord(id=NETWORK, overlay="dcos", options=NetworkOptions(), mtu=1450, gateway=gateway, since=now),
+            NetworkRecord(id=NETWORK, overlay="dcos", options=options, mtu=1450, gateway=gateway, since=now),
         )
 
 
