@@ -232,9 +232,9 @@ def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) ->
 @cni.command("clear")
 @click.pass_obj
 def cni_clear(named: Named) -> None:
-    """Remove the configurations that dni keeps in cni.directory, before dni itself goes from this host.
+    """Remove the configurations that dni keeps in cni.directory, and the bridges, before dni goes from this host.
 
-    The agent must have been stopped: it would write them again. What somebody else has changed stays.
+    The agent must have been stopped: it would make them again. What somebody else has changed stays.
     """
     from dni_driver.cli.cni_clear import clear
 
