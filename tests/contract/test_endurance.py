@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plugin that has lived through a thousand containers is as small as it was.
+"""Plugin and agent that have lived through a thousand containers are as small as they were.
 
-Plugin and agent beside a real dockerd: tests/e2e/test_survival.py.
+Beside a real dockerd: tests/e2e/test_survival.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from dni_driver.core.names import HOST_LINK_PREFIX
 from tests.contract.engine import Engine
 from tests.contract.objects import Network
-from tests.contract.plugin import Plugin, eventually, underlay
+from tests.contract.plugin import eventually, underlay
 from tests.contract.test_serving_up import Host
 from tests.lab import procfs
 from tests.root.ground import Namespace
@@ -61,18 +62,6 @@ def check_flat(before: procfs.Size, after: procfs.Size, more_files: int = 0) -> 
     assert after.memory <= before.memory + SLACK_KIB
 
 
-def test_a_thousand_containers_leave_files_threads_and_memory_as_they_were(real: Plugin) -> None:
-    assert real.process is not None
-    (worker,) = procfs.children(real.process.pid)
-    live(real.engine(), WARMING_UP)
-    before = procfs.size(worker)
-    live(real.engine(), CONTAINERS)
-    eventually(lambda: real.links() == [], "links are left", lambda: str(real.links()))
-    check_flat(before, procfs.size(worker))
-    assert procfs.children(real.process.pid) == [worker]
-    assert {key for key in real.held() if not key.startswith("overlay")} == set()
-
-
 class Docker:
     """Docker's API as an agent reads it, of an engine whose networks and containers come and go."""
 
@@ -97,19 +86,19 @@ class Docker:
         return {**shown, "Containers": containers}
 
 
-def test_a_thousand_containers_leave_the_agent_that_hears_of_them_as_it_was(tmp_path: Path) -> None:
+def test_a_thousand_containers_leave_plugin_and_agent_as_they_were(tmp_path: Path) -> None:
     """The whole of `dni up`, beside an engine that tells the agent of each container that comes and goes."""
     with Namespace() as namespace, DockerApi(tmp_path / "docker.sock") as api:
         underlay(namespace)
         host = Host(namespace, tmp_path)
         try:
             host.up()
-            _live_beside(host, api)
+            _live_beside(namespace, host, api)
         finally:
             host.kill_all()
 
 
-def _live_beside(host: Host, api: DockerApi) -> None:
+def _live_beside(namespace: Namespace, host: Host, api: DockerApi) -> None:
     engine = Engine(host.dockerd, 28)
     docker = Docker(api, engine)
     (worker,), (agent,) = host.pids("worker"), host.pids("agent")
@@ -117,10 +106,16 @@ def _live_beside(host: Host, api: DockerApi) -> None:
     before, looked = (procfs.size(worker), procfs.size(agent)), len(api.asked)
     live(engine, CONTAINERS, docker.tell)
     eventually(lambda: not _held(host), "addresses are held", lambda: str(_held(host)))
+    eventually(lambda: not _links(namespace), "links are left", lambda: _links(namespace))
     assert (host.pids("worker"), host.pids("agent")) == ([worker], [agent])
     check_flat(before[0], procfs.size(worker))
     check_flat(before[1], procfs.size(agent), KEPT)
     assert len(api.asked) > looked + 10, "the agent has not looked"
+
+
+def _links(namespace: Namespace) -> str:
+    links = namespace.sh("ip -o link show type veth").splitlines()
+    return "\n".join(link for link in links if f": {HOST_LINK_PREFIX}" in link)
 
 
 def _held(host: Host) -> list[str]:

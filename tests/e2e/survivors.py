@@ -56,9 +56,9 @@ class Survivors:
         self.traffic.leave(self.addresses.pop(host.name))
         host.docker("rm", "-f", "web")
 
-    def define(self, host: Host) -> None:
-        """Define overlay `dev` on a host."""
-        done = lambda: host.try_dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16").returncode == 0 or None  # noqa: E731
+    def define(self, host: Host, overlay: str = "dev", subnet: str = "10.64.0.0/16") -> None:
+        """Define an overlay on a host."""
+        done = lambda: host.try_dni("overlay", "create", overlay, "--subnet", subnet).returncode == 0 or None  # noqa: E731
         eventually(done, 40, "no overlay can be defined")
 
     def undefine(self, host: Host, overlay: str = "dev") -> None:

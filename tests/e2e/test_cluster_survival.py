@@ -128,16 +128,24 @@ def test_while_all_of_zookeeper_is_away_hosts_go_on_and_agree_when_it_is_back(cl
     assert watch.lost() == []
 
 
+SHARED = ("shared", "10.81.0.0/16")
+
+
 @pytest.mark.parametrize("way", ["both", "sending", "receiving"])
 def test_a_host_that_is_cut_off_catches_up_when_it_is_back(cluster: Survivors, way: Way) -> None:
     one, _, three = cluster.hosts
     theirs = cluster.addresses[three.name]
+    cluster.define(one, *SHARED)
+    eventually(lambda: "shared" in networks(three) or None, 20, "it does not come")
     with cluster.watched(f"cut off: {way}") as watch:
         with cut_off(cluster.lab.switch, three, way):
             eventually(
                 lambda: alive(one)[three.address] is False or None, 40, "a host that is cut off counts as alive"
             )
             watch.note("it counts as dead")
+            start(three, "late", net="shared")
+            refusal = one.try_dni("overlay", "rm", "shared").stderr
+            assert f"overlay 'shared' may be in use on {three.address}, from where nothing is heard" in refusal
             cluster.define(one)
             start(three, "new")
             time.sleep(max(0.0, CUT_SECONDS - watch.elapsed()))
@@ -145,29 +153,18 @@ def test_a_host_that_is_cut_off_catches_up_when_it_is_back(cluster: Survivors, w
         healed = watch.note("healed")
         eventually(lambda: "dev" in networks(three) or None, 40, "it does not catch up")
         watch.note("it has caught up")
-        three.docker("rm", "-f", "new")
+        in_use = f"overlay 'shared' is in use on {three.address}"
+        eventually(
+            lambda: in_use in one.try_dni("overlay", "rm", "shared").stderr or None, 40, "nobody says who uses it"
+        )
+        three.docker("rm", "-f", "new", "late")
         cluster.undefine(one)
+        cluster.undefine(one, "shared")
         cluster.wait_until_calm()
         watch.note("calm")
     assert all(packet.concerns({theirs}) for packet in watch.lost())
     assert watch.lost(), "nothing was cut"
     assert watch.lost(healed + FLOWS_SECONDS) == []
-
-
-def test_an_overlay_stays_while_a_host_that_cannot_be_asked_may_use_it(cluster: Survivors) -> None:
-    one, _, three = cluster.hosts
-    cluster.define(one)
-    eventually(lambda: "dev" in networks(three) or None, 20, "it does not come")
-    with cut_off(cluster.lab.switch, three, "both"):
-        eventually(lambda: alive(one)[three.address] is False or None, 40, "a host that is cut off counts as alive")
-        start(three, "late", net="dev")
-        refusal = one.try_dni("overlay", "rm", "dev").stderr
-        assert f"overlay 'dev' may be in use on {three.address}, from where nothing is heard" in refusal
-    in_use = f"overlay 'dev' is in use on {three.address}"
-    eventually(lambda: in_use in one.try_dni("overlay", "rm", "dev").stderr or None, 40, "nobody says who uses it")
-    assert "dev" in networks(three)
-    three.docker("rm", "-f", "late")
-    cluster.undefine(one)
 
 
 def test_a_backend_that_changes_under_traffic_loses_no_more_than_what_is_on_its_way(cluster: Survivors) -> None:

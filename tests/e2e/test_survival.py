@@ -396,7 +396,7 @@ def test_plugin_and_agent_killed_between_two_writes_leave_nothing_behind(host: H
 # -- a long life
 
 
-ENDPOINTS, WARMING_UP = 320, 80
+ENDPOINTS, WARMING_UP = 160, 80
 LANES = 8
 """Containers that come to the network and go again, all at the same time."""
 AT_WORK = 4
