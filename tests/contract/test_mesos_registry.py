@@ -372,18 +372,6 @@ def test_a_container_that_dni_cni_has_from_before_goes_on_and_no_other_comes(
     assert wanted(read_all(store)).bridges == ()
 
 
-def test_what_dni_shows_of_the_mesos_half_fits_the_vtep_of_dcos(
-    store: Store, registry: MesosRegistry, mesos: FakeMesosAgent
-) -> None:
-    part = overlay()
-    part["backend"]["vxlan"]["vtep_mtu"] = 1400
-    mesos.answer = agent(part)
-    joining(store, registry).join()
-    Hosted(store, registry).look()
-    cni = Cni(store, AgentsKernel(), CniOptions(), frozen(FakeClock()), lambda: None)
-    assert cni.configuration("dcos", None, "plain")["mtu"] == 1400
-
-
 def test_vtep_and_ways_to_other_hosts_are_dcos_nets_whatever_the_registry_told_before(
     store: Store, registry: MesosRegistry
 ) -> None:
@@ -432,6 +420,8 @@ def test_containers_send_no_more_than_the_vtep_of_dcos_lets_through(
     Hosted(store, registry).look()
     assert list(outdated(read_all(store), Underlay(link="eth0", mtu=1500)).values()) == [1400]
     assert list(outdated(read_all(store), Underlay(link="eth0", mtu=1440)).values()) == [1390]
+    cni = Cni(store, AgentsKernel(), CniOptions(), frozen(FakeClock()), lambda: None)
+    assert cni.configuration("dcos", None, "plain")["mtu"] == 1400
 
 
 def test_what_mesos_does_not_have_is_refused_with_what_to_do(registry: MesosRegistry) -> None:

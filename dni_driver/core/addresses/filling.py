@@ -15,8 +15,8 @@ SLACK = 5
 """By how many percent a half must have emptied again before it is told of once more."""
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of one half of an overlay, all agent subnets of this host together, is taken."""
+class _OneHalf(msgspec.Struct, frozen=True, kw_only=True):
+    """One half of an overlay, all agent subnets of this host together, in addresses that containers can have."""
 
     overlay: str
     half: Half
@@ -24,6 +24,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     used: int
     reserved: int
+
+
+class Load(_OneHalf, frozen=True, kw_only=True):
+    """How much of a half is taken."""
 
     @property
     def free(self) -> int:
@@ -36,15 +40,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return 100 * (self.size - self.free) // self.size if self.size else 0
 
 
-class HalfReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A half of this host for people: how full it is in percent, and which level that is, None below the first."""
+class HalfReport(_OneHalf, frozen=True, kw_only=True):
+    """The same for people: `percent` as of a load, and which of LEVELS that is, None below the first."""
 
-    overlay: str
-    half: Half
-    family: int
-    size: int
-    used: int
-    reserved: int
     free: int
     percent: int
     level: int | None
@@ -52,17 +50,8 @@ class HalfReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def half_report(load: Load) -> HalfReport:
     """Report a load."""
-    return HalfReport(
-        overlay=load.overlay,
-        half=load.half,
-        family=load.family,
-        size=load.size,
-        used=load.used,
-        reserved=load.reserved,
-        free=load.free,
-        percent=load.percent,
-        level=max((level for level in LEVELS if load.percent >= level), default=None),
-    )
+    level = max((level for level in LEVELS if load.percent >= level), default=None)
+    return HalfReport(**msgspec.structs.asdict(load), free=load.free, percent=load.percent, level=level)
 
 
 def loads(local: Local) -> list[Load]:
