@@ -77,9 +77,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Who may talk to an overlay's containers on this host, and whether they leave under this host's name.
 
-    `bridges` are those that others are kept from; `admitted` carry containers that are let in to theirs, and that
-    somebody else looks after. `local` are subnets that its containers have on this host alone, and always leave under
-    this host's name from.
+    `bridges` are those that others are kept from; `admitted` carry containers that are let in to theirs and answered,
+    and whom somebody else keeps others from. `local` are subnets that its containers have on this host alone, and
+    always leave under this host's name from.
     """
 
     overlay: str

@@ -347,7 +347,9 @@ def test_the_mesos_half_is_left_to_mesos(store: Store, registry: MesosRegistry, 
     assert [bridge.name for bridge in target.bridges] == ["d-dcos"]
     assert 'oifname vmap { "d-dcos" : jump to-dcos }' in nft.ruleset(target)
     assert 'iifname { "d-dcos", "m-dcos" } accept' in nft.ruleset(target)
-    assert not any("m-dcos" in rule for rule in iptables.chain_rules(target.policies, []))
+    assert 'set bridges { type ifname; elements = { "d-dcos", "m-dcos" }; }' in nft.ruleset(target), "it tunnels not"
+    rules = iptables.chain_rules(target.policies, [])
+    assert [rule for rule in rules if "m-dcos" in rule] == ["-A DNI-FORWARD -i d-dcos -o m-dcos -j ACCEPT"]
 
 
 def test_a_container_that_dni_cni_has_from_before_goes_on_and_no_other_comes(

@@ -35,9 +35,10 @@ from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
 from dni_driver.registry.zookeeper import ZooKeeperRegistry, counts, digest, follower, journal, link, turn
+from dni_driver.registry.zookeeper.agents import Agents
 from dni_driver.registry.zookeeper.counts import AgentCounts
 from dni_driver.registry.zookeeper.digest import Digest
-from dni_driver.registry.zookeeper.layout import COUNTS, VTEPS, Record, of_agent, shard_of_agent
+from dni_driver.registry.zookeeper.layout import COUNTS, RECLAIMER, VTEPS, Record, of_agent, shard_of_agent
 from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
@@ -620,6 +621,80 @@ def test_a_registry_that_becomes_newer_while_an_agent_runs_is_left_as_it_is(
     assert nodes(raw, place) == before
 
 
+def test_an_agent_that_comes_and_goes_while_others_are_reclaimed_keeps_what_it_holds(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has given a sign of life, and hands out addresses by that, although it is not alive at the moment."""
+    registry, brief = connect(), msgspec.structs.replace(host(1), reclaim_after=0.001)
+
+    def come_and_go() -> None:
+        once = connect()
+        once.register(brief)
+        once.seen(FIRST + 1)
+        once.close()
+        eventually(lambda: FIRST + 1 not in registry.alive())
+
+    registry.define(DCOS)
+    registry.register(host())
+    come_and_go()
+    held = registry.lease("dcos", 4, FIRST + 1)
+    now = Agents._now  # noqa: SLF001 - between looking and forgetting
+
+    def late(agents: Agents) -> float | None:
+        come_and_go()
+        return now(agents)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Agents, "_now", late)
+        assert registry.reclaim() == []
+    assert held in [one.held for one in registry.leases(FIRST + 1)]
+    eventually(lambda: registry.reclaim() == [FIRST + 1])
+    assert registry.leases() == []
+
+
+def test_who_is_no_longer_the_one_that_looks_reclaims_nothing(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = connect()
+    registry.register(host())
+    registry.reclaim()
+    monkeypatch.setattr(Agents, "_is_reclaimer", lambda _: True)
+    other = connect()
+    registry.close()
+    eventually(lambda: other.link.exists(RECLAIMER) is None)
+    assert other.reclaim() == []
+
+
+def test_an_overlay_goes_although_a_holder_is_known_by_nothing_else(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry, gone = connect(), connect()
+    registry.define(DCOS)
+    gone.register(host(1))
+    gone.lease("dcos", 4, FIRST + 1)
+    gone.close()
+    eventually(lambda: registry.alive() == frozenset())
+    place = f"/{zookeeper_url.rpartition('/')[2]}/agents"
+    for shard in raw.get_children(place):
+        if str(FIRST + 1) in raw.get_children(f"{place}/{shard}"):
+            raw.delete(f"{place}/{shard}/{FIRST + 1}")
+    registry.remove("dcos")
+    assert registry.overlays() == []
+
+
+def test_a_registry_that_a_newer_dni_made_anew_is_left_as_it_is(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry, place = connect(), f"/{zookeeper_url.rpartition('/')[2]}"
+    registry.define(DCOS)
+    raw.delete(place, recursive=True)
+    connect().define(DEV)
+    raw.delete(f"{place}/format")
+    raw.create(f"{place}/format", b"9")
+    before = nodes(raw, place)
+    with pytest.raises(StoreError, match=r"written by a newer dni \(version 9\)"):
+        registry.define(DCOS)
+    assert nodes(raw, place) == before
+
+
 def test_the_format_says_which_family_agents_are_named_by(
     connect: Open, raw: KazooClient, zookeeper_url: str
 ) -> None:
@@ -681,7 +756,9 @@ def test_a_password_that_is_set_later_closes_what_was_there_and_what_is_made_by_
     before.define(DCOS)
     before.register(host(3))
     held = before.lease("dcos", 4, FIRST + 3)
+    raw.create(f"{place}/anothers", b"left alone")
     after = connect(mine)
+    assert after.news(0).whole
     life(after)
     assert held in [one.held for one in after.leases(FIRST + 3)]
     with pytest.raises(Unavailable, match=r"registry\.user and registry\.password must be those"):
@@ -690,7 +767,7 @@ def test_a_password_that_is_set_later_closes_what_was_there_and_what_is_made_by_
     open_to_all = [
         node for node in nodes(raw, place) if any(one.id.scheme != "digest" for one in raw.get_acls(node)[0])
     ]
-    assert open_to_all == []
+    assert open_to_all == [f"{place}/anothers"]
     audit(connect(mine))
 
 

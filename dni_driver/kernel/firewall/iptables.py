@@ -79,9 +79,16 @@ def _guarded(rule: str) -> str | None:
 def chain_rules(policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]:
     """Render the rules of our chain, word for word as `iptables -S` lists them.
 
-    They are few, as each packet meets them one by one.
+    They are few, as each packet meets them one by one. To bridges that somebody else looks after leads no more than
+    from ours of the same overlay.
     """
     matches = [f"-o {bridge} -j ACCEPT" for policy in policies for bridge in policy.bridges]
+    matches += [
+        f"-i {bridge} -o {other} -j ACCEPT"
+        for policy in policies
+        for other in policy.admitted
+        for bridge in policy.bridges
+    ]
     matches += [f"-o {docker} -j RETURN" for docker in dockers]
     matches += [f"-i {bridge} -j ACCEPT" for policy in policies if not policy.internal for bridge in policy.bridges]
     return [f"-A {CHAIN} {match}" for match in matches]

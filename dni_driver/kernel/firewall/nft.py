@@ -88,7 +88,7 @@ def _uplink(wanted: Wanted, underlay: str | None) -> Uplink | None:
 
 
 def _sets(wanted: Wanted) -> list[str]:
-    bridges = [bridge for policy in wanted.policies for bridge in policy.bridges]
+    bridges = [bridge for policy in wanted.policies for bridge in (*policy.bridges, *policy.admitted)]
     found = [_set("bridges", "ifname", "", _quoted(bridges))] if bridges else []
     for family in FAMILIES:
         found += _subnets(f"overlays{family}", family, [*wanted.overlay_subnets, *_of_policies(wanted.policies)])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Interface
 from typing import Any
@@ -104,10 +104,15 @@ class Agents:
         alive = self._alive()
         terms = {agent: record.reclaim_after for agent, record in records.items() if agent not in alive}
         gone = [agent for agent, term in terms.items() if term is not None]
-        seen = self._since(gone, frozenset())
+        seen = self._stats(SEEN, gone)
         now = self._now()
-        due = [agent for agent in gone if agent in seen and now - seen[agent] > (terms[agent] or 0.0)]
-        return [agent for agent in due if self._is_forgotten(agent)]
+        if now is None:
+            return []
+        for agent in gone:
+            if agent not in seen:
+                self._begin_term(agent)
+        due = [agent for agent in seen if now - _seconds(seen[agent].mtime) > (terms[agent] or 0.0)]
+        return [agent for agent in due if self._is_forgotten(agent, seen[agent].version)]
 
     def _register(self, host: Host, turn: Turn) -> Vtep:
         known = self._vteps.range(host)
@@ -194,18 +199,21 @@ class Agents:
             raise damaged(self._link.address, of_agent(AGENTS, formerly), "has no VTEP")
         return vtep
 
-    def _leave(self, changes: Changes, agent_ip: Address, known: Known, sign: Sign) -> None:
-        """Have a transaction delete what is there of an agent, but for what it holds."""
+    def _leave(self, changes: Changes, agent_ip: Address, known: Known, sign: Sign, seen: int = -1) -> None:
+        """Have a transaction delete what is there of an agent, but for what it holds.
+
+        `seen` is the version of its last sign of life: with a later one it fails.
+        """
         if sign.life is not None:
             changes.delete(of_agent(ALIVE, agent_ip))
         if self._link.exists(of_agent(SEEN, agent_ip)):
-            changes.delete(of_agent(SEEN, agent_ip))
+            changes.delete(of_agent(SEEN, agent_ip), seen)
         for path in self._uses(agent_ip):
             changes.delete(path)
         self._counts.drop(changes, agent_ip)
         self._ground.drop_record(changes, agent_ip, known)
 
-    def _forget(self, agent_ip: Address) -> None:
+    def _forget(self, agent_ip: Address, seen: int = -1) -> None:
         known = self._ground.known(agent_ip)
         if known.version is None:
             raise unknown_agent(agent_ip)
@@ -218,7 +226,7 @@ class Agents:
         changes.delete(alive)
         for path in self._there(self._held_by(known.record)):
             changes.delete(path)
-        self._leave(changes, agent_ip, known, Sign(None, is_ours=False))
+        self._leave(changes, agent_ip, known, Sign(None, is_ours=False), seen)
         self._ground.commit(changes, alive, of_agent(COUNTS, agent_ip))
 
     def _held_by(self, record: Record) -> list[str]:
@@ -255,9 +263,15 @@ class Agents:
     def _since(self, agents: Iterable[Address], alive: frozenset[Address]) -> dict[Address, float]:
         """Answer since when each lives, or when it was last seen, by ZooKeeper's clock; some are not known of."""
         every = list(agents)
-        paths = [of_agent(ALIVE if agent in alive else SEEN, agent) for agent in every]
-        stats = self._link.every_stat(paths)
-        return {agent: _time(stat, agent in alive) for agent, stat in zip(every, stats, strict=True) if stat}
+        born = self._stats(ALIVE, [agent for agent in every if agent in alive])
+        seen = self._stats(SEEN, [agent for agent in every if agent not in alive])
+        lives = {agent: _seconds(stat.ctime) for agent, stat in born.items()}
+        return lives | {agent: _seconds(stat.mtime) for agent, stat in seen.items()}
+
+    def _stats(self, folder: str, agents: Sequence[Address]) -> dict[Address, Any]:
+        """Answer what ZooKeeper notes of those nodes of agents that are there."""
+        stats = self._link.every_stat([of_agent(folder, agent) for agent in agents])
+        return {agent: stat for agent, stat in zip(agents, stats, strict=True) if stat}
 
     def _see(self, agent_ip: Address) -> None:
         """Note the time, in a node that may be missing; the record tells whether there is such an agent."""
@@ -266,14 +280,28 @@ class Agents:
         changes.put(seen, b"", -1)
         try:
             self._ground.commit(changes)
-        except Conflict:
+        except Conflict as conflict:
+            if conflict.path != seen:
+                raise
             known = self._ground.known(agent_ip)
             if known.version is None:
                 raise unknown_agent(agent_ip) from None
-            changes = self._ground.transaction()
-            changes.check(of_agent(AGENTS, agent_ip), known.version)
-            changes.create(seen)
-            self._ground.commit(changes, seen)
+            self._make_seen(agent_ip, known.version)
+
+    def _make_seen(self, agent_ip: Address, version: int) -> None:
+        """Make a node for the signs of life of an agent whose record is of that version."""
+        seen = of_agent(SEEN, agent_ip)
+        changes = self._ground.transaction()
+        changes.check(of_agent(AGENTS, agent_ip), version)
+        changes.create(seen)
+        self._ground.commit(changes, seen)
+
+    def _begin_term(self, agent_ip: Address) -> None:
+        """Have an agent whose last sign of life is lost be reclaimed from now on in its time."""
+        known = self._ground.known(agent_ip)
+        if known.version is not None:
+            with suppress(Conflict):
+                self._make_seen(agent_ip, known.version)
 
     def _is_reclaimer(self) -> bool:
         """Tell whether this session is the one that looks; become it where nobody is."""
@@ -287,17 +315,20 @@ class Agents:
             return True
         return False
 
-    def _now(self) -> float:
-        """Answer the time by ZooKeeper's clock."""
+    def _now(self) -> float | None:
+        """Answer the time by ZooKeeper's clock; None where somebody else is the one that looks by now."""
         changes = self._link.transaction()
         changes.put(RECLAIMER, b"", -1)
-        (stat,) = self._link.commit(changes)
-        return float(stat.mtime / _MILLISECONDS)
+        try:
+            (stat,) = self._link.commit(changes)
+        except Conflict:
+            return None
+        return _seconds(stat.mtime)
 
-    def _is_forgotten(self, agent_ip: Address) -> bool:
-        """Forget one that may have come back, or been forgotten, meanwhile."""
-        with suppress(InUse, NotFound):
-            self.forget(agent_ip)
+    def _is_forgotten(self, agent_ip: Address, seen: int) -> bool:
+        """Forget one whose last sign of life has that version; it may have given another, or be gone, meanwhile."""
+        with suppress(InUse, NotFound, Conflict):
+            self._forget(agent_ip, seen)
             return True
         return False
 
@@ -306,5 +337,5 @@ def _paths(agent_ip: Address) -> list[str]:
     return [of_agent(folder, agent_ip) for folder in (ALIVE, SEEN, AGENTS)]
 
 
-def _time(stat: Any, born: bool) -> float:  # noqa: FBT001 - which of the two times
-    return float((stat.ctime if born else stat.mtime) / _MILLISECONDS)
+def _seconds(milliseconds: float) -> float:
+    return milliseconds / _MILLISECONDS

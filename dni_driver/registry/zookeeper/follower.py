@@ -16,6 +16,7 @@ from time import monotonic
 from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Peer
 from dni_driver.registry.interface import News
+from dni_driver.registry.zookeeper import closing
 from dni_driver.registry.zookeeper.digest import EVERY, Digest
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.journal import Reader
@@ -35,6 +36,7 @@ class Follower:
         """Know nothing."""
         self._ground = ground
         self._link = ground.link
+        self._closed: tuple[int, int] | None = None
         self._reader = Reader(ground.link)
         self._digest = Digest(ground.link)
         self._digested = 0
@@ -64,11 +66,19 @@ class Follower:
             # What was read and not told is lost: begin anew.
             undo.callback(self._reader.lose)
             self._ground.prepare()
+            self._close_to_others()
             entries = self._reader.entries()
             news = self._everything() if entries is None else self._changes(entries)
             self._renew_digest()
             undo.pop_all()
         return news
+
+    def _close_to_others(self) -> None:
+        """Close what others made without this host's password, in each registry once: nobody else has time for it."""
+        place = (self._link.epoch, self._ground.born)
+        if place != self._closed:
+            closing.close(self._link)
+            self._closed = place
 
     def _everything(self) -> News:
         self._reader.begin()

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -15,7 +15,7 @@ from dni_driver.core.agent_ip import check_family, in_order
 from dni_driver.core.deadline import deadline, within
 from dni_driver.core.errors import DeadlineExceeded, StoreError, Unavailable
 from dni_driver.core.overlays import Address, family_of
-from dni_driver.registry.zookeeper import closing, journal
+from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.damage import damaged, not_understood, read_names, understood
 from dni_driver.registry.zookeeper.layout import (
     AGENTS,
@@ -102,7 +102,6 @@ class Ground:
             found = self.link.get(FORMAT)
         if found is None or self._checked_version(found.data) < 1:
             raise self._foreign()
-        closing.close(self.link)
         self._prepared, self._format, self._folders = epoch, found.version, set()
 
     def _checked_version(self, data: bytes) -> int:
@@ -136,7 +135,8 @@ class Ground:
         if found is None:
             raise self.missing(OVERLAYS)
         if found.stat.czxid != self.born:
-            self.born, self._folders = found.stat.czxid, set()
+            self.born, self._prepared = found.stat.czxid, None
+            self.prepare()
         return understood(self.link.address, found.data, Definitions, OVERLAYS), found.version
 
     def put_definitions(self, changes: Changes, definitions: Definitions, version: int) -> None:
@@ -198,8 +198,8 @@ class Ground:
         changes.check(FORMAT, self._format)
         return changes
 
-    def commit(self, changes: Changes, *paths: str) -> list[Any]:
-        """Do such a transaction, which makes nodes at `paths`, if at all; answer what came of what was put into it.
+    def commit(self, changes: Changes, *paths: str) -> None:
+        """Do such a transaction, which makes nodes at `paths`, if at all.
 
         Now and then, shorten the journal. Where `format` is another by now, it is read again before anything else.
         """
@@ -211,7 +211,6 @@ class Ground:
                 self._prepared = None
             raise
         journal.trim(self.link, results)
-        return results[1:]
 
     def make_room(self, paths: Sequence[str]) -> None:
         """Make the folders that nodes are about to be put into: those of agents and VTEPs never go again.

@@ -16,7 +16,7 @@ from kazoo import exceptions as said
 from kazoo.client import KazooClient, KazooState
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
-from kazoo.security import make_digest_acl
+from kazoo.security import Permissions, make_digest_acl
 
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import StoreError, Unavailable
@@ -145,7 +145,7 @@ class Link:
         if not self.client.default_acl:
             return []
         found = zip(paths, self._many("get_acls", paths), strict=True)
-        return [path for path, answer in found if answer and any(one.id.scheme == "world" for one in answer[0])]
+        return [path for path, answer in found if answer and any(_is_open(one) for one in answer[0])]
 
     def close_to_others(self, paths: Sequence[str]) -> None:
         """Give nodes to this host's user alone."""
@@ -327,6 +327,10 @@ class Changes:
     def delete(self, path: str, version: int = -1) -> None:
         """Remove a node."""
         self.transaction.delete(self._at(path), version)
+
+
+def _is_open(acl: Any) -> bool:
+    return bool(acl.id.scheme == "world" and acl.perms & Permissions.ADMIN)
 
 
 def _found(answer: Any) -> Found | None:

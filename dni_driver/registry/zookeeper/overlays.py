@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import msgspec
@@ -21,6 +21,7 @@ from dni_driver.registry.interface import (
 from dni_driver.registry.zookeeper.damage import read_holder
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import (
+    AGENTS,
     ALIVE,
     LINE,
     OVERLAYS,
@@ -30,7 +31,6 @@ from dni_driver.registry.zookeeper.layout import (
     of_agent,
     of_overlay,
 )
-from dni_driver.registry.zookeeper.link import Found
 from dni_driver.registry.zookeeper.vteps import Vteps
 
 
@@ -116,6 +116,7 @@ class Overlays:
         if users:
             raise used_by(name, users)
         silent = self._holders(known.number) - set(self._ground.agents_below(ALIVE))
+        silent &= set(self._ground.agents_below(AGENTS))
         if silent:
             raise not_to_be_asked(name, silent)
         changes = self._ground.transaction()
@@ -130,10 +131,8 @@ class Overlays:
         shards = [f"{folder}/{shard}" for shard in self._link.children(folder)]
         names = zip(shards, self._link.every_child(shards), strict=True)
         paths = [f"{shard}/{name}" for shard, held in names for name in held]
-        return {read_holder(self._link.address, one.data, path) for path, one in self._found(paths)}
-
-    def _found(self, paths: Sequence[str]) -> Iterable[tuple[str, Found]]:
-        return ((path, one) for path, one in zip(paths, self._link.every(paths), strict=True) if one is not None)
+        found = zip(paths, self._link.every(paths), strict=True)
+        return {read_holder(self._link.address, one.data, path) for path, one in found if one is not None}
 
     def _sweep(self) -> None:
         """Take away what is left of overlays that are gone; what an end leaves here goes with the next removal."""
