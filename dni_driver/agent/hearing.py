@@ -18,6 +18,8 @@ LATELY = 3.0
 
 Of thousands of agents it is answered again for as long as each of them waits between two tellings.
 """
+_FORGOTTEN_AFTER = 3600.0
+"""Seconds for which it is remembered what nobody asks for any more: agents come and go."""
 _PATIENCE = 2.0
 _AGENTS_A_SECOND = 1000.0
 _TURN_SECONDS = 15.0
@@ -48,7 +50,13 @@ class Hearing:
         with holding(self._turn, _TURN_SECONDS, _BUSY):
             new = self._monotonic() - max(LATELY, len(agents) / A_SECOND)
             due = [agent for agent in agents if agent not in self._heard or self._heard[agent][0] <= new]
+            self._forget_others(agents)
             return self._answer(agents, self._ask(due) if due or not agents else None)
+
+    def _forget_others(self, agents: Collection[Address]) -> None:
+        old = self._monotonic() - _FORGOTTEN_AFTER
+        for agent in [agent for agent, (when, _) in list(self._heard.items()) if when < old and agent not in agents]:
+            self._heard.pop(agent, None)
 
     def _ask(self, agents: Sequence[Address]) -> str | None:
         """Ask the registry; answer in words why it cannot be asked."""

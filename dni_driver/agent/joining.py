@@ -69,14 +69,14 @@ class Joining:
                 with problems.of("the default overlay"):
                     self._registry.define(self._as_it_travels(self._default))
             disputed = self._agreement.agree(problems)
-            self.is_settled = not disputed
             self._identity.record()
             with problems.of("overlay.vtep_subnet"):
                 self._widen_vteps()
+            self.is_settled = not disputed
             for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
                 with problems.of(f"overlay {overlay.name!r}"):
                     self._take_part(overlay)
-            self._end_trials()
+            self._end_trials(problems)
         return problems.texts
 
     def vanished(self) -> list[str]:
@@ -116,6 +116,8 @@ class Joining:
         """Remove an overlay that nothing uses on any host; raise NotFound, or InUse naming what or who uses it."""
         with self.in_turn():
             self._check_not_default(name)
+            if self._identity.agent_ip() not in self._registry.alive():
+                self._register()
             self._discard(name)
         log.info("overlay removed", overlay=name)
 
@@ -172,8 +174,12 @@ class Joining:
 
         What makes it longer again is a sign of life: where it never comes to one, this host ends in time.
         """
+        now = self._clock()
+        with self._store.read() as tx:
+            if fence.is_within(tx, now, seconds):
+                return
         with self._store.write() as tx:
-            fence.shorten(tx, self._clock(), seconds)
+            fence.shorten(tx, now, seconds)
 
     def _widen_vteps(self) -> None:
         """Have VTEPs come from the subnet that the settings say; raise Refused or InUse where they cannot."""
@@ -211,22 +217,30 @@ class Joining:
             if use is not None:
                 raise use
 
-    def _end_trials(self) -> None:
+    def _end_trials(self, problems: Collected) -> None:
         """Let overlays stay whose network was created; remove those whose network never came to be."""
         with self._store.read() as tx:
             tried = pools.tried_out(tx, self._clock())
         for name in tried:
-            try:
-                self._discard(name)
-            except InUse:
-                self._settle_created(name)
-            else:
-                log.info("removed: the network it was defined for was not created", overlay=name)
+            with problems.of(f"overlay {name!r}, whose network was not created"):
+                self._end_trial(name)
 
-    def _settle_created(self, name: str) -> None:
+    def _end_trial(self, name: str) -> None:
+        """Settle it or remove it; raise InUse where something else keeps it from going."""
+        try:
+            self._discard(name)
+        except InUse:
+            if not self._is_settled_by_network(name):
+                raise
+        else:
+            log.info("removed: the network it was defined for was not created", overlay=name)
+
+    def _is_settled_by_network(self, name: str) -> bool:
         with self._store.write() as tx:
-            if networks.is_of(tx, name):
+            has_network = networks.is_of(tx, name)
+            if has_network:
                 pools.settle(tx, name)
+        return has_network
 
     def _as_it_travels(self, default: Overlay) -> Overlay:
         """Answer the default overlay with the backend that it was given since: the settings say nothing of it."""

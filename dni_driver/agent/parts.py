@@ -90,5 +90,5 @@ class Parts:
         What kept it from that may be gone now.
         """
         self._loops.kernel.wake()
-        if not self.joining.is_settled:
+        if self.joining.is_registered and not self.joining.is_settled:
             self._loops.joining.wake()

@@ -16,8 +16,7 @@ _STOP_SECONDS = 5.0
 _FIRST_SECONDS = 1.0
 """For how long everything else leaves the processor to joining: longer than that takes where the registry answers."""
 
-_NETWORK_GONE = ("network", "destroy")
-_MOVES_THE_KERNEL = {("network", "create"), _NETWORK_GONE}
+_NETWORK_CAME, _NETWORK_GONE = ("network", "create"), ("network", "destroy")
 """Events of Docker after which our rules are others: they let Docker's own bridges be guarded by Docker's."""
 
 
@@ -85,7 +84,7 @@ class Rounds:
             self._loops.docker.wake()
             self._loops.presence.wake()
             self._parts.networking.heed(event)
-            if (event.kind, event.action) in _MOVES_THE_KERNEL or event.kind == "daemon":
+            if (event.kind, event.action) == _NETWORK_CAME or event.kind == "daemon":
                 self._loops.kernel.wake()
             if (event.kind, event.action) == _NETWORK_GONE:
                 self._parts.something_freed()

@@ -31,14 +31,24 @@ def put(tx: Transaction, now: float, seconds: float) -> None:
     meta.put(tx, _SINCE_BOOT, f"{_boot()} {uptime() + seconds!r}")
 
 
+def is_within(tx: Transaction, now: float, seconds: float) -> bool:
+    """Tell whether it is for so long at the most, by both clocks."""
+    until, since_boot = _recorded(tx)
+    return until <= now + seconds and since_boot <= uptime() + seconds
+
+
 def shorten(tx: Transaction, now: float, seconds: float) -> None:
     """Record that it is for so long at the most: by neither clock longer than it was."""
+    until, since_boot = _recorded(tx)
+    meta.put(tx, _KEY, repr(min(now + seconds, until)))
+    meta.put(tx, _SINCE_BOOT, f"{_boot()} {min(uptime() + seconds, since_boot)!r}")
+
+
+def _recorded(tx: Transaction) -> tuple[float, float]:
+    """Answer until when by either clock, infinity where that says nothing."""
     known = meta.find_some(tx, _KEY, _SINCE_BOOT)
-    until = min(now + seconds, float(known.get(_KEY, "inf")))
     boot, _, since_boot = known.get(_SINCE_BOOT, "").partition(" ")
-    left = uptime() + seconds
-    meta.put(tx, _KEY, repr(until))
-    meta.put(tx, _SINCE_BOOT, f"{_boot()} {min(left, float(since_boot)) if boot == _boot() else left!r}")
+    return float(known.get(_KEY, "inf")), float(since_boot) if boot == _boot() else float("inf")
 
 
 def find(tx: Transaction) -> float | None:

@@ -18,6 +18,7 @@ from dni_driver.core.errors import DeadlineExceeded, InUse, NotFound, Refused, S
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Overlay, define
+from dni_driver.core.peers import Vtep
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Host, Lease, Registry, open_registry
 from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, peers, pools
@@ -333,6 +334,26 @@ def test_the_default_overlay_may_be_given_another_backend(start: Start, registry
         assert [overlay.backend for overlay in registry.overlays()] == [backend]
         with pytest.raises(Refused, match="is the default overlay"):
             again.remove("dcos")
+
+
+def test_a_host_that_lost_its_session_is_alive_again_before_it_removes_what_it_holds_itself(
+    start: Start, store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining = start()
+    joining.join()
+    joining.define(DEV)
+    registered: list[Address] = []
+    register = type(registry).register
+
+    def noted(one: Registry, host: Host) -> Vtep:
+        registered.append(host.agent_ip)
+        return register(one, host)
+
+    monkeypatch.setattr(type(registry), "alive", lambda _: frozenset())
+    monkeypatch.setattr(type(registry), "register", noted)
+    joining.remove("dev")
+    assert registered == [AGENT]
+    assert known(store) == [DCOS]
 
 
 def test_an_overlay_redefined_elsewhere_and_in_use_here_is_a_problem_and_nothing_more_is_taken_part_in(

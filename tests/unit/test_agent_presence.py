@@ -188,6 +188,12 @@ def test_a_term_that_becomes_shorter_shortens_the_fence_and_a_longer_one_waits_f
         assert here.until() == ends
 
 
+def test_joining_again_writes_nothing_where_the_fence_is_within_the_term(here: Here) -> None:
+    before = here.store.version()
+    here.joining.join()
+    assert here.store.version() == before
+
+
 def test_a_default_overlay_that_others_have_otherwise_keeps_no_host_from_being_heard_of(directory: Path) -> None:
     registry = open_registry("local", directory)
     registry.define(define("dcos", [ip_network("10.0.0.0/8")]))

@@ -109,13 +109,14 @@ def disputes(facts: Facts) -> Iterator[Ailment]:
     """Find that another host holds what this one has: neither hands it out until people have decided."""
     for overlay, why in facts.store.disputes.items() if facts.store else ():
         problem = f"is in dispute: {why}"
-        if not overlay:
-            yield DISPUTED.for_people("this host", problem, "as it says, on the host that is not to keep it")
-            continue
+        about = f"overlay {overlay}" if overlay else "this host"
         networks = facts.records.networks if facts.records else ()
-        name = next((one.label for one in networks if one.overlay == overlay), overlay)
+        name = next((one.label for one in networks if one.overlay == overlay), None)
+        if name is None:
+            yield DISPUTED.for_people(about, problem, "as it says, on the host that is not to keep it")
+            continue
         yield DISPUTED.found(
-            f"overlay {overlay}",
+            about,
             problem,
             f"docker ps -q --filter network={name} | xargs -r docker stop && docker network rm {name}",
             "or the same on the other host, where this one is to keep it: dni agent ls",
