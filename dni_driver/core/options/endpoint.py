@@ -60,10 +60,17 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
         if name not in _ALLOWED or not isinstance(value, str):
             raise Refused(f"driver-opt {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}")
         asked[name] = value
-    return EndpointOptions(
+    return msgspec.structs.replace(
+        read_lasting(asked),
         spoof=parse_spoof(asked["spoof"]) if "spoof" in asked else None,
         address=_address(asked, "address", IPv4Address),
         address6=_address(asked, "address6", IPv6Address),
+    )
+
+
+def read_lasting(asked: Mapping[str, str]) -> EndpointOptions:
+    """Read what may still be said of a container that runs: its limits and groups; raise Refused."""
+    return EndpointOptions(
         egress=parse_rate("egress", asked["egress"]) if "egress" in asked else None,
         ingress=parse_rate("ingress", asked["ingress"]) if "ingress" in asked else None,
         groups=parse_groups(asked["groups"]) if "groups" in asked else None,

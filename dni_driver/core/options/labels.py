@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dni_driver.core.errors import Refused
-from dni_driver.core.options.bandwidth import parse_rate
-from dni_driver.core.options.endpoint import EndpointOptions
-from dni_driver.core.options.groups import parse_groups
+from dni_driver.core.options.endpoint import EndpointOptions, read_lasting
 
 PREFIX = "dni."
 LIMITS = ("egress", "ingress")
@@ -23,12 +21,7 @@ def ours(labels: Mapping[str, str]) -> dict[str, str]:
 
 def options_of(labels: Mapping[str, str]) -> EndpointOptions:
     """Answer what they ask for, KNOWN as far as they are given; raise Refused for any other label of dni."""
-    asked = {_name(key): value for key, value in ours(labels).items()}
-    return EndpointOptions(
-        egress=parse_rate("egress", asked["egress"]) if "egress" in asked else None,
-        ingress=parse_rate("ingress", asked["ingress"]) if "ingress" in asked else None,
-        groups=parse_groups(asked["groups"]) if "groups" in asked else None,
-    )
+    return read_lasting({_name(key): value for key, value in ours(labels).items()})
 
 
 def _name(key: str) -> str:
