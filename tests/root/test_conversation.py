@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from dni_driver.kernel import snapshot
 from dni_driver.kernel.netlink.conversation import conversation
+from tests.open_files import nothing_left_open
 from tests.root.ground import Namespace
 from tests.root.town import DCOS, Host, link
 
 pytestmark = pytest.mark.root
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def mtu_of(name: str) -> int | None:
@@ -65,9 +60,7 @@ def test_thirty_two_threads_do_everything_at_once_and_leave_nothing_open(host: H
 
     host.run(host.kernel.detach, ["0" * 64])
     host.kernel.drain()
-    files, threads = open_files(), threading.active_count()
-    host.run(at_once)
-    host.kernel.drain()
-    assert open_files() <= files
-    assert threading.active_count() == threads
+    with nothing_left_open():
+        host.run(at_once)
+        host.kernel.drain()
     assert "dni" not in host.sh("ip -o link show type veth")

@@ -6,13 +6,13 @@ from __future__ import annotations
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from dni_driver.core.errors import BridgeMissing, KernelError
 from dni_driver.core.wanted import Link
+from tests.open_files import nothing_left_open
 from tests.root.ground import Namespace
 from tests.root.packets import call
 from tests.root.town import DCOS, MTU, Host, Overlay, link, overlay, plug
@@ -183,10 +183,8 @@ def test_two_hundred_cycles_leave_no_file_and_no_thread(dcos: Host) -> None:
 
     dcos.run(dcos.kernel.detach, ["0" * 64])
     dcos.kernel.drain()
-    files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
-    dcos.run(cycle)
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
-    assert threading.active_count() == threads
+    with nothing_left_open():
+        dcos.run(cycle)
     assert names(dcos) == set()
 
 
