@@ -87,6 +87,12 @@ class Cni:
         """Raise InUse where host-local has given addresses of an overlay to containers."""
         check_host_local(overlay, self._options.held)
 
+    def withdraw(self, overlay: str) -> None:
+        """Have no runtime find an overlay that is leaving; raise InUse where host-local has given addresses of it."""
+        self._settle_networks()
+        conf_files.settle(self._store, self._files(read_all(self._store)))
+        self.check_vacant(overlay)
+
     def round(self) -> Sequence[str]:
         """Have records, files and bridges as they should be, and collect; answer in words what is wrong."""
         problems = self._settle_networks()
@@ -124,6 +130,7 @@ class Cni:
             overlay
             for overlay in records.overlays
             if records.mesos_halves(overlay.name)
+            and overlay.name not in records.leaving
             and (self._options.directory is not None or _users(overlay.name, records))
         ]
 

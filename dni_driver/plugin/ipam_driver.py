@@ -22,7 +22,7 @@ from dni_driver.core.overlays import Address, Family, Network, Overlay, family_o
 from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves
 from dni_driver.plugin import wire
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
-from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
+from dni_driver.store import Store, Transaction, addresses, leaving, networks, overlays, pools
 from dni_driver.store.claiming import Asked, claim, halves_of
 from dni_driver.store.patience import when_there_is_room
 
@@ -100,6 +100,8 @@ class IpamDriver:
         with self._store.write() as tx:
             pool = pools.find(tx, request.pool_id)
             halves = halves_of(tx, pool)
+            if pool.overlay is not None:
+                leaving.check(tx, pool.overlay)
             if options.get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE:
                 address = _reserve_gateway(tx, pool, halves, asked, now)
             else:

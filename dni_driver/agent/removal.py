@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes overlays in the whole cluster, and takes part where others remove one (docs/decisions/0045)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic, sleep
+
+import structlog
+
+from dni_driver.agent.collected import Collected
+from dni_driver.agent.identity import Identity
+from dni_driver.agent.joining import Joining
+from dni_driver.agent.networking import Networking
+from dni_driver.core.deadline import within
+from dni_driver.core.errors import InUse, KernelError, Unavailable
+from dni_driver.core.overlays import Address
+from dni_driver.core.removal import not_given_up
+from dni_driver.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 8.0
+"""How long somebody who removes an overlay waits for the other hosts; those that are well need one or two."""
+_LOOKS_EVERY = 0.2
+
+
+class Removal:
+    """Safe to call from several threads."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        identity: Identity,
+        joining: Joining,
+        networking: Networking,
+        withdraw_cni: Callable[[str], None],
+    ) -> None:
+        """`withdraw_cni` has no runtime find an overlay any more, and raises InUse where one has used it."""
+        self._registry = registry
+        self._identity = identity
+        self._joining = joining
+        self._departure = joining.departure
+        self._networking = networking
+        self._withdraw_cni = withdraw_cni
+
+    def remove(self, name: str) -> None:
+        """Remove an overlay that nothing uses on any host; return when it is gone.
+
+        Raises NotFound, Refused, InUse naming what or who uses it, Unavailable naming who has not answered yet: then
+        it goes by itself when they have.
+        """
+        if self._joining.begin_removal(name):
+            self._take_part(name, self._identity.agent_ip())
+            self._await_end(name)
+        else:
+            self._networking.withdraw(name)
+            self._joining.forget(name)
+        log.info("overlay removed", overlay=name)
+
+    def keep(self, name: str) -> None:
+        """Call the removal of an overlay off; one that is not leaving stays anyway. Raises NotFound."""
+        self._registry.keep(name)
+        log.info("overlay kept", overlay=name)
+
+    def look(self) -> Sequence[str]:
+        """Give up what is leaving, or keep it where it is used here; answer in words what hinders that."""
+        problems = Collected()
+        if self._joining.is_registered:
+            for name, remover in self._registry.leaving().items():
+                self._answer(name, remover, problems)
+        return problems.texts
+
+    def _answer(self, name: str, remover: Address, problems: Collected) -> None:
+        """Take part, if that is still to be done; end the removal, if nobody else has anything to do either."""
+        try:
+            if self._is_to_give_up(name):
+                self._take_part(name, remover)
+            self._is_ended(name)
+        except InUse as use:
+            log.info("an overlay stays", overlay=name, why=str(use))
+        except (KernelError, Unavailable) as error:
+            problems.texts.append(f"overlay {name!r} is being removed, and stays on this host for now: {error}")
+
+    def _is_to_give_up(self, name: str) -> bool:
+        with self._joining.in_turn():
+            if self._joining.is_default(name):
+                self._departure.object(name)
+                return False
+            return self._departure.holds(name)
+
+    def _take_part(self, name: str, remover: Address) -> None:
+        """Begin nothing more with an overlay, take its networks away, and give up what is held of it.
+
+        Raises InUse where this host uses it, which keeps it for all.
+        """
+        try:
+            with self._joining.in_turn():
+                self._departure.close(name, remover)
+            self._networking.withdraw(name)
+            self._withdraw_cni(name)
+            with self._joining.in_turn():
+                self._departure.give_up(name, remover)
+        except InUse:
+            with self._joining.in_turn():
+                self._departure.object(name)
+            raise
+
+    def _await_end(self, name: str) -> None:
+        ends = monotonic() + ANSWER_SECONDS
+        while not self._is_ended(name):
+            if monotonic() >= ends:
+                raise not_given_up(name, self._holders(name))
+            sleep(within(_LOOKS_EVERY))
+
+    def _is_ended(self, name: str) -> bool:
+        with self._joining.in_turn():
+            return self._departure.end(name)
+
+    def _holders(self, name: str) -> set[Address]:
+        return {lease.agent_ip for lease in self._registry.leases() if lease.held.overlay == name}
