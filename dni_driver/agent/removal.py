@@ -8,14 +8,13 @@ from time import monotonic, sleep
 
 import structlog
 
-from dni_driver.agent.collected import Collected
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.agent.networking import Networking
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import InUse, KernelError, Unavailable
 from dni_driver.core.overlays import Address
-from dni_driver.core.removal import not_given_up
+from dni_driver.core.removal import hindered, not_given_up
 from dni_driver.registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -26,7 +25,7 @@ _LOOKS_EVERY = 0.2
 
 
 class Removal:
-    """Safe to call from several threads."""
+    """Safe to call from several threads. `is_hindered`: this host could not take its part, when it last tried."""
 
     def __init__(
         self,
@@ -43,6 +42,7 @@ class Removal:
         self._departure = joining.departure
         self._networking = networking
         self._withdraw_cni = withdraw_cni
+        self.is_hindered = False
 
     def remove(self, name: str) -> None:
         """Remove an overlay that nothing uses on any host; return when it is gone.
@@ -51,7 +51,9 @@ class Removal:
         it goes by itself when they have.
         """
         if self._joining.begin_removal(name):
-            self._take_part(name, self._identity.agent_ip())
+            why = self._take_part(name, self._identity.agent_ip())
+            if why is not None:
+                raise hindered(name, why)
             self._await_end(name)
         else:
             self._networking.withdraw(name)
@@ -65,22 +67,22 @@ class Removal:
 
     def look(self) -> Sequence[str]:
         """Give up what is leaving, or keep it where it is used here; answer in words what hinders that."""
-        problems = Collected()
-        if self._joining.is_registered:
-            for name, remover in self._registry.leaving().items():
-                self._answer(name, remover, problems)
-        return problems.texts
+        if not self._joining.is_registered:
+            return ()
+        answers = {name: self._answer(name, remover) for name, remover in self._registry.leaving().items()}
+        problems = [str(hindered(name, why)) for name, why in answers.items() if why is not None]
+        self.is_hindered = bool(problems)
+        return problems
 
-    def _answer(self, name: str, remover: Address, problems: Collected) -> None:
+    def _answer(self, name: str, remover: Address) -> str | None:
         """Take part, if that is still to be done; end the removal, if nobody else has anything to do either."""
         try:
-            if self._is_to_give_up(name):
-                self._take_part(name, remover)
+            why = self._take_part(name, remover) if self._is_to_give_up(name) else None
             self._is_ended(name)
         except InUse as use:
             log.info("an overlay stays", overlay=name, why=str(use))
-        except (KernelError, Unavailable) as error:
-            problems.texts.append(f"overlay {name!r} is being removed, and stays on this host for now: {error}")
+            return None
+        return why
 
     def _is_to_give_up(self, name: str) -> bool:
         with self._joining.in_turn():
@@ -89,22 +91,32 @@ class Removal:
                 return False
             return self._departure.holds(name)
 
-    def _take_part(self, name: str, remover: Address) -> None:
+    def _take_part(self, name: str, remover: Address) -> str | None:
         """Begin nothing more with an overlay, take its networks away, and give up what is held of it.
 
-        Raises InUse where this host uses it, which keeps it for all.
+        Answers in words what hinders that for now. Raises InUse where this host uses it, which keeps it for all.
         """
         try:
             with self._joining.in_turn():
                 self._departure.close(name, remover)
-            self._networking.withdraw(name)
-            self._withdraw_cni(name)
-            with self._joining.in_turn():
-                self._departure.give_up(name, remover)
+            why = self._withdraw(name)
+            if why is None:
+                with self._joining.in_turn():
+                    self._departure.give_up(name, remover)
         except InUse:
             with self._joining.in_turn():
                 self._departure.object(name)
             raise
+        return why
+
+    def _withdraw(self, name: str) -> str | None:
+        """Take away what containers find an overlay by; answer in words what hinders that."""
+        try:
+            self._networking.withdraw(name)
+            self._withdraw_cni(name)
+        except (KernelError, Unavailable) as error:
+            return str(error)
+        return None
 
     def _await_end(self, name: str) -> None:
         ends = monotonic() + ANSWER_SECONDS

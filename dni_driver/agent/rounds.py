@@ -80,6 +80,8 @@ class Rounds:
         self._problems.report(EVENTS_PART, ())
         self._loops.docker.wake()
         self._loops.kernel.wake()
+        if self._parts.removal.is_hindered:
+            self._loops.joining.wake()
         for event in events:
             self._loops.docker.wake()
             self._loops.presence.wake()

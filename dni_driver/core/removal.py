@@ -30,6 +30,14 @@ def not_given_up(name: str, agents: Collection[Address]) -> Unavailable:
     )
 
 
+def hindered(name: str, why: object) -> Unavailable:
+    """Build the error of a removal that this host cannot take its part in at this moment."""
+    return Unavailable(
+        f"overlay {name!r} is being removed, and stays on this host for now: {why}; it goes by itself after that; to "
+        f"call the removal off: dni overlay keep {name}"
+    )
+
+
 def called_off(name: str) -> InUse:
     """Build the error of a removal that somebody has ended."""
     return InUse(f"overlay {name!r} stays: its removal was called off meanwhile (dni overlay keep {name})")

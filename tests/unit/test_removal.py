@@ -346,13 +346,28 @@ def test_while_docker_is_away_its_network_and_it_stay_and_nobody_says_that_it_is
     one, other = two
     begin(one)
     other.docker.away = "dockerd does not answer"
-    other.agent._parts.networking._docker = other.docker  # noqa: SLF001 - the same
-    problems = other.agent._parts.removal.look()  # noqa: SLF001 - what its loop does
-    assert problems == ["overlay 'dev' is being removed, and stays on this host for now: dockerd does not answer"]
+    (problem,) = other.agent._parts.removal.look()  # noqa: SLF001 - what its loop does
+    assert problem == (
+        "overlay 'dev' is being removed, and stays on this host for now: dockerd does not answer; it goes by itself "
+        "after that; to call the removal off: dni overlay keep dev"
+    )
     with pytest.raises(InUse, match="is being removed"):
         other.start_container()
     other.docker.away = None
     assert other.look() == []
+    assert registered(one) == ["dcos"]
+
+
+def test_who_removes_it_is_told_what_hinders_that_here(two: list[Host]) -> None:
+    one, other = two
+    one.docker.away = "dockerd does not answer"
+    with pytest.raises(
+        Unavailable, match=r"'dev' is being removed, and stays on this host for now: dockerd does not"
+    ):
+        one.agent.remove_overlay("dev")
+    one.docker.away = None
+    one.look()
+    other.look()
     assert registered(one) == ["dcos"]
 
 

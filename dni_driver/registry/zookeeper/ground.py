@@ -105,8 +105,8 @@ class Ground:
             found = self.link.get(FORMAT)
         if found is None or (version := self._checked_version(found.data)) < 1:
             raise self._foreign()
-        self._prepared, self._format, self._folders = epoch, found.version, set()
         self._version = version
+        self._prepared, self._format, self._folders = epoch, found.version, set()
 
     def _checked_version(self, data: bytes) -> int:
         version = self.version(data)
