@@ -13,7 +13,7 @@ from dni_driver.agent.joining import Joining
 from dni_driver.agent.networking import Networking
 from dni_driver.core.deadline import within
 from dni_driver.core.errors import InUse, KernelError, Unavailable
-from dni_driver.core.overlays import Address
+from dni_driver.core.overlays import Address, Overlay
 from dni_driver.core.removal import hindered, not_given_up
 from dni_driver.registry import Registry
 
@@ -50,11 +50,12 @@ class Removal:
         Raises NotFound, Refused, InUse naming what or who uses it, Unavailable naming who has not answered yet: then
         it goes by itself when they have.
         """
+        meant = self._definition(name)
         if self._joining.begin_removal(name):
             why = self._take_part(name, self._identity.agent_ip())
             if why is not None:
                 raise hindered(name, why)
-            self._await_end(name)
+            self._await_end(name, meant)
         else:
             self._networking.withdraw(name)
             self._joining.forget(name)
@@ -118,12 +119,20 @@ class Removal:
             return str(error)
         return None
 
-    def _await_end(self, name: str) -> None:
+    def _await_end(self, name: str, meant: Overlay | None) -> None:
+        """Wait until the overlay that is meant is gone; another may be defined in its place at once."""
         ends = monotonic() + ANSWER_SECONDS
-        while not self._is_ended(name):
-            if monotonic() >= ends:
-                raise not_given_up(name, self._holders(name))
-            sleep(within(_LOOKS_EVERY))
+        try:
+            while not self._is_ended(name):
+                if monotonic() >= ends:
+                    raise not_given_up(name, self._holders(name))
+                sleep(within(_LOOKS_EVERY))
+        except InUse:
+            if self._definition(name) == meant:
+                raise
+
+    def _definition(self, name: str) -> Overlay | None:
+        return next((overlay for overlay in self._registry.overlays() if overlay.name == name), None)
 
     def _is_ended(self, name: str) -> bool:
         with self._joining.in_turn():

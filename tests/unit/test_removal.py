@@ -342,6 +342,20 @@ def test_one_that_is_the_default_of_another_host_is_kept_by_that(make: Make) -> 
     assert (other.overlays(), len(other.holds())) == (["dcos"], 1)
 
 
+def test_another_may_be_defined_in_its_place_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default overlay of settings that have changed: each host defines it as soon as the old one is gone."""
+    one, other = make(0), make(1)
+    changed = define("dcos", [ip_network("10.9.0.0/16")])
+    for host in (one, other):
+        host.start(default=changed)
+    monkeypatch.setattr(removal, "ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(removal, "sleep", lambda _: (other.look(), other.look()))
+    one.agent.remove_overlay("dcos")
+    assert other.holds() == ["dcos 10.9.0.0/24"]
+    one.look()
+    assert one.holds() == ["dcos 10.9.1.0/24"]
+
+
 def test_while_docker_is_away_its_network_and_it_stay_and_nobody_says_that_it_is_used(two: list[Host]) -> None:
     one, other = two
     begin(one)
