@@ -24,6 +24,7 @@ from dni_driver.core.errors import (
     DeadlineExceeded,
     DniError,
     Exhausted,
+    InUse,
     NotFound,
     Refused,
     SettingsError,
@@ -752,6 +753,46 @@ def test_overlays_that_an_older_dni_recorded_are_not_leaving(
     registry.begin_removal("dcos", FIRST)
     registry.keep("dcos")
     assert b"leaving" not in raw.get(place)[0]
+
+
+def test_a_lease_that_was_begun_before_its_overlay_began_to_leave_is_refused(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = connect(), connect()
+    registry.define(DCOS)
+    registry.register(host())
+    make_room = ground.Ground.make_room
+
+    def late(one: ground.Ground, paths: Sequence[str]) -> None:
+        if one is registry.ground and not other.leaving():
+            other.begin_removal("dcos", FIRST + 1)
+        make_room(one, paths)
+
+    monkeypatch.setattr(ground.Ground, "make_room", late)
+    with pytest.raises(InUse, match="'dcos' is being removed"):
+        registry.lease("dcos", 4, FIRST)
+    assert registry.leases() == []
+    assert registry.end_removal("dcos")
+
+
+def test_an_overlay_that_is_kept_in_the_moment_in_which_nobody_holds_any_stays(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = connect(), connect()
+    registry.define(DCOS)
+    registry.begin_removal("dcos", FIRST)
+    transaction = ground.Ground.transaction
+
+    def late(one: ground.Ground) -> Changes:
+        begun = transaction(one)
+        if one is registry.ground and other.leaving():
+            other.keep("dcos", FIRST + 1)
+        return begun
+
+    monkeypatch.setattr(ground.Ground, "transaction", late)
+    with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.2"):
+        registry.end_removal("dcos")
+    assert registry.overlays() == [DCOS]
 
 
 def test_a_registry_that_a_newer_dni_made_anew_is_left_as_it_is(
