@@ -100,8 +100,6 @@ class IpamDriver:
         with self._store.write() as tx:
             pool = pools.find(tx, request.pool_id)
             halves = halves_of(tx, pool)
-            if pool.overlay is not None:
-                leaving.check(tx, pool.overlay)
             if options.get(wire.ADDRESS_TYPE) == wire.GATEWAY_TYPE:
                 address = _reserve_gateway(tx, pool, halves, asked, now)
             else:
@@ -181,6 +179,8 @@ def _reserve_gateway(
     tx: Transaction, pool: PoolRecord, halves: Sequence[Network], asked: Address | None, now: float
 ) -> Address:
     """Answer the gateway; a half's own is kept from containers anyway and needs no record."""
+    if pool.overlay is not None:
+        leaving.check(tx, pool.overlay)
     own = [gateway_of(half) for half in halves]
     address = asked if asked is not None else own[0]
     if pool.overlay is not None and address in own:
