@@ -18,6 +18,7 @@ from dni_driver.core.wanted import wanted
 from dni_driver.kernel import Kernel
 from dni_driver.store import Store, hosting, overlays, peers
 from dni_driver.store.records import read_all
+from tests.contract.plugin import eventually
 from tests.root.cluster import peer, vtep
 from tests.root.ground import Namespace, wire
 from tests.unit.agents import create_network
@@ -35,6 +36,8 @@ LISTINGS = (
     "ip -o link", "ip route show table all", "ip -6 route show table all", "ip rule", "ip -6 rule",
     "ip neigh show nud permanent", "bridge fdb show", "nft list ruleset", "iptables -S",
 )  # fmt: skip
+BY_ITSELF = ("fe80::", "ff00::", "multicast")
+"""What the kernel gives links in its own time."""
 ENTRIES = ("vtep1024", "proto 64", "70:b3:d5", "9.0.2.0", "10.0.0.2 ")
 
 
@@ -67,8 +70,9 @@ class Leaving:
         return self._namespace.run(cni_clear.clear, self.settings)
 
     def listed(self) -> list[str]:
-        """Answer all that the kernel has."""
-        return [line for listing in LISTINGS for line in self._namespace.sh(listing).splitlines()]
+        """Answer all that the kernel has, but for what it makes by itself."""
+        lines = (line for listing in LISTINGS for line in self._namespace.sh(listing).splitlines())
+        return [line for line in lines if not any(text in line for text in BY_ITSELF)]
 
     def entries(self) -> list[str]:
         """Answer what it knows of the other host."""
@@ -86,6 +90,7 @@ def host(tmp_path: Path) -> Iterator[Leaving]:
         namespace, switch = (stack.enter_context(Namespace()) for _ in range(2))
         wire(namespace, "eth0", switch, "port")
         namespace.sh(f"ip addr add {AGENT}/24 dev eth0", "ip route add default via 10.0.0.254", *FOREIGN)
+        eventually(lambda: "state UP" in namespace.sh("ip -o link show eth0"), "eth0 is not up")
         yield Leaving(namespace, tmp_path)
 
 
