@@ -13,6 +13,7 @@ from dni_driver.agent.defining import Defining
 from dni_driver.agent.docker_look import DockerLook
 from dni_driver.agent.following import Following
 from dni_driver.agent.fullness import Fullness
+from dni_driver.agent.hearing import Hearing
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.inspection import Inspection
@@ -60,7 +61,8 @@ class Parts:
         )
         self.joining = Joining(store, registry, self.identity, options.default_overlay, time.clock)
         self.presence = Presence(store, registry, self.joining, options.reclaim_after, time)
-        self.cluster = Cluster(store, registry)
+        hearing = Hearing(registry, time.monotonic)
+        self.cluster = Cluster(store, registry, hearing, problems)
         self.following = Following(
             store,
             registry,
@@ -74,8 +76,8 @@ class Parts:
         self.dcos = DcosView(store, registry, lambda: problems.of(JOINING_PART), lambda: self.following.is_current)
         self.reconciler = Reconciler(store, kernel)
         self.leasing = Leasing(store, registry, self.identity, self.reconciler.mend, self.joining.in_turn, time)
-        self.fullness = Fullness(store, registry, time)
-        self.telling = Telling(store, registry, self.joining, self.fullness, time)
+        self.fullness = Fullness(store, registry, hearing, time)
+        self.telling = Telling(store, registry, self.joining, self.fullness, problems, time)
         self.reserving = Reserving(store, time.clock)
         self.cni = Cni(store, kernel, options.cni, time, loops.kernel.wake)
         self.networking = Networking(store, docker, makes, options.driver, time, made=loops.presence.wake)

@@ -248,11 +248,14 @@ def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) ->
 def cni_clear(named: Named) -> None:
     """Remove the configurations that dni keeps in cni.directory, and the bridges, before dni goes from this host.
 
-    The agent must have been stopped: it would make them again. What somebody else has changed stays.
+    Where no bridge of dni is left, what the kernel knows of other hosts goes too. The agent must have been stopped:
+    it would make all of it again. What somebody else has changed stays.
     """
     from dni_driver.cli.cni_clear import clear
 
-    clear(named.settings_of_program("cni clear"))
+    left = clear(named.settings_of_program("cni clear"))
+    if left is not None:
+        click.echo(f"left: {left}", err=True)
 
 
 @dni.command()

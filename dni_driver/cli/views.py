@@ -40,7 +40,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def status(report: Status) -> str:
-    """Show a host: who it is, what it rests on, its overlays, its problems."""
+    """Show a host: who it is, what it rests on, its overlays, its problems and those of other agents."""
     docker = report.docker
     others = len(report.cluster.agents) > 1
     facts = (
@@ -57,6 +57,7 @@ def status(report: Status) -> str:
         usage.halves(report.halves),
         agents.cluster(report.cluster),
         "\n".join(f"problem: {problem}" for problem in report.problems),
+        agents.problems(report.cluster),
     ]
     return "\n\n".join(filter(None, parts))
 

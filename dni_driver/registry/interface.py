@@ -169,9 +169,9 @@ class Registry(Protocol):
         """Note that an agent has its wits about it: it is not reclaimed for as long as it has said."""
 
     def tell(self, agent_ip: Address, counts: Counts) -> None:
-        """Say how full an agent is, until it says otherwise or is forgotten; the same once more writes nothing.
+        """Say how full an agent is and what is wrong, until it says otherwise or is forgotten.
 
-        Raises NotFound for an agent that is not registered.
+        The same once more writes nothing. Raises NotFound for an agent that is not registered.
         """
 
     def told(self, agents: Collection[Address]) -> dict[Address, Told]:

@@ -27,9 +27,6 @@ PATIENCE = 5.0
 
 LARGEST_ANSWER = 4 << 20
 _PORTION = 1 << 16
-_BELIEVED = (
-    "registry.ca names the file of those who vouch for it, and registry.url must call it as its certificate does"
-)
 
 
 class MesosAgent:
@@ -73,10 +70,8 @@ class MesosAgent:
             yield
         except TimeoutError:
             raise self._unavailable(f"took longer than {self._patience:g} s to answer") from None
-        except ssl.SSLCertVerificationError as error:
-            raise self._unavailable(f"is not believed: {error.verify_message}: {_BELIEVED}") from None
         except ssl.SSLError as error:
-            raise self._unavailable(f"does not agree on TLS: {_reason(error)}") from None
+            raise self._unavailable(tls.explained(error)) from None
         except ConnectionResetError:
             raise self._unavailable(f"hangs up{self._perhaps_tls()}") from None
         except OSError as error:
@@ -108,12 +103,6 @@ class MesosAgent:
                 raise self._unavailable(f"answers more than {LARGEST_ANSWER >> 20} MiB")
             connected.settimeout(left)
         return bytes(body)
-
-
-def _reason(error: ssl.SSLError) -> str:
-    """Say in OpenSSL's words why there is no TLS, and what it may be."""
-    words = (error.reason or str(error)).replace("_", " ").lower()
-    return f"{words}: without registry.tls it is asked over HTTP, and registry.certificate is what this host shows"
 
 
 def _explained(status: int) -> str:

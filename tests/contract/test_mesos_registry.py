@@ -21,6 +21,7 @@ from dni_driver.agent import occupancy
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.agent.fullness import Fullness
+from dni_driver.agent.hearing import Hearing
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
@@ -668,7 +669,7 @@ def test_of_other_agents_nothing_is_told_and_that_is_said_in_words(
         overlays.set_agent_ip(tx, AGENT)
         overlays.put(tx, DCOS)
         overlays.add_agent_subnet(tx, held("9.0.2.0/24"))
-    fullness = Fullness(store, registry, frozen(clock), [tmp_path / "cni"])
+    fullness = Fullness(store, registry, Hearing(registry, clock), frozen(clock), [tmp_path / "cni"])
     usage = fullness.usage("dcos")
     mesos = "Mesos tells an agent of no other: ask each at its own (dni overlay usage)"
     said = f"of other agents nothing new is known: {mesos}"

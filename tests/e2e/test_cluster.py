@@ -77,6 +77,12 @@ def status(host: Host) -> Any:
     return json.loads(host.dni("status", "--json"))
 
 
+def told(host: Host, agent: Host) -> list[str]:
+    """Answer what is wrong with an agent, as another host has it."""
+    found = (one for one in status(host)["cluster"]["agents"] if one["agent"] == agent.address)
+    return list(next(found)["problems"] or ())
+
+
 def networks(host: Host) -> set[str]:
     """Answer the names of Docker's networks."""
     return set(host.docker("network", "ls", "--format", "{{.Name}}").split())
@@ -111,8 +117,17 @@ def test_containers_of_all_hosts_are_on_one_overlay_however_its_packets_travel(h
 def test_an_overlay_comes_to_every_host_and_goes_when_no_container_is_on_it_anywhere(
     cluster: Lab, hosts: list[Host]
 ) -> None:
+    """Where a host cannot take part, every other says so, and why."""
     one, two, three = hosts
-    one.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--backend", "direct")
+    create = ("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--backend", "direct")
+    two.docker("network", "create", "dev")
+    one.dni(*create)
+    (problem,) = eventually(lambda: told(one, two) or None, 20, "it is not told what is wrong on another host")
+    assert "overlay 'dev' has no Docker network" in problem
+    assert one.dni("status").endswith(f"\n\n{two.address}:\n  problem: {problem}")
+    assert "1: overlay 'dev' has no Docker network" in one.dni("agent", "ls")
+    two.docker("network", "rm", "dev")
+    two.dni(*create)
     for host in hosts:
         eventually(lambda: "dev" in networks(host) or None, PEER_SECONDS, "there is no network")  # noqa: B023
     _keeps_it_although_it_was_cut_off(cluster, one, three)
@@ -126,6 +141,7 @@ def test_an_overlay_comes_to_every_host_and_goes_when_no_container_is_on_it_anyw
     for host in hosts:
         eventually(lambda: "dev" not in networks(host) or None, 20, "the network stays")  # noqa: B023
         eventually(lambda: len(host_state.overlays(host)) == 1 or None, 20, "the overlay is still known")  # noqa: B023
+    eventually(lambda: told(one, two) == [] or None, 20, "what is mended is told still")
 
 
 def _keeps_it_although_it_was_cut_off(cluster: Lab, remover: Host, away: Host) -> None:

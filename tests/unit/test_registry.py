@@ -11,12 +11,14 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import msgspec
 import pytest
 
 from dni_driver.core.addresses.counts import Counts, HalfCounts, SubnetCounts
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
+from dni_driver.core.problems import InShort
 from dni_driver.registry import Host, Lease, News, Registry, open_registry
 from tests.removing import remove
 
@@ -450,6 +452,19 @@ def test_what_an_agent_tells_of_itself_others_hear_until_it_tells_otherwise(agai
     one.tell(ME, counts(2, as_of=2.5))
     assert two.told([ME]) == {ME: counts(2, as_of=2.5)}
     assert two.told([]) == {}
+
+
+def test_problems_are_heard_until_they_are_over(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.register(host())
+    ill, well = (
+        msgspec.structs.replace(counts(1), problems=of) for of in (InShort(lines=("no dockerd",), more=3), InShort())
+    )
+    for said in (ill, well, ill):
+        one.tell(ME, said)
+        assert two.told([ME]) == {ME: said}
+    one.tell(ME, msgspec.structs.replace(ill, as_of=9.0))
+    assert two.told([ME]) == {ME: ill}, "as of when it began"
 
 
 def test_what_is_told_already_is_as_of_when_it_was_told_first_after_a_restart_too(again: OpenRegistry) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -43,6 +42,7 @@ from dni_driver.registry.zookeeper.layout import COUNTS, RECLAIMER, VTEPS, Recor
 from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
+from tests import certificates as made
 from tests.lab.zookeeper import ZooKeeper, ensemble, running
 from tests.removing import remove
 from tests.scratch import fast_directory
@@ -1183,20 +1183,13 @@ def test_an_ensemble_that_loses_its_leader_goes_on() -> None:
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
     """A folder with what a server and an agent show each other."""
-    script = """
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca
-        openssl req -newkey rsa:2048 -nodes -keyout key.pem -out one.csr -subj /CN=one
-        openssl x509 -req -in one.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out certificate.pem -days 2
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other.pem -days 2 -subj /CN=other
-        cat key.pem certificate.pem > server.pem
-    """
-    subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True, capture_output=True)
-    return tmp_path
+    return made.make(tmp_path)
 
 
-# kazoo leaves the sockets open that it gives up during a handshake.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_over_tls_server_and_agent_show_each_other_who_they_are(certificates: Path) -> None:
+def test_over_tls_server_and_agent_show_each_other_who_they_are(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a server is to be who it is called, and vouched for by the authority that is named and no other."""
     mine = Access(
         tls=True,
         ca=certificates / "ca.pem",
@@ -1210,9 +1203,19 @@ def test_over_tls_server_and_agent_show_each_other_who_they_are(certificates: Pa
             server.start()
             with opening(url) as connect:
                 connect(mine).define(DCOS)
-                believes_another = msgspec.structs.replace(mine, ca=certificates / "other.pem")
-                with pytest.raises(Unavailable, match="does not answer"):
-                    connect(believes_another).overlays()
+                monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+                assert connect(msgspec.structs.replace(mine, ca=None)).overlays() == [DCOS]
+                believes_another = connect(msgspec.structs.replace(mine, ca=certificates / "other.pem"))
+                said = r"ZooKeeper at 127\.0\.0\.1:\d+ is not believed: .*: registry\.ca names"
+                with deadline(1.5), pytest.raises(Unavailable, match=said):
+                    believes_another.overlays()
+            with opening(url.replace("127.0.0.1", "localhost")) as connect:
+                named_otherwise = connect(mine)
+                said = (
+                    r"ZooKeeper at localhost:\d+ is not believed: Hostname mismatch, .* valid for 'localhost': regist"
+                )
+                with deadline(1.5), pytest.raises(Unavailable, match=said):
+                    named_otherwise.overlays()
         finally:
             server.kill()
             gc.collect()

@@ -6,7 +6,7 @@
     agents/SHARD/IP             an agent: identity, VTEP, agent subnets
     alive/SHARD/IP              ephemeral: who says so
     seen/SHARD/IP               written again and again, for the time that ZooKeeper notes
-    counts/SHARD/IP             how full it is, as it told last; read when somebody asks, and watched by nobody
+    counts/SHARD/IP             how full it is and what is wrong, as it told last; read when asked for, not watched
     vteps                       the subnet that VTEPs come from; nothing: 44.128.0.0/20
     vteps/SHARD/ADDRESS         who has a VTEP
     subnets/NUMBER/SHARD/SUBNET who holds an agent subnet of the overlay of that number
