@@ -593,3 +593,23 @@ def test_the_agent_tells_whoever_asks_it_otherwise_what_is_missing(
     with pytest.raises(CniError, match=re.escape(text)) as refused:
         cni_agent.ask(str(path / "dni.sock"), method, target)
     assert refused.value.code == 100
+
+
+@pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        ({"sandbox": "/run/netns/\0"}, r"sandbox '/run/netns/\x00' must be a text that can be printed"),
+        ({"sandbox": "netns/c1"}, "sandbox 'netns/c1' is not an absolute path"),
+        ({"sandbox": ""}, "sandbox '' must be a text"),
+        ({"container": "c\n1"}, r"container 'c\n1' must be a text that can be printed"),
+        ({"ifname": ""}, "ifname '' must be a text"),
+    ],
+)
+def test_the_agent_records_no_place_that_the_collector_would_stumble_over(
+    path: Path, host: Host, odd: dict[str, str], text: str
+) -> None:
+    wish = {"overlay": "dcos", "container": "c1", "ifname": "eth0", "sandbox": "/run/netns/c1", **odd}
+    with pytest.raises(CniError, match=re.escape(text)) as refused:
+        cni_agent.ask(str(path / "dni.sock"), "POST", "/v1/cni/endpoints", wish)
+    assert refused.value.code == 100
+    assert host.held() == {}
