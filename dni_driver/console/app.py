@@ -326,7 +326,7 @@ def _is_set(query: dict[str, str], key: str) -> bool:
 def _subnet(key: str, text: str | None, prefix: int | None) -> Network | None:
     if text is None:
         if prefix is not None:
-            raise Refused(f"an agent prefix of {prefix} needs {key} beside it, such as --{key} {_EXAMPLES[key]}")
+            raise Refused(f"an agent prefix of {prefix} needs a subnet beside it, such as --{key} {_EXAMPLES[key]}")
         return None
     kind, other = (IPv4Network, "subnet6") if key == "subnet" else (IPv6Network, "subnet")
     try:
