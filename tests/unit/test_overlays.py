@@ -15,6 +15,7 @@ from dni_driver.core.overlays import (
     Family,
     Network,
     Overlay,
+    agent_subnet,
     check_no_overlap,
     define,
     family_of,
@@ -178,3 +179,9 @@ def test_a_family_that_the_overlay_does_not_speak_cannot_be_leased() -> None:
 def test_no_overlay_is_made_of_addresses_that_no_container_can_have(subnet: str) -> None:
     with pytest.raises(Refused, match="overlaps"):
         define("dev", [ip_network(subnet)])
+
+
+@given(families, st.integers(0, 255))
+def test_agent_subnets_are_counted_from_the_lowest(family: Family, number: int) -> None:
+    taken = [agent_subnet(DUAL, family, before) for before in range(number)]
+    assert agent_subnet(DUAL, family, number) == lowest_free(DUAL, family, taken)
