@@ -328,6 +328,20 @@ def test_who_answers_keeps_its_address(host: Host) -> None:
     assert host.held() == {"9.0.0.2": "one"}
 
 
+def test_who_comes_back_while_it_is_asked_for_keeps_its_address(host: Host) -> None:
+    def come_back() -> None:
+        host.kernel.lost_sandboxes.clear()
+        host.attach("one")
+
+    host.attach("one")
+    host.kernel.lost_sandboxes.add("/run/netns/one")
+    host.look_for(GRACE)
+    host.kernel.when_asked = come_back
+    host.cni.round()
+    assert host.held() == {"9.0.0.2": "one"}
+    assert not any(host.kernel.detached)
+
+
 def test_a_repair_frees_at_once_what_is_settled_and_a_check_tells_of_it(host: Host) -> None:
     host.attach("one")
     host.kernel.lost_sandboxes.add("/run/netns/one")
