@@ -177,7 +177,7 @@ def test_what_is_no_json_object_cannot_be_decoded(runtime: Runtime, command: str
 
 
 @pytest.mark.parametrize("command", ["ADD", "DEL", "CHECK"])
-@pytest.mark.parametrize("version", ["0.5.0", "2.0.0", "1", 1, ["1.0.0"], {"a": 1}])
+@pytest.mark.parametrize("version", ["0.5.0", "2.0.0", "1", 1, ["1.0.0"], {"a": 1}, 0, False, [], {}])
 def test_a_version_that_is_not_known_is_incompatible(runtime: Runtime, command: str, version: object) -> None:
     status, error = runtime.call(command, cniVersion=version)
     assert (status, error["code"], error["cniVersion"]) == (1, 1, "1.0.0")
