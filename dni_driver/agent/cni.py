@@ -187,8 +187,8 @@ class Cni:
         way_back = "" if records.hosting.carries else ", or set cni.ipam to dni again"
         used = {network.overlay: _users(network.overlay, records) for network in records.cni_networks}
         return [
-            f"overlay {overlay!r} has {count} containers with addresses from dni-cni, so host-local cannot hand out "
-            f"its Mesos half yet: stop them{way_back}"
+            f"overlay {overlay!r} has containers with addresses from dni-cni ({count}), so host-local cannot hand "
+            f"out its Mesos half yet: stop them{way_back}"
             for overlay, count in used.items()
             if count
         ]

@@ -66,8 +66,8 @@ def check_host_local(overlay: str, directories: Iterable[Path]) -> None:
         raise InUse(f"overlay {overlay!r} may be in use by containers of CNI's host-local: {error}") from None
     if held:
         raise InUse(
-            f"{len(held)} addresses of overlay {overlay!r} are held by containers of CNI's host-local, {held[0]} for "
-            f"one: stop them first"
+            f"addresses of overlay {overlay!r} are held by containers of CNI's host-local ({len(held)}, such as "
+            f"{held[0]}): stop them first"
         )
 
 

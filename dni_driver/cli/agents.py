@@ -57,11 +57,11 @@ def _complaints(report: AgentReport) -> str:
 
 
 def count(reports: Iterable[AgentReport]) -> str:
-    """Say how many agents there are, and how many of them live: `3, of which 2 are alive`."""
+    """Say how many agents there are, and how many of them live: `3, 2 of them alive`."""
     alive = [report.alive for report in reports]
     if None in alive:
         return f"{len(alive)}; who is alive is not known"
-    return f"{len(alive)}, of which {sum(map(bool, alive))} are alive"
+    return f"{len(alive)}, {sum(map(bool, alive))} of them alive"
 
 
 def forgotten(report: Forgotten) -> str:

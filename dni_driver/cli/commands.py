@@ -16,6 +16,7 @@ from dni_driver import __version__
 from dni_driver.cli import agents, usage, views
 from dni_driver.cli.addresses import address
 from dni_driver.cli.asking import Named, as_json, show
+from dni_driver.cli.groups import InOrder
 from dni_driver.cli.loading import DEFAULT_FILE
 from dni_driver.core.addresses.fullness import OverlayUsage
 from dni_driver.core.cluster import AgentReport
@@ -52,15 +53,8 @@ what the host lacks. A second overlay, and a container on it:
 """
 
 
-class _InOrder(click.Group):
-    """Lists its commands as they are written here: those to begin with first."""
-
-    def list_commands(self, _: click.Context) -> list[str]:
-        return list(self.commands)
-
-
 @click.group(
-    cls=_InOrder,
+    cls=InOrder,
     help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _HELP_WIDTH},
 )
@@ -102,7 +96,7 @@ def status(named: Named, *, as_json: bool) -> None:
 
 @dni.group()
 def overlay() -> None:
-    """List, create and remove overlays."""
+    """List, create, change and remove overlays."""
 
 
 @overlay.command("ls")
@@ -230,7 +224,7 @@ def cni() -> None:
 @click.option(
     "--ipam",
     type=click.Choice(["host-local", "dni"]),
-    help="Who hands out the addresses, instead of who does by the settings: host-local, or dni by dni-cni.",
+    help="Who hands out the addresses: host-local, or dni (by dni-cni); what the settings say when left out.",
 )
 @click.pass_obj
 def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) -> None:

@@ -56,3 +56,37 @@ def _blaming(key: str, path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise SettingsError(f"registry.{key} = {str(path)!r}: cannot be read: {error.strerror}") from None
+
+
+_Mark = tuple[int, int, int]
+
+
+class KeptContext:
+    """A context for many questions, each of which takes less time than to make one.
+
+    It is made again once a file that it was made of is another.
+    """
+
+    def __init__(self, access: Access) -> None:
+        """Make none yet."""
+        self._access = access
+        machines = ssl.get_default_verify_paths()
+        told = (access.ca, access.certificate, access.key, machines.cafile, machines.capath)
+        self._files = [Path(file) for file in told if file is not None]
+        self._made: tuple[list[_Mark | None], ssl.SSLContext] | None = None
+
+    def get(self) -> ssl.SSLContext:
+        """Answer it as of now; raise SettingsError as `context` does."""
+        marks = [_mark(file) for file in self._files]
+        if self._made is None or self._made[0] != marks or None in marks:
+            self._made = (marks, context(self._access))
+        return self._made[1]
+
+
+def _mark(path: Path) -> _Mark | None:
+    """Answer what changes with a file; None where there is none to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

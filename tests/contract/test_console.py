@@ -388,7 +388,7 @@ def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> N
         ({"name": "dev", "subnet6": "fd01:d::/640"}, "write it like fd01:d::/64"),
         (
             {"name": "dev", "subnet": "10.64.0.0/16", "prefix6": 80},
-            "of 80 needs subnet6 beside it, such as --subnet6 fd01:d::/64",
+            "of 80 needs a subnet beside it, such as --subnet6 fd01:d::/64",
         ),
         ({"name": "dev", "subnet": "10.64.0.0/16", "prefix": 30}, "its prefix must be 16 to 29"),
         ({"name": "dev"}, "overlay 'dev' needs a subnet"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dni_driver.core.errors import SettingsError, Unavailable
-from dni_driver.registry import Access, open_registry
+from dni_driver.registry import Access, open_registry, tls
 from tests.mesos_agent import FakeMesosAgent, agent, overlay, serving
 
 _MADE = """
@@ -117,3 +117,20 @@ def test_http_and_https_are_told_apart(mesos: FakeMesosAgent, certificates: Path
 def test_a_file_that_cannot_be_used_is_named(mesos: FakeMesosAgent, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"registry\.ca = '.*gone': cannot be read: No such file or directory"):
         asked(mesos, Access(tls=True, ca=tmp_path / "gone"))
+
+
+def test_a_context_serves_many_questions_until_a_file_that_it_was_made_of_is_renewed(
+    certificates: Path, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes((certificates / "ca.pem").read_bytes())
+    kept = tls.KeptContext(Access(tls=True, ca=ca))
+    first = kept.get()
+    assert kept.get() is first
+    ca.unlink()
+    with pytest.raises(SettingsError, match=r"registry\.ca = '.*ca\.pem': cannot be read"):
+        kept.get()
+    ca.write_bytes((certificates / "stranger.pem").read_bytes())
+    renewed = kept.get()
+    assert renewed is not first
+    assert kept.get() is renewed

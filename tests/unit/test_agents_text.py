@@ -53,7 +53,7 @@ def test_a_status_shows_a_screenful_of_agents_those_that_are_gone_among_them() -
 
 
 def test_how_many_live_is_counted_and_not_guessed() -> None:
-    assert count([report(1), report(2, alive=False)]) == "2, of which 1 are alive"
+    assert count([report(1), report(2, alive=False)]) == "2, 1 of them alive"
     assert count([report(1), report(2, alive=None)]) == "2; who is alive is not known"
 
 

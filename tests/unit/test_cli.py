@@ -204,11 +204,14 @@ def test_help_says_what_dni_is_and_how_to_begin(dni: Dni) -> None:
         assert max(map(len, ran.out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("group", ["overlay", "address", "cni", "serve"])
-def test_a_group_without_a_command_shows_its_commands(dni: Dni, group: str) -> None:
-    ran = dni(group)
-    assert ran.status == 0
-    assert "Commands:" in ran.out
+@pytest.mark.parametrize("group", ["overlay", "agent", "address", "cni", "serve"])
+def test_a_group_without_a_command_shows_its_commands_each_with_a_whole_sentence(dni: Dni, group: str) -> None:
+    for words in ((), (group,)):
+        ran = dni(*words)
+        assert ran.status == 0
+        listed = ran.out.partition("Commands:\n")[2]
+        assert listed.endswith(".\n")
+        assert "..." not in listed
 
 
 @pytest.mark.parametrize(

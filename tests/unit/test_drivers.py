@@ -13,7 +13,7 @@ from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.core.errors import Exhausted, InUse, KernelError, NotFound, NotMended
 from dni_driver.core.names import host_link
-from dni_driver.core.overlays import Network, Overlay, define
+from dni_driver.core.overlays import AgentSubnet, Network, Overlay, define
 from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.plugin import wire
 from dni_driver.plugin.ipam_driver import IpamDriver
@@ -402,3 +402,19 @@ def test_a_dockerd_that_begins_is_answered_whatever_the_kernel_says(
     monkeypatch.setattr(alone.kernel, "gone", refuse)
     alone.network.forget_the_dead()
     assert endpoints_of(alone) == [WEB]
+
+
+def test_a_network_of_an_overlay_that_this_host_has_no_part_of_yet_waits_for_the_agent(host: Host) -> None:
+    with host.store.write() as tx:
+        overlays.put(tx, DEV)
+    pauses: list[float] = []
+
+    def lease(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            with host.store.write() as tx:
+                overlays.add_agent_subnet(tx, AgentSubnet(overlay="dev", subnet=ip_network("10.70.3.0/24")))
+
+    host.ipam = IpamDriver(host.store, host.kernel, host, "dcos", FakeClock(), sleep=lease)
+    assert host.pool("dev").pool == "10.70.3.128/25"
+    assert len(pauses) == 2

@@ -181,6 +181,18 @@ def test_what_a_user_removes_is_not_made_again(host: Host) -> None:
     assert host.names() == []
 
 
+def test_what_a_user_made_and_removed_is_not_followed_by_one_of_the_agents(host: Host) -> None:
+    host.agent._parts.joining.define(DEV)  # noqa: SLF001 - without its network
+    host.create_by_hand("dev", "e" * 64)
+    host.networking.look()
+    with host.store.write() as tx:
+        forget_network(tx, "e" * 64, host.clock.now)
+        pools.clear_uses(tx, "dev")
+    host.clock.pass_by(3600)
+    host.networking.look()
+    assert host.names() == []
+
+
 def test_creating_the_overlay_once_more_makes_it_again(host: Host) -> None:
     host.agent.define_overlay(DEV)
     host.remove_by_hand("dev")
