@@ -36,11 +36,16 @@ class Named(msgspec.Struct, frozen=True):
 
         return Console(path)
 
-    def settings_of_program(self, name: str) -> Settings:
-        """Answer the settings of a program that is about to start, and begin its log; it must be root's."""
+    def settings_of_root(self) -> Settings:
+        """Answer the settings for what only root can do."""
         settings = load(self.file)
         if os.geteuid() != 0:
             raise Unavailable("dni changes the network of this host and must run as root: put sudo before it")
+        return settings
+
+    def settings_of_program(self, name: str) -> Settings:
+        """Answer the settings of a program that is about to start, and begin its log; it must be root's."""
+        settings = self.settings_of_root()
         from dni_driver.cli import logs
 
         logs.configure(settings.log, name)

@@ -80,7 +80,7 @@ def up(named: Named) -> None:
     Holds the socket that dockerd calls, and runs `dni serve plugin` and `dni serve agent`; what dies is started
     again. SIGHUP restarts the plugin alone, after an upgrade, and loses no call. No settings file is needed.
     """
-    settings = named.settings_of_program("up")
+    settings = named.settings_of_root()
     from dni_driver.cli import up as program
 
     program.run(settings, named.file)

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the settings: from /etc/dni/dni.toml, and from a variable DNI_SECTION_KEY for every key, which wins."""
+"""Loads the settings: from /etc/dni/dni.toml, and from a variable DNI_SECTION_KEY for every key, which wins.
+
+As a program it says what is wrong with them, if anything.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -241,3 +245,10 @@ def _blaming(values: Values, section: str, *keys: str) -> Iterator[None]:
 def _shown(value: Any) -> str:
     """Write a value much as TOML would, on one line."""
     return json.dumps(value, default=str)
+
+
+if __name__ == "__main__":
+    try:
+        load(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    except SettingsError as error:
+        sys.exit(str(error))

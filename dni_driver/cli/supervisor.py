@@ -11,15 +11,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-
-import msgspec
-import structlog
+from typing import NamedTuple
 
 from dni_driver.cli import lifeline, systemd
+from dni_driver.cli.lines import Lines
 from dni_driver.cli.listening import FIRST_INHERITED
 from dni_driver.core.errors import DniError
-
-log = structlog.get_logger(__name__)
 
 SHORTEST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -32,7 +29,7 @@ _STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 _SIGNALS = _STOP | {signal.SIGHUP, signal.SIGCHLD}
 
 
-class Program(msgspec.Struct, frozen=True, kw_only=True):
+class Program(NamedTuple):
     """What to run. `listener` becomes its descriptor 3; after SIGTERM it has `grace` seconds to end."""
 
     name: str
@@ -44,8 +41,9 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 class _Child:
     """One program as it stands: running where `pid` is set, else to be started at `due` (monotonic)."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, log: Lines) -> None:
         self.program = program
+        self._log = log
         self.pid: int | None = None
         self.due = 0.0
         self._started = 0.0
@@ -55,11 +53,11 @@ class _Child:
         try:
             self.pid = _spawn(self.program)
         except OSError as error:
-            log.error("not started", program=self.program.name, error=str(error))  # noqa: TRY400 - the text says it
+            self._log.error("not started", program=self.program.name, error=str(error))
             self.due = time.monotonic() + LONGEST_PAUSE
             return
         self._started = time.monotonic()
-        log.info("started", program=self.program.name, pid=self.pid)
+        self._log.info("started", program=self.program.name, pid=self.pid)
 
     def ended(self, status: int) -> None:
         """Note the death of its process, and when to start the next one."""
@@ -69,7 +67,7 @@ class _Child:
             self._pause = 0.0
         self._pause = min(LONGEST_PAUSE, self._pause * 2) or SHORTEST_PAUSE
         self.due = now + self._pause
-        log.info("ended", program=self.program.name, status=_explained(status))
+        self._log.info("ended", program=self.program.name, status=_explained(status))
 
     def signal(self, number: signal.Signals) -> None:
         if self.pid is not None:
@@ -79,13 +77,14 @@ class _Child:
 class Supervisor:
     """Runs programs until SIGTERM or SIGINT; SIGHUP restarts the first. A second SIGTERM kills what is left."""
 
-    def __init__(self, programs: Sequence[Program], check_settings: Callable[[], object]) -> None:
+    def __init__(self, programs: Sequence[Program], check_settings: Callable[[], object], log: Lines) -> None:
         """Take the programs, in the order in which they are ended.
 
         `check_settings` raises DniError where a restart would not get far.
         """
-        self._children = [_Child(program) for program in programs]
+        self._children = [_Child(program, log) for program in programs]
         self._check_settings = check_settings
+        self._log = log
         self._stops = 0
         self._reload = False
 
@@ -117,9 +116,9 @@ class Supervisor:
         try:
             self._check_settings()
         except DniError as error:
-            log.error("not restarted", program=first.program.name, error=str(error))  # noqa: TRY400 - the text says it
+            self._log.error("not restarted", program=first.program.name, error=str(error))
             return
-        log.info("restarting", program=first.program.name)
+        self._log.info("restarting", program=first.program.name)
         self._end(first)
         if not self._stops:
             first.start()
@@ -131,7 +130,7 @@ class Supervisor:
         while child.pid is not None and self._stops <= 1 and time.monotonic() < ends:
             self._wait(ends)
         if child.pid is not None:
-            log.warning("killed", program=child.program.name, pid=child.pid)
+            self._log.warning("killed", program=child.program.name, pid=child.pid)
             child.signal(signal.SIGKILL)
         while child.pid is not None:
             self._wait(None)

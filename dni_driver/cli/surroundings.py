@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from dni_driver.cli import locks
+from dni_driver.cli.held import PROGRAM
 from dni_driver.cli.settings import Settings
 from dni_driver.core.doctor.facts import PluginFacts, PluginSocket, Program, Spec
 
@@ -120,17 +121,13 @@ def _plugins() -> list[int]:
 def _keeper(plugin: int) -> int:
     """Answer who starts a plugin again when it ends: `dni up`, where that runs it."""
     parent = _parent(plugin)
-    return parent if parent is not None and _is_dni(_arguments(parent), "up") else plugin
+    return parent if parent is not None and PROGRAM in _arguments(parent) else plugin
 
 
 def _serves(arguments: Sequence[str]) -> bool:
-    return _is_dni(arguments, "serve", "plugin")
-
-
-def _is_dni(arguments: Sequence[str], *command: str) -> bool:
-    """Tell whether a command line is this command of dni, with settings named before it or not."""
+    """Tell whether a command line is `dni serve plugin`, with settings named before that or not."""
     is_dni = "dni_driver" in arguments or any(_DNI.fullmatch(word) for word in arguments[:2])
-    return is_dni and tuple(arguments[-len(command) :]) == command
+    return is_dni and tuple(arguments[-2:]) == ("serve", "plugin")
 
 
 def _is_in(pid: int, namespace: os.stat_result) -> bool:

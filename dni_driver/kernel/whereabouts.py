@@ -38,13 +38,13 @@ def agent_address() -> Address:
 
     Without any, 127.0.0.1.
     """
-    own = _global_addresses()
+    own, indexes = _global_addresses(), names()
     for family in FAMILIES:
         for route in sorted(routes.defaults(family), key=lambda route: route.metric):
-            found = route.source or own.get((route.link, family))
+            found = route.source or own.get((indexes.get(route.link, 0), family))
             if found is not None:
                 return found
-    uplinks = (index for name, index in names().items() if not name.startswith(_NOT_AN_UPLINK))
+    uplinks = (index for name, index in indexes.items() if not name.startswith(_NOT_AN_UPLINK))
     return next((own[index, 4] for index in uplinks if (index, 4) in own), IPv4Address("127.0.0.1"))
 
 
@@ -105,7 +105,7 @@ def _advertised(own: Interface, link: LinkDetails) -> list[Network]:
     """Answer what is on a link by its routes, where the agent IP does not tell: DHCP gives IPv6 without a prefix."""
     if own.version == 4 or own.network.prefixlen < _ALONE:  # noqa: PLR2004
         return []
-    return [network for network, index in routes.on_links(6) if index == link.index and network.prefixlen < _ALONE]
+    return [network for network, name in routes.on_links(6) if name == link.name and network.prefixlen < _ALONE]
 
 
 def carrier(agent: Address) -> LinkDetails | None:

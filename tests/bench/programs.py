@@ -53,4 +53,5 @@ def _pss(pid: int) -> float:
 def _title(pid: int) -> str:
     """Name a process by its pid and the words of its command after the interpreter's own."""
     words = procfs.command_line(pid)
-    return f"{pid} {' '.join(words[words.index('dni_driver') :]) if 'dni_driver' in words else ' '.join(words[:3])}"
+    own = next((place for place, word in enumerate(words) if word.startswith("dni_driver")), 0)
+    return f"{pid} {' '.join(words[own : own + 3])}"

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dni_driver.cli import lifeline, listening, locks
+from dni_driver.cli.lines import Lines
 from dni_driver.cli.settings import Settings
 from dni_driver.cli.supervisor import Program, Supervisor
 from dni_driver.core.errors import StoreError, Unavailable
@@ -80,7 +81,7 @@ def run_up(directory: Path) -> None:
     listener = listening.listen(directory / "dni.sock")
     plugin = Program(name="plugin", argv=command("plugin", directory), grace=PATIENCE, listener=listener)
     sleeper = Program(name="sleeper", argv=(sys.executable, "-c", "import time; time.sleep(600)"), grace=PATIENCE)
-    Supervisor([plugin, sleeper], Settings).run(before_end=lambda: None)
+    Supervisor([plugin, sleeper], Settings, Lines("up")).run(before_end=lambda: None)
 
 
 def command(program: str, directory: Path) -> tuple[str, ...]:

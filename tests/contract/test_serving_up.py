@@ -44,8 +44,10 @@ class Host:
         """Start nothing yet."""
         self._namespace = namespace
         self._directory = directory
-        self.options: tuple[str, ...] = ()
         self.socket = directory / "plugins" / "dni.sock"
+        self.settings = directory / "dni.toml"
+        self.settings.touch()
+        self.options: tuple[str, ...] = ("--config", str(self.settings))
         self.dockerd = Dockerd(self.socket, second=1.0)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -149,7 +151,7 @@ def test_a_killed_dni_up_takes_all_along_and_the_next_one_goes_on_where_it_was(h
     }
 
 
-def test_an_upgrade_restarts_the_plugin_alone_and_loses_no_call(host: Host) -> None:
+def test_an_upgrade_restarts_the_plugin_alone_loses_no_call_and_keeps_what_would_not_start_again(host: Host) -> None:
     assert host.process is not None
     (master,), (agent,) = host.pids("plugin"), host.pids("agent")
     with ThreadPoolExecutor(4) as callers:
@@ -159,6 +161,13 @@ def test_an_upgrade_restarts_the_plugin_alone_and_loses_no_call(host: Host) -> N
     await_true(lambda: procfs.start_time(master) is None)
     await_true(lambda: host.pids("plugin") not in ([], [master]))
     assert host.pids("agent") == [agent]
+    assert host.dockerd.call("Plugin.Activate")
+    (master,) = host.pids("plugin")
+    host.settings.write_text("[plugin]\nthreads = 0\n")
+    host.process.send_signal(signal.SIGHUP)
+    await_true(lambda: "not restarted" in host.log())
+    assert f"{host.settings}: plugin.threads = 0: must be a whole number from 1 to 512" in host.log()
+    assert host.pids("plugin") == [master]
 
 
 def test_a_clean_stop_takes_the_sockets_away_and_ends_with_0(host: Host) -> None:

@@ -71,9 +71,9 @@ class _BySettings(Host):
         super().__init__(namespace, directory)
         self._settings = settings
         self._file = file
+        self.options = () if file is None else ("--config", str(file))
         if file is not None:
             file.write_text(self._written())
-            self.options = ("--config", str(file))
 
     def environment(self) -> dict[str, str]:
         """Answer the variables: all of the settings, or none."""

@@ -135,6 +135,12 @@ def test_on_link_routes_that_overlap_are_told(host: Host) -> None:
     assert overlapping(host, "192.168.0.0/16") == ["192.168.1.0/24 on eth0"]
     assert overlapping(host, "192.168.1.128/25") == ["192.168.1.0/24 on eth0"]
     assert overlapping(host, "fd00::/8") == ["fd77::/64 on eth0"]
+    host.sh(
+        "ip -6 route add fd79::/64 nexthop via fd77::1 nexthop via fd77::2", "ip route add blackhole 172.16.0.0/16"
+    )
+    host.sh("ip route add 172.17.0.0/16 dev eth0", "ip route add 172.18.0.0/16 dev eth0 table 52")
+    assert overlapping(host, "fd79::/64") == []
+    assert overlapping(host, "172.16.0.0/14") == ["172.17.0.0/16 on eth0"]
     assert overlapping(host, "10.9.0.0/16") == [], "not on link: dockerd does not mind"
     assert overlapping(host, "10.0.0.0/8") == []
     assert overlapping(host, "fd01:b::/64") == []

@@ -651,9 +651,9 @@ def test_a_reader_that_goes_away_is_no_error(agent: _CannedAgent) -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("dni_driver.cli", ["flask", "gunicorn", "pyroute2", "docker", "structlog", "netaddr", "sqlite3"]),
+        ("dni_driver.cli.entry", ["flask", "gunicorn", "pyroute2", "docker", "structlog", "netaddr", "sqlite3"]),
         ("dni_driver.console.client", ["flask", "gunicorn", "pyroute2", "docker", "structlog", "waitress"]),
-        ("dni_driver.cli.up", ["flask", "gunicorn", "pyroute2", "docker", "netaddr", "sqlite3"]),
+        ("dni_driver.cli.holding", ["click", "msgspec", "structlog", "logging", "inspect", "threading"]),
     ],
 )
 def test_what_must_be_quick_or_small_imports_nothing_heavy(module: str, heavy: list[str]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from dni_driver.cli.lines import Lines
 from dni_driver.cli.supervisor import Program, Supervisor
 from dni_driver.core.errors import SettingsError
 from tests.lab import procfs
@@ -70,7 +71,7 @@ def run(directory: Path, scripts: list[str]) -> None:
         if (directory / "bad settings").exists():
             raise SettingsError("plugin.threads = 0")
 
-    Supervisor(programs, check).run(before_end=(directory / "ending").touch)
+    Supervisor(programs, check, Lines("up")).run(before_end=(directory / "ending").touch)
 
 
 def await_true(condition: Callable[[], object]) -> None:

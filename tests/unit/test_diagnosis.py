@@ -48,7 +48,9 @@ DOCKERS = RuleSet(
     command="iptables", family=4, is_dockers=True, policy="DROP", forward=("-A FORWARD -j DOCKER-USER",)
 )
 OTHERS = RuleSet(command="iptables-legacy", family=4, is_dockers=False, policy="ACCEPT")
-OWN_SOCKET = PluginSocket(path=SOCKET, state="answers", mode=0o660, listener=7, program="python -P -m dni_driver up")
+OWN_SOCKET = PluginSocket(
+    path=SOCKET, state="answers", mode=0o660, listener=7, program="python -P -m dni_driver.cli.holding"
+)
 
 HEALTHY = Facts(
     now=NOW,
