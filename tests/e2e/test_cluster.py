@@ -18,7 +18,8 @@ from tests.e2e.host_state import eventually
 from tests.lab import Host, Lab
 from tests.lab.zookeeper import ZooKeeper
 
-PEER_SECONDS = 10
+PEER_SECONDS = 25
+"""What nobody is told of is found out in half a minute."""
 BACK_SECONDS = 90
 DCOS_NETS_PORT = 5051
 NEW_AGENT = "192.0.2.99"

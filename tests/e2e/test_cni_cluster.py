@@ -245,4 +245,4 @@ def _see_each_other(places: list[Place], addresses: list[tuple[str, str]]) -> No
         eventually(seen, 10, "a container of Docker is not seen under its own address")
     finally:
         echo.kill()
-        echo.wait(10)
+        echo.wait(60)

@@ -20,7 +20,7 @@ TASK = "docker-on-dcos.0ebe53e8-1c2d-11e9-a6a4-70b3d5800001"
 QUERY = r"\0\036\022\064\001\0\0\001\0\0\0\0\0\0\006leader\005mesos\0\0\001\0\001"
 """For the address of leader.mesos, as a name server is asked over TCP, in words of `printf`."""
 
-FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
+FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=60).read().decode())"
 
 
 def fetch(host: Host, url: str) -> str:

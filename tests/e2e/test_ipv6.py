@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -233,10 +232,8 @@ def claim(host: Host, address: str) -> None:
 
 
 def looked_at(host: Host) -> set[str]:
-    """Answer which addresses are held after the collector has looked: it does when a network comes or goes."""
-    host.docker("network", "create", "nudge")
-    host.docker("network", "rm", "nudge")
-    time.sleep(4)
+    """Answer which addresses are held after the collector has looked."""
+    host_state.stir(host)
     return {str(row["address"]) for row in host_state.held(host) if row["overlay"] == "dev"}
 
 
