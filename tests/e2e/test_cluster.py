@@ -207,7 +207,7 @@ def _subnets(state: dict[str, Any], agent: str) -> dict[str, tuple[str, str | No
 
 def _ask_agent(asker: Host, agent: str, target: str) -> Any:
     """Answer what an agent answers over HTTP to a process of some host."""
-    return json.loads(asker.run("curl", "-sS", "-m", "10", f"http://{agent}:{DCOS_NETS_PORT}{target}"))
+    return json.loads(asker.run("curl", "-sS", "-m", "30", f"http://{agent}:{DCOS_NETS_PORT}{target}"))
 
 
 def _purge(host: Host, agent: str) -> tuple[int, Any]:

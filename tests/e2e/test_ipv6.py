@@ -75,7 +75,7 @@ def test_one_command_defines_a_dual_stack_overlay_and_all_of_it_works(lab: Lab, 
     serve(host, "two")
     assert fetch(host, "one", f"http://[{second}]:9000/") == "two"
     assert fetch(host, "one", "http://two:9000/") == "two"
-    assert host.run("curl", "-s", "-m", "5", f"http://[{second}]:9000/") == "two"
+    assert host.run("curl", "-s", "-m", "30", f"http://[{second}]:9000/") == "two"
     assert reaches(host, "one", host.address6)
     assert reaches(host, "one", "fd64::8000:0:1")
     assert fetch(host, "one", lab.outside.echo_url6) == host.address6

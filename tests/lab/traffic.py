@@ -76,7 +76,7 @@ class Traffic:
         pulse.wait(60)
 
     def packets(self, since: float, until: float | None = None) -> list[Packet]:
-        """Answer what was sent after a moment of the monotonic clock; waits until all of it has arrived, or is lost."""
+        """Answer what was sent after a moment of the monotonic clock; waits until it has arrived, or is lost."""
         until = time.monotonic() if until is None else until
         time.sleep(_PAUSE)
         while lost(found := self._between(since, until)) and time.monotonic() < until + ARRIVED_SECONDS:
