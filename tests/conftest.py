@@ -4,24 +4,42 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("dni", deadline=None, print_blob=True)
+settings.register_profile("dni", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dni")
 
 LONGEST = (
-    "test_cluster_survival.py",
-    "test_survival.py",
-    "test_simulation.py",
-    "test_collector.py",
-    "test_install.py",
-    "test_managed_plugin.py",
-    "test_endurance.py",
+    "e2e/test_cluster_survival.py",
+    "e2e/test_survival.py",
+    "e2e/test_dcos.py",
+    "e2e/test_restarts.py",
+    "e2e/test_install.py",
+    "e2e/test_managed_plugin.py",
+    "e2e/test_cni.py",
+    "e2e/test_cni_cluster.py",
+    "e2e/test_cluster.py",
+    "e2e/test_collector.py",
+    "simulation/test_simulation.py",
+    "e2e/test_podman.py",
+    "lab/test_lab.py",
+    "e2e/test_networks.py",
+    "e2e/test_ports.py",
+    "contract/test_crashes.py",
+    "unit/test_registry_zookeeper.py",
+    "unit/test_agent_cluster.py",
+    "e2e/test_room.py",
+    "e2e/test_ipv6.py",
 )
-"""Files that take minutes: begun last, they would be waited for when all else is done."""
+"""Files that take a minute or more, the longest first: begun last, they would be waited for when all else is done."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the longest files begin first; within them and among the rest the order stays what it was."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    file = f"{item.path.parent.name}/{item.path.name}"
+    return LONGEST.index(file) if file in LONGEST else len(LONGEST)

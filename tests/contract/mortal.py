@@ -30,6 +30,8 @@ from tests.root.ground import Namespace
 from tests.root.town import plug
 
 A_DAY = 86400.0
+BACKGROUND_SECONDS = 0.5
+"""A link takes a fiftieth of a second to be deleted."""
 LEAP = 5.0
 """Seconds that pass for a kernel between two looks, as they do between two rounds of the agent."""
 
@@ -64,11 +66,17 @@ class Host:
         self.plugin.tell("fuse", str(writes))
         with suppress(PluginError, Unreachable):
             act(self)
-        time.sleep(0.05)  # what is deleted in the background
-        survived = self.fuse.exists()
+        survived = self._outlasts_what_is_deleted_in_the_background()
         self.fuse.unlink(missing_ok=True)
         self.plugin.dockerd(second=1).call("Plugin.Activate")
         return not survived
+
+    def _outlasts_what_is_deleted_in_the_background(self) -> bool:
+        """Tell whether the fuse is there still, when all that goes on behind an answer has had its time."""
+        ends = time.monotonic() + BACKGROUND_SECONDS
+        while self.fuse.exists() and time.monotonic() < ends:
+            time.sleep(0.01)
+        return self.fuse.exists()
 
     def end_worker(self) -> None:
         """End the plugin's worker; another one begins, and mends what it finds before it answers."""

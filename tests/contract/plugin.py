@@ -22,11 +22,11 @@ from tests.contract.engine import Engine
 from tests.fakes import AGENT, DCOS, lease
 from tests.root.ground import Namespace
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds until a test gives up waiting."""
 
 _REPOSITORY = Path(__file__).parents[2]
-_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "programs", "fuse")
+_SWITCHES = ("foreign", "broken", "broken-once", "seconds", "no-agent", "no-ipv6", "programs", "fuse", "no-waiting")
 _TABLES = (
     "peer",
     "cni_endpoint",

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +68,19 @@ def _opened(folder: Path, chosen: str) -> Iterator[WSGIApplication]:
     if chosen == "real":
         kernel = Kernel(folder / "run", peers=LeftToTheAgent)
         mend(kernel, store)
-    ipam = IpamDriver(store, kernel, _Agent(store, folder), "dcos")
+    sleep = partial(_sleep, folder)
+    ipam = IpamDriver(store, kernel, _Agent(store, folder), "dcos", sleep=sleep)
     try:
-        yield create_app(NetworkDriver(store, kernel), ipam)
+        yield create_app(NetworkDriver(store, kernel, sleep=sleep), ipam)
     finally:
         if isinstance(kernel, Kernel):
             kernel.close()
         store.close()
+
+
+def _sleep(folder: Path, seconds: float) -> None:
+    """Wait for the agent; not where a test says that none will come."""
+    time.sleep(0 if (folder / "no-waiting").exists() else seconds)
 
 
 class _Agent:

@@ -54,7 +54,7 @@ class World:
 
     def close(self) -> None:
         """End the process that is forked."""
-        self._dying.communicate(timeout=10)
+        self._dying.communicate(timeout=60)
         self.store.close()
 
     def dies_within(self, writes: int, *words: str) -> bool:

@@ -267,7 +267,7 @@ def serving(operations: _Operations, path: Path) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -683,7 +683,7 @@ def test_something_else_behind_the_socket_is_explained(path: Path) -> None:
         thread.start()
         with pytest.raises(DniError, match="is not the dni agent"):
             Console(path).get("/v1/status")
-        thread.join(10)
+        thread.join(60)
 
 
 AS_NOBODY = """

@@ -151,14 +151,14 @@ def tcp(path: Path) -> Iterator[tuple[ListenAddress, _Operations]]:
     thread.start()
     yield at, operations
     server.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((str(at.host), at.port), 1)
 
 
 def ask(at: ListenAddress, method: str, target: str, body: bytes | None = None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(str(at.host), at.port, timeout=10)
+    connection = http.client.HTTPConnection(str(at.host), at.port, timeout=60)
     try:
         connection.request(method, target, body)
         response = connection.getresponse()

@@ -273,7 +273,8 @@ def test_a_method_without_a_body_takes_no_notice_of_one(socket: Target, method: 
 
 def quick(examples: int) -> settings:
     """Answer settings for a number of examples on one target, which no example changes."""
-    return settings(max_examples=examples, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    unchecked = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=examples, suppress_health_check=unchecked)
 
 
 @pytest.mark.parametrize(("where", "examples"), [("socket", OVER_THE_SOCKET), ("in_process", IN_PROCESS)])

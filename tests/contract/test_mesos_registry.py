@@ -623,7 +623,7 @@ def _dripping_headers(ended: threading.Event) -> Any:
 
 def _silent(ended: threading.Event) -> Any:
     def speak(_: BaseHTTPRequestHandler) -> None:
-        ended.wait(10)
+        ended.wait(60)
 
     return speak
 
@@ -644,7 +644,7 @@ def test_an_agent_that_takes_too_long_is_given_up_however_it_does_that(
     with pytest.raises(Unavailable, match=r"took longer than 0\.3 s to answer"):
         asked.ask()
     ended.set()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 def test_what_does_not_speak_http_is_explained(mesos: FakeMesosAgent) -> None:

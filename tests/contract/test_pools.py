@@ -120,6 +120,7 @@ def test_a_later_half_gives_addresses_with_its_own_mask_and_gateway(light: Plugi
 def test_a_full_half_says_who_holds_it_and_one_release_makes_room(light: Plugin, small: Engine) -> None:
     addresses = fill(small, "small", 5)
     before = light.rows()
+    light.tell("no-waiting")
     for _ in range(2):
         with pytest.raises(PluginError) as refusal:
             small.run("more", "small")

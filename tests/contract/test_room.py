@@ -55,7 +55,7 @@ class Agent:
             yield
         finally:
             loop.stop()
-            loop.join(10)
+            loop.join(60)
 
     def leased(self) -> list[str]:
         """Answer what the registry says that this agent holds."""

@@ -36,19 +36,19 @@ from tests.lab import procfs
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-SLOW_SECONDS = 0.5
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until a test gives up; what it waits for takes a fraction of one."""
 
 
 # -- the program -------------------------------------------------------------------------------------------------
 
 
-def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer the pid of the worker and the body it got; `/slow` takes its time."""
+def answer(directory: Path, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer the pid of the worker and the body it got; `/slow` takes until a test says `go`."""
     body = environ["wsgi.input"].read()
     if environ["PATH_INFO"] == "/slow":
-        time.sleep(SLOW_SECONDS)
+        (directory / "slow").touch()
+        await_true((directory / "go").exists)
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"pid": os.getpid(), "body": body.decode()}).encode()]
 
@@ -61,7 +61,7 @@ def opened(directory: Path) -> Iterator[WSGIApplication]:
     if (directory / "faulty").exists():
         raise ZeroDivisionError
     try:
-        yield answer
+        yield partial(answer, directory)
     finally:
         (directory / "closed").touch()
 
@@ -116,8 +116,8 @@ def call(directory: Path, target: str = "/quick", body: str = "x") -> dict[str, 
 
 
 def call_like_dockerd(directory: Path) -> dict[str, object]:
-    """Make one call, and make it again after 1, 2 and 4 s while nobody listens."""
-    for pause in (1, 2, 4):
+    """Make one call, and make it again after 1, 2, 4 and 8 s while nobody listens."""
+    for pause in (1, 2, 4, 8):
         try:
             return call(directory)
         except (ConnectionRefusedError, FileNotFoundError):
@@ -225,11 +225,13 @@ def test_an_orphaned_worker_answers_the_call_it_has_and_the_next_waits_for_its_e
     master = int(Path(f"/proc/{worker}/stat").read_text().split()[3])
     with ThreadPoolExecutor(2) as callers:
         slow = callers.submit(call, tmp_path, "/slow")
-        time.sleep(SLOW_SECONDS / 4)
+        await_true((tmp_path / "slow").exists)
         os.kill(master, signal.SIGKILL)
         await_true(lambda: has_ended(master))
-        time.sleep(SLOW_SECONDS / 8)
         after = callers.submit(call, tmp_path)
+        time.sleep(0.1)
+        assert not after.done()
+        (tmp_path / "go").touch()
     assert slow.result()["pid"] == worker
     assert after.result()["pid"] != worker
     assert has_ended(worker)
@@ -278,8 +280,10 @@ def test_the_call_in_hand_is_answered_before_the_plugin_ends(start: Start, tmp_p
     up = start("up")
     with ThreadPoolExecutor(1) as callers:
         slow = callers.submit(call, tmp_path, "/slow")
-        time.sleep(SLOW_SECONDS / 2)
+        await_true((tmp_path / "slow").exists)
         up.process.terminate()
+        time.sleep(0.1)
+        (tmp_path / "go").touch()
     assert slow.result()["status"] == 200
     assert up.process.wait(PATIENCE) == 0
     assert (tmp_path / "closed").exists()

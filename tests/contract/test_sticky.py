@@ -60,6 +60,7 @@ def test_a_half_with_nothing_but_reserved_addresses_left_is_full_and_counts_them
     keep(light, "9.0.0.131", container="web")
     engine.create("dcos", subnets=["9.0.0.0/8"])
     engine.run("one", "dcos")
+    light.tell("no-waiting")
     with pytest.raises(PluginError, match=r"1 of 125 used, 124 reserved"):
         engine.run("two", "dcos")
     engine.run("three", "dcos", ip="9.0.0.200")
@@ -261,6 +262,7 @@ def test_without_ipam_a_full_half_says_so(light: Plugin, engine: Engine) -> None
     keep(light, "9.0.0.131", "9.0.0.254")
     alone(engine)
     engine.run("one", "dcos")
+    light.tell("no-waiting")
     with pytest.raises(PluginError, match=r"1 of 125 used, 124 reserved"):
         engine.run("two", "dcos")
 

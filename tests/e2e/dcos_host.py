@@ -62,7 +62,7 @@ class Mesos:
         """Be away."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
 
@@ -111,7 +111,7 @@ def names_on(host: Host, name: str) -> Iterator[None]:
         yield
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         host.run("ip", "addr", "del", f"{RESOLVER}/32", "dev", "lo")
 
 

@@ -13,8 +13,14 @@ from tests.lab import Administered, Host, LabError
 
 T = TypeVar("T")
 
-SETTINGS: dict[str, object] = {"collector_grace": 6, "collector_claim_grace": 2, "log_level": "debug"}
-"""Graces short enough to wait for."""
+GRACES = {"collector_grace": 6, "collector_claim_grace": 2}
+"""Short enough to wait for."""
+SETTINGS: dict[str, object] = {**GRACES, "log_level": "debug"}
+
+LOOK_SECONDS = 3
+"""News of Docker gather for two."""
+COLLECTED_SECONDS = 90
+"""The graces are over in ten; but a busy machine may be slow."""
 
 API_SOCKET = "/run/dni/dni.sock"
 _RECORDED = [f"http://dni/v1/{what}" for what in ("addresses", "overlays", "ports")]
@@ -25,15 +31,16 @@ OURS = ("bridge", "host", "none")
 def make_ready(host: Host) -> None:
     """Make dockerd and dni run, and have FORWARD drop: a dockerd that begins again does not see to that.
 
-    Chains of Docker's own that a test has flushed are there again only when dockerd begins again.
+    Chains of Docker's own that a test has flushed are there again only when dockerd begins again; and it ends soon
+    where dni runs, which it would call for a quarter of a minute for each thing that its containers have.
     """
+    if not dni_runs(host):
+        _start_dni(host)
     if dockerd_runs(host) and host.try_run("iptables", "-t", "nat", "-nL", "DOCKER").returncode != 0:
         host.stop_dockerd()
     if not dockerd_runs(host):
         host.start_dockerd()
     host.run("iptables", "-P", "FORWARD", "DROP")
-    if not dni_runs(host):
-        _start_dni(host)
 
 
 def _start_dni(host: Host) -> None:
@@ -50,8 +57,8 @@ def leave_clean(host: Host, *, say_why: bool) -> None:
         reset(host)
         return
     try:
-        eventually(lambda: held(host) == [] or None, 30, "addresses are still held")
-        eventually(lambda: findings(host) == [] or None, 30, "dni check finds something")
+        collected(host, lambda: held(host) == [], "addresses are still held")
+        collected(host, lambda: findings(host) == [], "dni check finds something")
     except AssertionError as error:
         complaint = f"{error}: held {held(host)}, findings {findings(host)}"
         reset(host)
@@ -202,10 +209,29 @@ def leave_to_a_stranger(host: Host, bridge: str) -> None:
     host.run("timeout", "20", "sh", "-c", once_more)
 
 
+def stir(host: Administered) -> None:
+    """Have the collector look: it does a little after something happened in Docker, else every half minute."""
+    host.docker("network", "rm", host.docker("network", "create", "event"))
+    time.sleep(LOOK_SECONDS)
+
+
 def pass_collector(host: Host) -> None:
-    """Wait until the collector has had time for every grace of the tests' settings, twice over."""
+    """Have the collector look, and look again when every grace of the tests' settings is over."""
     host.dni("status")
-    time.sleep(20)
+    stir(host)
+    time.sleep(max(GRACES.values()))
+    stir(host)
+
+
+def collected(host: Administered, is_done: Callable[[], bool], complaint: str) -> None:
+    """Wait until the collector has done something, which it takes two looks for, with a grace between."""
+
+    def is_done_by_now() -> bool:
+        if not is_done():
+            stir(host)
+        return is_done()
+
+    eventually(is_done_by_now, COLLECTED_SECONDS, complaint)
 
 
 def eventually(look: Callable[[], T | None], seconds: float, complaint: str) -> T:

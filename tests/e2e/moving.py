@@ -13,7 +13,7 @@ from tests.readme.transcript import Step, steps
 
 _PAGE = REPOSITORY / "docs/moving-from-dcos.md"
 _SETTINGS = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 _SIGNS = re.compile(
     r"9\.0\.[2-9]\.|9\.0\.1\.0/24 via 44\.128\.0\.1 |44\.128\.0\.[3-9] |192\.0\.2\.24\d|^overlay$|match-set overlay"
     r"|^-A FORWARD -j ACCEPT$|STAGE-2 -j RETURN$|^ip rule: (?!.*proto)"

@@ -20,7 +20,8 @@ from tests.lab import Host, Lab
 from tests.lab.cuts import cut_off
 from tests.lab.zookeeper import ZooKeeper
 
-PEER_SECONDS = 10
+PEER_SECONDS = 25
+"""What nobody is told of is found out in half a minute."""
 BACK_SECONDS = 90
 DCOS_NETS_PORT = 5051
 NEW_AGENT = "192.0.2.99"
@@ -248,7 +249,7 @@ def _subnets(state: dict[str, Any], agent: str) -> dict[str, tuple[str, str | No
 
 def _ask_agent(asker: Host, agent: str, target: str) -> Any:
     """Answer what an agent answers over HTTP to a process of some host."""
-    return json.loads(asker.run("curl", "-sS", "-m", "10", f"http://{agent}:{DCOS_NETS_PORT}{target}"))
+    return json.loads(asker.run("curl", "-sS", "-m", "30", f"http://{agent}:{DCOS_NETS_PORT}{target}"))
 
 
 def _purge(host: Host, agent: str) -> tuple[int, Any]:

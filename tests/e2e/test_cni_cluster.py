@@ -237,7 +237,7 @@ def _see_each_other(places: list[Place], addresses: list[tuple[str, str]]) -> No
     """TCP in both directions between hosts, each caller seen under its own address."""
     (here, there), (docker, mesos) = places, (addresses[0][0], addresses[1][1])
     serve(here.host, "dcos")
-    assert there.runtime.inside("dcos", "curl", "-sS", "-m", "5", f"http://{docker}:9000/") == "dcos"
+    assert there.runtime.inside("dcos", "curl", "-sS", "-m", "30", f"http://{docker}:9000/") == "dcos"
     entered = ("ip", "netns", "exec", "dcos", sys.executable, "-I", "-S", str(ECHO), "9000")
     echo = there.host.spawn(*entered, log=Path(there.host.directory, "echo.log"))
     try:
@@ -245,4 +245,4 @@ def _see_each_other(places: list[Place], addresses: list[tuple[str, str]]) -> No
         eventually(seen, 10, "a container of Docker is not seen under its own address")
     finally:
         echo.kill()
-        echo.wait(10)
+        echo.wait(60)

@@ -9,57 +9,59 @@ from tests.e2e import host_state
 from tests.e2e.containers import address, create, reaches, start
 from tests.lab import Host
 
+DEV = ("--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
 
-def test_containers_removed_or_stopped_while_the_driver_was_down_are_collected(host: Host) -> None:
+
+def test_what_was_removed_or_stopped_while_the_driver_was_down_is_freed_by_a_repair_or_by_the_collector(
+    host: Host,
+) -> None:
+    """By a repair whatever the graces; by the collector at its own pace, a look every half minute.
+
+    dockerd calls a driver that is away for a quarter of a minute each time: so both meet what one outage has left.
+    """
     create(host, "dcos")
+    create(host, *DEV)
     for name in ("one", "two", "three"):
-        start(host, name)
+        start(host, name, net="dev")
     host.stop_dni()
-    with ThreadPoolExecutor(2) as pool:
-        ends = [
-            pool.submit(host.docker, *words, timeout=180)
-            for words in (("rm", "-f", "one"), ("stop", "-t", "0", "three"))
-        ]
-        for end in ends:
-            end.result()
-    host.start_dni(**host_state.SETTINGS)
-    host_state.eventually(lambda: len(host_state.held(host)) == 1 or None, 40, "they still hold their addresses")
-    assert reaches(host, "two", "9.0.0.129")
-    links = host.run("sh", "-c", "ls /sys/class/net | grep -c ^dni")
-    assert links == "1"
-    host.docker("start", "three")
-    assert reaches(host, "three", address(host, "two"))
+    _all_at_once(host, ("rm", "-f", "one"), ("stop", "-t", "0", "three"), ("network", "rm", "dcos"))
+    host.run("cp", "-a", "/var/lib/dni", "/var/lib/dni.then")
 
-
-def test_a_network_removed_while_the_driver_was_down_is_collected(host: Host) -> None:
-    create(host, "dcos")
+    host.start_dni(**{**host_state.SETTINGS, "collector_grace": 900, "collector_claim_grace": 900})
+    assert len(host_state.held(host)) == 3
+    host_state.eventually(lambda: _repaired(host), 60, "repair freed nothing")
     host.stop_dni()
-    host.try_docker("network", "rm", "dcos", timeout=180)
+    host.run("sh", "-c", "rm -r /var/lib/dni/* && mv /var/lib/dni.then/* /var/lib/dni && rmdir /var/lib/dni.then")
+
     host.start_dni(**host_state.SETTINGS)
-    host_state.eventually(
-        lambda: all(row["network"] is None for row in host_state.overlays(host)) or None, 90, "it is still there"
-    )
+    assert len(host_state.held(host)) == 3
+    host_state.eventually(lambda: len(host_state.held(host)) == 1 or None, 90, "they still hold their addresses")
+    host_state.eventually(lambda: _networks(host) == ["dev"] or None, 90, "the network is still there")
     host_state.eventually(
         lambda: host.try_run("ip", "link", "show", "d-dcos").returncode != 0 or None, 10, "its bridge is there"
     )
+    assert reaches(host, "two", "10.64.0.129")
+    links = host.run("sh", "-c", "ls /sys/class/net | grep -c ^dni")
+    assert links == "1"
+    host.docker("start", "three")
+    assert reaches(host, "three", address(host, "two", "dev"))
 
 
-def test_repair_frees_what_docker_does_not_have(host: Host) -> None:
-    create(host, "dcos")
-    start(host, "one")
-    host.stop_dni()
-    host.docker("rm", "-f", "one", timeout=180)
-    host.start_dni(**{**host_state.SETTINGS, "collector_grace": 900, "collector_claim_grace": 900})
-    try:
-        assert len(host_state.held(host)) == 1
-        host_state.eventually(lambda: _repaired(host), 60, "repair freed nothing")
-    finally:
-        host.stop_dni()
+def _all_at_once(host: Host, *commands: tuple[str, ...]) -> None:
+    with ThreadPoolExecutor(len(commands)) as pool:
+        ends = [pool.submit(host.docker, *words, timeout=180) for words in commands]
+        for end in ends:
+            end.result()
+
+
+def _networks(host: Host) -> list[str]:
+    """Answer the overlays that have a Docker network, as dni has it."""
+    return [row["name"] for row in host_state.overlays(host) if row["network"] is not None]
 
 
 def _repaired(host: Host) -> bool:
     host.dni("repair")
-    return host_state.held(host) == []
+    return len(host_state.held(host)) == 1
 
 
 def test_living_containers_survive_many_passes(host: Host) -> None:

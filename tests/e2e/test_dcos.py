@@ -20,7 +20,7 @@ TASK = "docker-on-dcos.0ebe53e8-1c2d-11e9-a6a4-70b3d5800001"
 QUERY = r"\0\036\022\064\001\0\0\001\0\0\0\0\0\0\006leader\005mesos\0\0\001\0\001"
 """For the address of leader.mesos, as a name server is asked over TCP, in words of `printf`."""
 
-FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
+FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=60).read().decode())"
 
 
 def fetch(host: Host, url: str) -> str:
@@ -60,7 +60,7 @@ def test_a_container_started_as_mesos_starts_it_is_found_as_mesos_finds_it(lab: 
     assert address == "9.0.0.130"
     for url in (f"http://{address}:8080", "http://127.0.0.1:31080", f"http://{host.address}:31080"):
         assert "root:" in fetch(host, f"{url}/passwd")
-    assert "root:" in lab.outside.run("curl", "-sS", "-m", "5", f"http://{host.address}:31080/passwd")
+    assert "root:" in lab.outside.run("curl", "-sS", "-m", "30", f"http://{host.address}:31080/passwd")
     (row,) = host_state.eventually(
         lambda: [row for row in host_state.held(host) if row["container"]] or None, 10, "the name is not known"
     )

@@ -69,7 +69,7 @@ def test_a_network_of_somebody_else_is_told_of_and_left_alone(host: Host) -> Non
     told = host.dni(*DEV)
     assert "problem: overlay 'dev' has no Docker network: the Docker network 'dev' has driver 'bridge'" in told
     assert inspected(host, "dev")["Driver"] == "bridge"
-    host_state.eventually(lambda: "has driver 'bridge'" in str(host_state.problems(host)), 5, "it is no problem")
+    host_state.eventually(lambda: "has driver 'bridge'" in str(host_state.problems(host)), 30, "it is no problem")
     host.docker("network", "rm", "dev")
     host_state.eventually(lambda: networks(host) == ["dev"], 30, "the network is not made")
     assert inspected(host, "dev")["Driver"] == "dni"

@@ -130,7 +130,7 @@ def test_confined_as_they_are_the_programs_attach_masquerade_publish_and_mend(ma
     start(machine, "one")
     start(machine, "two", "-p", "80:9000")
     serve(machine, "two")
-    assert machine.run("curl", "-s", "-m", "5", "http://127.0.0.1/") == "two"
+    assert machine.run("curl", "-s", "-m", "30", "http://127.0.0.1/") == "two"
     start(machine, "theirs", "-p", "8099:80", net="bridge")
     text = refused(machine, "run", "--rm", "--net", "dcos", "-p", "8099:80", "busybox", "true")
     assert "docker-proxy (pid " in text

@@ -74,11 +74,11 @@ def test_hosts_with_nothing_but_ipv6_between_them_share_an_overlay_of_both_famil
                 eventually(by, 10, f"{address} is not reached by {backend}")
                 assert reaches(host, "web", address), f"{host.name} does not reach {address} by {backend}"
         check = f"http://[{six[two.name]}]:9000/"
-        assert one.run("curl", "-s", "-m", "5", check) == "web", "one agent checks the health of another's container"
+        assert one.run("curl", "-s", "-m", "30", check) == "web", "one agent checks the health of another's container"
     for host in hosts:
         eventually(lambda: host_state.findings(host) == [] or None, 20, "dni check finds something")  # noqa: B023
         assert fetch(host, "web", without_ipv4.outside.echo_url6) == host.address6
-        assert without_ipv4.outside.run("curl", "-s", "-m", "5", f"http://[{host.address6}]:8080/") == "web"
+        assert without_ipv4.outside.run("curl", "-s", "-m", "30", f"http://[{host.address6}]:8080/") == "web"
     two.docker("rm", "-f", "web")
     two.stop_dni()
     two.start_dni(registry_url=url, agent_ip="192.0.2.12", **SETTINGS)

@@ -78,8 +78,8 @@ def test_containers_reach_each_other_and_the_outside(machine: Machine, lab: Lab)
     start(machine, "one")
     start(machine, "two", "-p", "80:9000")
     serve(machine, "two")
-    assert lab.outside.run("curl", "-s", "-m", "5", f"http://{machine.address}/") == "two"
-    assert machine.run("curl", "-s", "-m", "5", "http://127.0.0.1/") == "two"
+    assert lab.outside.run("curl", "-s", "-m", "30", f"http://{machine.address}/") == "two"
+    assert machine.run("curl", "-s", "-m", "30", "http://127.0.0.1/") == "two"
     assert reaches(machine, "one", "two")
     assert reaches(machine, "one", GATEWAY)
     assert inside(machine, "one", "wget", "-q", "-O", "-", lab.outside.echo_url) == machine.address

@@ -101,7 +101,7 @@ def test_podmans_containers_and_dockers_are_on_one_overlay(
         assert podman.fetch("first", address) == name
         assert podman.fetch(name, docker) == "web"
         assert podman.fetch(name, strange) is None
-    assert lab.outside.run("curl", "-sS", "-m", "5", f"http://{host.address}:8071/") == "first"
+    assert lab.outside.run("curl", "-sS", "-m", "30", f"http://{host.address}:8071/") == "first"
     assert host_state.findings(host) == []
     held = {row["address"] for row in host_state.held(host)}
     assert held == {docker, strange, *((first, asked) if ipam == "dni" else ())}

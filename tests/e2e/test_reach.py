@@ -51,7 +51,7 @@ def test_the_host_reaches_a_container_and_is_reached(host: Host) -> None:
     create(host, "dcos")
     there = start(host, "one")
     serve(host, "one")
-    assert host.run("curl", "-s", "-m", "5", f"http://{there}:9000/") == "one"
+    assert host.run("curl", "-s", "-m", "30", f"http://{there}:9000/") == "one"
     assert reaches(host, "one", host.address)
     assert reaches(host, "one", "9.0.0.129")
 

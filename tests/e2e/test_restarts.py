@@ -102,10 +102,10 @@ def test_killing_under_load_leaks_nothing_and_gives_nothing_twice(host: Host, pr
     assert kept
     running = host.docker("ps", "-q").split()
     assert len({address(host, name) for name in running}) == len(running)
-    host_state.eventually(
-        lambda: len(host_state.held(host)) == len(running) or None, 40, "something is held that nobody has"
+    host_state.collected(
+        host, lambda: len(host_state.held(host)) == len(running), "something is held that nobody has"
     )
-    host_state.eventually(lambda: host_state.findings(host) == [] or None, 40, "dni check finds something")
+    host_state.collected(host, lambda: host_state.findings(host) == [], "dni check finds something")
 
 
 @pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])
@@ -125,7 +125,7 @@ def test_dockerd_restarts(host: Host, *, graceful: bool, live_restore: bool) -> 
         assert reaches(host, "fleeting", address(host, "keeper"))
     running = host.docker("ps", "--format", "{{.Names}}").split()
     _whole(host, *running)
-    host_state.eventually(lambda: len(host_state.held(host)) == len(running) or None, 30, "something leaked")
+    host_state.collected(host, lambda: len(host_state.held(host)) == len(running), "something leaked")
     host.docker("rm", "-f", "keeper", "fleeting")
     host.stop_dockerd()
     host.start_dockerd()

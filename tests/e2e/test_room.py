@@ -69,7 +69,7 @@ def test_an_address_in_a_later_half_can_be_asked_for_and_only_a_full_overlay_ref
     for number in range(4):
         start(host, f"c{number}", net="small")
     wanted = "10.67.0.28"
-    host_state.eventually(lambda: len(_halves(host)) == 2, 5, "no second half was leased")
+    host_state.eventually(lambda: len(_halves(host)) == 2, 30, "no second half was leased")
     option = f"name=small,driver-opt=dni.address={wanted}"
     host.docker("run", "-d", "--name", "asked", "--network", option, NAME, "sleep", "100000")
     assert address(host, "asked", "small") == wanted

@@ -33,11 +33,11 @@ MENDED_SECONDS = 10
 STOPPED_SECONDS = 60
 
 
-def settle(host: Host, seconds: float = 75) -> None:
-    """Wait until what is held is what runs, and nothing is wrong: that may take two looks, half a minute apart."""
+def settle(host: Host) -> None:
+    """Wait until what is held is what runs, and nothing is wrong."""
     running = host.docker("ps", "-q", "--filter", "network=dcos").split()
-    host_state.eventually(lambda: len(host_state.held(host)) == len(running) or None, seconds, "something leaked")
-    host_state.eventually(lambda: host_state.findings(host) == [] or None, seconds, "dni check finds something")
+    host_state.collected(host, lambda: len(host_state.held(host)) == len(running), "something leaked")
+    host_state.collected(host, lambda: host_state.findings(host) == [], "dni check finds something")
     assert len({address(host, name) for name in running}) == len(running)
 
 
@@ -52,8 +52,8 @@ def works(host: Host, name: str) -> None:
 
 def let_collect(host: Host, grace: str) -> None:
     """Have the collector look, and let so much time pass that it frees at its next look: when a container starts."""
-    host.docker("network", "rm", host.docker("network", "create", "event"))
-    time.sleep(float(str(host_state.SETTINGS[grace])) + 1)
+    host_state.stir(host)
+    time.sleep(host_state.GRACES[grace])
 
 
 # -- dockerd, and the whole host
@@ -172,7 +172,7 @@ def test_a_disk_that_becomes_read_only_refuses_clearly_and_is_as_it_was_afterwar
 
 def clear(host: Host) -> None:
     host_state.clear(host)
-    host_state.eventually(lambda: host_state.held(host) == [] or None, 30, "addresses are still held")
+    host_state.collected(host, lambda: host_state.held(host) == [], "addresses are still held")
 
 
 def integrity(host: Host) -> str:
@@ -276,7 +276,7 @@ def _works_and_keeps_others_out(lab: Lab, host: Host, disturb: Callable[[Host], 
     now = disturb.__name__
     assert reaches(host, "one", address(host, "two")), now
     assert fetch(host, "one", lab.outside.echo_url) == host.address, now
-    assert lab.outside.try_run("curl", "-s", "-m", "5", f"http://{host.address}:8080/").stdout.strip() == "one", now
+    assert lab.outside.try_run("curl", "-s", "-m", "30", f"http://{host.address}:8080/").stdout.strip() == "one", now
     assert not reaches(host, "elsewhere", address(host, "two")), now
     assert not forges(host, "one", "9.0.0.250", GATEWAY), now
     assert reaches(host, "elsewhere", "10.64.0.129"), now
@@ -445,6 +445,6 @@ def come_and_go(host: Host, names: list[str], times: int) -> None:
 
 def settled_sizes(host: Host, programs: Mapping[Program, int]) -> dict[Program, procfs.Size]:
     """Answer how large programs are, once nothing is held any more and nothing is wrong."""
-    host_state.eventually(lambda: host_state.held(host) == [] or None, 30, "something is held")
-    host_state.eventually(lambda: host_state.findings(host) == [] or None, 30, "dni check finds something")
+    host_state.collected(host, lambda: host_state.held(host) == [], "something is held")
+    host_state.collected(host, lambda: host_state.findings(host) == [], "dni check finds something")
     return {name: procfs.size(pid) for name, pid in programs.items()}

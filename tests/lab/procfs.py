@@ -58,7 +58,7 @@ def size(pid: int) -> Size:
     return Size(files, int(status["Threads"]), int(status["RssAnon"].split()[0]))
 
 
-def stop(pid: int, *, patience: float = 10) -> None:
+def stop(pid: int, *, patience: float = 60) -> None:
     """SIGSTOP a process, and wait until each of its threads stands still."""
     os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + patience
@@ -75,7 +75,7 @@ def _state(task: Path) -> str:
         return "X"
 
 
-def kill(pid: int, started: int, *, patience: float = 10) -> None:
+def kill(pid: int, started: int, *, patience: float = 60) -> None:
     """SIGKILL the process that has this pid since this start time, and wait `patience` seconds at most."""
     if start_time(pid) != started:
         return

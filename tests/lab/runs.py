@@ -71,7 +71,7 @@ def _remove_cgroups(name: str) -> None:
             _remove_cgroup(Path(directory))
 
 
-def _remove_cgroup(directory: Path, *, patience: float = 5) -> None:
+def _remove_cgroup(directory: Path, *, patience: float = 60) -> None:
     """Remove one cgroup; the kernel calls it busy for a moment after its last process has ended."""
     deadline = time.monotonic() + patience
     while True:

@@ -105,7 +105,7 @@ def test_dockerd_finds_a_plugin_of_the_base_namespace(host: Host) -> None:
     plugin = host.spawn(sys.executable, "-c", script)
     refusal = host.try_docker("network", "create", "-d", "hollow", "n").stderr
     assert "does not implement" in refusal
-    assert plugin.wait(5) == 0
+    assert plugin.wait(60) == 0
 
 
 def test_sys_class_net_and_the_host_name_are_the_hosts_own(lab: Lab) -> None:
@@ -134,7 +134,7 @@ def test_a_spawned_process_has_the_pid_that_is_told(host: Host) -> None:
     status = Path(f"/proc/{process.pid}/status").read_text()
     assert f"NSpid:\t{process.pid}\t{log.read_text().strip()}\n" in status
     process.kill()
-    assert process.wait(5) == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def test_a_directory_of_the_host_can_be_mounted_in_a_container(host: Host) -> None:

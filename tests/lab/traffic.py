@@ -14,8 +14,9 @@ from tests.lab.errors import LabError
 from tests.lab.host import Host
 from tests.lab.node import SCRIPTS, Node
 
-ARRIVED_SECONDS = 1.0
+ARRIVED_SECONDS = 2.0
 """What has not arrived after so long is lost."""
+_PAUSE = 0.2
 LATE_SECONDS = 0.25
 
 
@@ -72,12 +73,17 @@ class Traffic:
         pulse = self._pulses.pop(address)
         self._tell()
         pulse.kill()
-        pulse.wait(10)
+        pulse.wait(60)
 
     def packets(self, since: float, until: float | None = None) -> list[Packet]:
-        """Answer what was sent after a moment of the monotonic clock; waits until all of it can have arrived."""
+        """Answer what was sent after a moment of the monotonic clock; waits until it has arrived, or is lost."""
         until = time.monotonic() if until is None else until
-        time.sleep(max(0.0, until + ARRIVED_SECONDS - time.monotonic()))
+        time.sleep(_PAUSE)
+        while lost(found := self._between(since, until)) and time.monotonic() < until + ARRIVED_SECONDS:
+            time.sleep(_PAUSE)
+        return found
+
+    def _between(self, since: float, until: float) -> list[Packet]:
         arrived = dict(self._arrived())
         return [
             Packet(sender, target, sent, arrived.get((sender, number)))

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import SystemRandom
 
 from tests.lab import procfs
 from tests.lab.errors import LabError
@@ -21,6 +22,8 @@ JAR = _JARS / "zookeeper.jar"
 _BESIDE = (_JARS / "netty-codec.jar", _JARS / "slf4j-simple.jar")
 """For TLS, and so that it says what is wrong."""
 _PORT, _PEERS, _ELECTIONS = 2181, 2888, 3888
+_LOWEST_PORT = 1024
+_GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TICK_SECONDS = 0.5
 """A server gives sessions of 2 to 20 ticks."""
 
@@ -221,8 +224,14 @@ def url_of(servers: list[ZooKeeper], place: str = "dni") -> str:
 
 
 def free_port() -> int:
-    """Answer a port on loopback that nobody has at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+    """Answer a port on loopback that nobody has at the moment.
+
+    None of those that the kernel gives to who calls: a server that is away would find its own port taken.
+    """
+    chance, lowest_given = SystemRandom(), int(_GIVEN_PORTS.read_text().split()[0])
+    while True:
+        port = chance.randrange(_LOWEST_PORT, max(lowest_given, 10 * _LOWEST_PORT))
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            return port

@@ -16,7 +16,7 @@ from tests.lab import Host, Lab
 from tests.readme.transcript import Step, steps
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 _LOG_LINE = re.compile(r'^time=".*\n', re.MULTILINE)
 """What Docker's client logs beside its answer when it gives up waiting for a container that was refused."""
 

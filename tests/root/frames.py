@@ -21,7 +21,7 @@ UDP, DESTINATION_OPTIONS, ICMPV6 = 17, 60, 58
 EVERYBODY = IPv6Address("ff02::1")
 _ALL = 0x0003
 _MARK = 16
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 
 
 def ether(sender: str, kind: int, payload: bytes, receiver: str = BROADCAST) -> bytes:

@@ -10,7 +10,7 @@ from typing import Self
 from tests.root.ground import Namespace
 
 PORT = 7
-_PATIENCE = 5.0
+_PATIENCE = 15.0
 _IMPATIENCE = 0.3
 """Seconds after which a call that must not get through is taken not to."""
 

@@ -93,7 +93,7 @@ def test_a_privacy_address_is_not_what_a_host_is_known_by(host: Host) -> None:
     assert agent(host) == "fd00::f000:4"
 
 
-def eventually(what: Callable[[], bool], seconds: float = 10) -> None:
+def eventually(what: Callable[[], bool], seconds: float = 30) -> None:
     ends = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < ends

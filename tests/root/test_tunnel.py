@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 _PORT = 4000
 _SECRET = b"let me in"
 _IPV4 = 0x0800
-_PATIENCE = 0.5
+_PATIENCE, _IMPATIENCE = 15.0, 0.5
 
 
 def inner(source: IPv4Address, target: IPv4Address) -> bytes:
@@ -47,11 +47,13 @@ def hears(listener: socket.socket) -> bool:
     return False
 
 
-def gets_in(attacker: Namespace, outer: str, receiver: Member, victim: Container) -> bool:
+def gets_in(
+    attacker: Namespace, outer: str, receiver: Member, victim: Container, patience: float = _IMPATIENCE
+) -> bool:
     """Tell whether a packet in disguise, sent to an address of a host, reaches a container there."""
     sent = wrapped(receiver, victim.address.ip + 5, victim.address.ip)
     with victim.sandbox.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as listener:
-        listener.settimeout(_PATIENCE)
+        listener.settimeout(patience)
         listener.bind(("", _PORT))
         with attacker.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(sent, (outer, VXLAN_PORT))
@@ -68,7 +70,9 @@ def test_no_container_gets_into_another_overlay_by_a_tunnel_of_its_own(cluster: 
     first, second, _ = cluster.near
     attacker = on(first, "dev").sandbox
     here, there, far = on(first, "dcos"), on(second, "dcos"), on(cluster.far, "dcos")
-    assert gets_in(cluster.switch, second.agent, second, there), "whoever else is on the link can, and is not dni's"
+    assert gets_in(cluster.switch, second.agent, second, there, _PATIENCE), (
+        "whoever else is on the link can, and is not dni's"
+    )
     for receiver, victim in ((first, here), (second, there), (cluster.far, far)):
         gateway = str(place("dev", receiver.number).bridge.addresses[0].ip)
         for outer in (receiver.agent, gateway, str(receiver.as_peer.vtep.ip.ip)):
@@ -81,10 +85,10 @@ def test_a_container_may_answer_to_that_port_anywhere(host: Host, outside: Names
     host.reconcile()
     asked = host.container(OPEN)
     with asked.sandbox.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.settimeout(5)
+        server.settimeout(_PATIENCE)
         server.bind(("", _PORT))
         with outside.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(5)
+            client.settimeout(_PATIENCE)
             client.bind(("", VXLAN_PORT))
             client.sendto(b"who?", (str(asked.address.ip), _PORT))
             _, caller = server.recvfrom(100)
@@ -97,7 +101,7 @@ def test_a_container_may_use_that_port_within_its_overlay(cluster: Cluster) -> N
     cluster.meet(dcos="vxlan")
     one, other = on(cluster.near[0], "dcos"), on(cluster.near[1], "dcos")
     with other.sandbox.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as listener:
-        listener.settimeout(5)
+        listener.settimeout(_PATIENCE)
         listener.bind(("", VXLAN_PORT))
         with one.sandbox.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(_SECRET, (str(other.address.ip), VXLAN_PORT))

@@ -32,13 +32,14 @@ def frames_per_second(
 ) -> float:
     """Answer how many bits of whole frames a second reach the link of who is sent a quarter more datagrams than that.
 
-    Counted on the link, because a program on a busy machine may have no time for all that arrives.
+    Counted on the link, because a program on a busy machine may have no time for all that arrives; and in no less
+    time than it came in.
     """
     receiver = client if from_server else server
     argv = iperf.client(address, limit, "udp", from_server=from_server)
     with _serving(server), client.run(subprocess.Popen, argv, stdout=subprocess.PIPE, text=True) as sending:
         time.sleep(_WARMING_UP)
-        before, began = receiver.run(_arrived), time.monotonic()
+        began, before = time.monotonic(), receiver.run(_arrived)
         time.sleep(_SECONDS)
         after, ended = receiver.run(_arrived), time.monotonic()
         report, _ = sending.communicate(timeout=_PATIENCE)

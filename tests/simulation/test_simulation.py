@@ -25,7 +25,7 @@ from tests.simulation.world import World
 STEPS = 10_000
 """How many steps are to be taken at the least."""
 
-SETTINGS = settings(max_examples=450, stateful_step_count=30, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=400, stateful_step_count=30, suppress_health_check=list(HealthCheck))
 
 
 class Host(RuleBasedStateMachine):

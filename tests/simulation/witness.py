@@ -52,13 +52,17 @@ class Witness:
         self._tick = 0
         self._freed: dict[Place, int] = {}
         self._known: dict[str, float] = {}
+        self._version = store.version()
         self.records = read_all(store)
 
     def observe(self) -> None:
         """Read the records, and note which addresses have become free since the last look."""
-        before = {place(record): record.state for record in self.records.addresses}
-        self.records = read_all(self._store)
         self._tick += 1
+        version = self._store.version()
+        if version == self._version:
+            return
+        before = {place(record): record.state for record in self.records.addresses}
+        self._version, self.records = version, read_all(self._store)
         free = {place(record) for record in self.records.addresses if record.state is AddressState.FREE}
         freed = {one for one in free if before.get(one) is not AddressState.FREE}
         self._freed = {one: self._tick if one in freed else self._freed[one] for one in free}

@@ -100,7 +100,7 @@ class DockerApi:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def answer(self, path: str) -> tuple[int, Any]:
         """Answer status and body of a GET."""

@@ -234,10 +234,10 @@ def test_waiting_for_events_ends_when_the_agent_does(api: DockerApi, daemon: Doc
 
     thread = threading.Thread(target=follow)
     thread.start()
-    assert first.wait(10)
+    assert first.wait(60)
     daemon.close()
-    assert ended.wait(10)
-    thread.join(10)
+    assert ended.wait(60)
+    thread.join(60)
 
 
 WITHOUT_DOCKERD = """

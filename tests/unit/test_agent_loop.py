@@ -15,8 +15,8 @@ from dni_driver.agent.loop import Loop, Pace, Step
 from dni_driver.agent.problems import Problems
 from dni_driver.core.errors import Unavailable
 
-LONG = 60.0
-PATIENCE = 10.0
+LONG = 600.0
+PATIENCE = 60.0
 
 
 class Counted:
@@ -95,15 +95,22 @@ def test_a_woken_loop_does_its_step_before_its_time() -> None:
 
 
 def test_news_that_come_in_together_are_one_step() -> None:
-    step = Counted(well)
-    with Run(step, Pace(every=LONG, settle=0.5)) as run:
-        assert step.reached(1)
-        for _ in range(5):
-            run.loop.wake()
-            time.sleep(0.01)
-        assert step.reached(2)
-        time.sleep(0.1)
-        assert step.count == 2
+    """On a machine too busy to tell them all in time, they are given more."""
+    for settle in (0.5, 2.0, 8.0):
+        step = Counted(well)
+        with Run(step, Pace(every=LONG, settle=settle)) as run:
+            assert step.reached(1)
+            began = time.monotonic()
+            for _ in range(5):
+                run.loop.wake()
+                time.sleep(0.01)
+            are_told_in_time = time.monotonic() - began < settle
+            assert step.reached(2)
+            time.sleep(0.1)
+            if are_told_in_time:
+                assert step.count == 2
+                return
+    pytest.fail("this machine is too busy")
 
 
 def test_who_cannot_wait_has_the_news_taken_in_at_once() -> None:

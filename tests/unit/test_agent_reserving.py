@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dni_driver.agent import agent
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.options import Options
 from dni_driver.core.addresses.allocation import Span
@@ -76,7 +77,8 @@ def written(one: ReservationReport) -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(agent, "_LOOK_SECONDS", 0.0)  # no loop runs here that could look first
     world = World(tmp_path)
     yield world
     world.store.close()

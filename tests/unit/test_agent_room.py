@@ -426,7 +426,7 @@ def test_a_joining_that_has_just_read_a_lease_does_not_record_again_what_is_give
 
     monkeypatch.setattr(busy.registry, "leases", read_slowly)
     assert busy.joining.join() == []
-    given_back.join(10)
+    given_back.join(60)
     monkeypatch.undo()
     with busy.store.read() as tx:
         held = [str(one.subnet) for one in overlays.agent_subnets(tx)]

@@ -17,7 +17,7 @@ from dni_driver.plugin import crew as crew_module
 from dni_driver.plugin.crew import Answer, Crew, Finish
 from tests.scratch import fast_directory
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import DeadlineExceeded
 from dni_driver.store.disk import Disk
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 MANY = 8
 
 

@@ -40,7 +40,7 @@ def rested(deletions: Deletions) -> Iterator[Reaper]:
     """Give a reaper that has deleted one link and rests."""
     resting = Reaper(deletions)
     resting.doom(["first"])
-    assert deletions.happened.wait(10)
+    assert deletions.happened.wait(60)
     yield resting
     resting.close()
 

@@ -755,9 +755,9 @@ def test_who_waits_for_news_hears_them_at_once_and_is_let_go_when_the_registry_i
     thread = threading.Thread(target=listen)
     thread.start()
     one.register(host())
-    assert heard.get(timeout=20) == News(peers=(peer(ME, "44.128.0.1"),))
+    assert heard.get(timeout=60) == News(peers=(peer(ME, "44.128.0.1"),))
     two.close()
-    assert heard.get(timeout=20) == News()
+    assert heard.get(timeout=60) == News()
     thread.join()
 
 

@@ -36,7 +36,8 @@ RUBBISH_OF_AN_AGENT = (
     b'{"identity": "host 0", "vtep": "44"}',
     b'{"identity": "host 0", "vtep": "44.128.0.1/20", "subnets": [[1, "nine"]]}',
 )
-AT_ONCE = 2.0
+AT_ONCE = 8.0
+"""Seconds; who waits for something in vain gives up after 15."""
 LATE = define("late", [ip_network("10.66.0.0/16")])
 
 

@@ -124,7 +124,7 @@ def is_alive(registry: ZooKeeperRegistry, number: int = 0) -> bool:
     return {member.agent_ip: member.alive for member in registry.members()}[FIRST + number]
 
 
-def eventually(what: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         with suppress(DniError):
