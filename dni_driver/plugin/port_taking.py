@@ -17,6 +17,7 @@ from dni_driver.core.ports import (
     host_addresses,
     served,
 )
+from dni_driver.core.ports import Protocol as PortProtocol
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store import Transaction, endpoints, ports
 
@@ -32,6 +33,9 @@ class Holding(Protocol):
 
     def dynamic_ports(self) -> range:
         """Answer the ports that are handed out where any will do."""
+
+    def relayed_protocols(self) -> frozenset[PortProtocol]:
+        """Answer what this host carries from its IPv6 addresses to containers that have none."""
 
 
 class Taken(Exception):  # noqa: N818 - named for what was met
@@ -59,6 +63,7 @@ class Taking:
         self._endpoint = endpoint
         self._own: list[Address] = [interface.ip for interface in endpoint.interfaces()]
         self._dynamic = kernel.dynamic_ports()
+        self._relayed = kernel.relayed_protocols()
         self._beside = [] if endpoint.sandbox is None else list(self._of_the_others(endpoint.sandbox))
         self._had: set[HostPort] = set()
         self.held: list[HostPort] = []
@@ -72,7 +77,7 @@ class Taking:
         """Record what serves these wishes, and nothing else; what does already stays. Raises Taken, Refused."""
         before = ports.of_endpoint(self._tx, self._endpoint.id)
         self._had = {record.at for record in (*before, *self._beside)}
-        kept = served(wishes, before, self._own, self._dynamic)
+        kept = served(((wish, self._addresses(wish)) for wish in wishes), before, self._dynamic)
         staying = {record for records in kept.values() for record in records}
         for record in before:
             if record not in staying:
@@ -81,9 +86,12 @@ class Taking:
             if number not in kept:
                 self._serve(wish)
 
+    def _addresses(self, wish: Binding) -> list[Address]:
+        return host_addresses(wish, self._own, self._relayed)
+
     def _serve(self, wish: Binding) -> None:
         """Record the first port that will do, at each of the host's addresses that are meant."""
-        ips = host_addresses(wish, self._own)
+        ips = self._addresses(wish)
         met: Taken | None = None
         for port in self._candidates(wish):
             wanted = [self._record(HostPort(wish.protocol, ip, port), wish.port) for ip in ips]

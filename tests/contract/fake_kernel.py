@@ -100,6 +100,7 @@ class FolderKernel(FakeKernel):
         bridges = [f"{bridge.name} {' '.join(map(str, bridge.addresses))}" for bridge in self.bridges.values()]
         links = [f"{name} {link.bridge}" for link in self.links.values() for name in (link.host, link.container)]
         ports = [f"port:{one.at} {one.target} {one.port}" for one in self.ports]
+        ports += [f"relayed:{one.at} {one.targets[0]} {one.port}" for one in self.relayed]
         state = "\n".join(sorted(bridges + links + ports))
         if state != self._shown:
             draft = self._folder / "state.new"
