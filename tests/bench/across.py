@@ -2,15 +2,17 @@
 """TCP and single packets between containers on two hosts, by VXLAN and directly, of dni and made by hand.
 
 Hosts here are bare namespaces without Docker; `tests.bench.cluster` has engines. What is made by hand masquerades
-what leaves for elsewhere, as any network of containers must; it checks nobody and isolates nothing.
+what leaves for elsewhere, as any network of containers must; it checks nobody and isolates nothing. TCP is measured
+twice: where nothing but the processor limits it, and on links as fast as those of common network cards.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
@@ -30,6 +32,9 @@ _BACKENDS: dict[str, Backend] = {"dcos": "vxlan", "dev": "direct"}
 _MTU = 1500
 _NO_LIMIT = 0
 _PACKETS_EACH_ROUND = 20
+LINK = "1gbit"
+"""How fast the links of hosts are, in the words of tc, where the processor is not the limit."""
+_QUEUE = "burst 128k latency 10ms"
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -49,42 +54,41 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What was measured of each way, round by round: bits a second, and seconds for a packet."""
+    """What was measured of each way, round by round: bits a second without and with links, seconds for a packet."""
 
     tcp: dict[str, list[float]]
     packets: dict[str, list[float]]
+    linked: dict[str, list[float]]
 
 
 def in_turn(rounds: int) -> Taken:
-    """Measure each way in each round: TCP once, single packets some times in turn."""
+    """Measure each way in each round: TCP once, single packets some times in turn; then TCP on slower links."""
     with ExitStack() as stack:
-        ways = dict(_ways(stack))
-        taken = Taken({name: [] for name in ways}, {name: [] for name in ways})
+        switches = [_switch(stack) for _ in ("by hand", *_BACKENDS)]
+        ways = dict(_ways(stack, switches))
+        taken = Taken({name: [] for name in ways}, {name: [] for name in ways}, {name: [] for name in ways})
         for _ in range(rounds):
-            for name, way in ways.items():
-                taken.tcp[name].append(way.tcp())
+            _tcp(ways, taken.tcp)
             for _ in range(_PACKETS_EACH_ROUND):
                 for name, way in ways.items():
                     taken.packets[name].append(way.packet())
+        for switch in switches:
+            _slow_down(switch)
+        for _ in range(rounds):
+            _tcp(ways, taken.linked)
     return taken
+
+
+def _tcp(ways: Mapping[str, Way], taken: Mapping[str, list[float]]) -> None:
+    for name, way in ways.items():
+        taken[name].append(way.tcp())
 
 
 def figures(taken: Taken) -> list[Figure]:
     """Answer how many times as fast as dni its bars are, what there was of each, and what a packet costs."""
     return [
-        *(
-            Figure(
-                name=f"TCP across hosts: {other} / {ours}",
-                value=median_ratio(taken.tcp[other], taken.tcp[ours]),
-                unit="",
-                bar=bar,
-            )
-            for other, ours, bar in _COMPARED
-        ),
-        *(
-            Figure(name=f"  {name}, Gbit/s", value=sorted(rates)[len(rates) // 2] / 1e9, unit="")
-            for name, rates in taken.tcp.items()
-        ),
+        *_of_tcp("TCP across hosts", taken.tcp),
+        *_of_tcp(f"TCP across hosts on a link of {LINK}", taken.linked),
         *(
             Figure(name=f"  a packet, {name}, µs of processor", value=packets.steady(each) * 1e6, unit="")
             for name, each in taken.packets.items()
@@ -92,10 +96,19 @@ def figures(taken: Taken) -> list[Figure]:
     ]
 
 
-def _ways(stack: ExitStack) -> Iterator[tuple[str, Way]]:
+def _of_tcp(title: str, taken: Mapping[str, list[float]]) -> Iterator[Figure]:
+    for other, ours, bar in _COMPARED:
+        value = median_ratio(taken[other], taken[ours])
+        yield Figure(name=f"{title}: {other} / {ours}", value=value, unit="", bar=bar)
+    for name, rates in taken.items():
+        yield Figure(name=f"  {name}, Gbit/s", value=median(rates) / 1e9, unit="")
+
+
+def _ways(stack: ExitStack, switches: Sequence[Namespace]) -> Iterator[tuple[str, Way]]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    yield from _by_hand(stack, _switch(stack))
-    tunnelled, direct = (_cluster(stack, folder, name) for name in ("dcos", "dev"))
+    by_hand, *ours = switches
+    yield from _by_hand(stack, by_hand)
+    tunnelled, direct = (_cluster(stack, folder, name, one) for name, one in zip(_BACKENDS, ours, strict=True))
     yield VXLAN, _between(*tunnelled)
     yield BARE, Way(direct[0][0], direct[0][1], direct[0][1].agent)
     yield DIRECT, _between(*direct)
@@ -107,9 +120,15 @@ def _switch(stack: ExitStack) -> Namespace:
     return switch
 
 
-def _cluster(stack: ExitStack, folder: Path, name: str) -> tuple[list[Member], list[Overlay]]:
+def _slow_down(switch: Namespace) -> None:
+    """Have every port of a switch send no faster than a link."""
+    for line in switch.sh("ip -o link show master lan").splitlines():
+        port = line.split()[1].partition("@")[0]
+        switch.sh(f"tc qdisc add dev {port} root tbf rate {LINK} {_QUEUE}")
+
+
+def _cluster(stack: ExitStack, folder: Path, name: str, switch: Namespace) -> tuple[list[Member], list[Overlay]]:
     """Have two hosts with one overlay on a link of their own."""
-    switch = _switch(stack)
     members = [stack.enter_context(Member(folder / f"{name}{n}", n, f"10.0.0.{n}")) for n in (1, 2)]
     for member in members:
         _plug(switch, member, member.agent)

@@ -149,11 +149,14 @@ class Crowd:
     def _left(self) -> float:
         return self._ends - time.monotonic()
 
-    def _join(self, _: int) -> Sequence[Outcome]:
-        for agent in self._agents:
-            agent.start()
-        for agent in self._agents:
-            agent.joined.wait(self._left())
+    def _join(self, at_once: int) -> Sequence[Outcome]:
+        """Have all join, so many at a time."""
+        for first in range(0, len(self._agents), at_once):
+            wave = self._agents[first : first + at_once]
+            for agent in wave:
+                agent.start()
+            for agent in wave:
+                agent.joined.wait(self._left())
         return [agent.outcome for agent in self._agents if agent.outcome]
 
     def _follow(self, number: int) -> Sequence[Outcome]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m tests.bench.scale AGENTS …`: many agents join one ZooKeeper at once, and what that costs it (root).
 
-ZooKeeper and agents are alone in a network namespace, whose loopback counts their bytes.
+More agents than one machine can play at once join in waves. ZooKeeper and agents are alone in a network namespace,
+whose loopback counts their bytes.
 """
 
 from __future__ import annotations
@@ -58,13 +59,14 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """So many agents that joined at once, `followers` of whom learned of all others, and then of one more.
+    """So many agents that joined, `at_once` at a time. `followers` learned of all others, and then of one more.
 
     Times in seconds: until half of them, and until the last, had a lease, until all followers knew all, and until all
     knew of one more; `longest` is what one of them took for it.
     """
 
     agents: int
+    at_once: int
     followers: int
     half_leased: float
     last_lease: float
@@ -138,8 +140,8 @@ def _process(orders: Orders) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def measure(agents: int, sessions: int, followers: int) -> Run:
-    """Have so many agents join a registry that is empty, then some follow, then one more join."""
+def measure(agents: int, at_once: int, sessions: int, followers: int) -> Run:
+    """Have so many agents join a registry that is empty, in waves, then some follow, then one more join."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(running(folder / "zookeeper"))
@@ -147,7 +149,9 @@ def measure(agents: int, sessions: int, followers: int) -> Run:
         crowds = Crowds(stack, url, agents, sessions, followers)
         marks = [load(server)]
         began = time.time()
-        outcomes = [outcome for phase in crowds.tell("join", 0) for outcome in phase.outcomes]
+        outcomes = [
+            outcome for phase in crowds.tell("join", max(1, at_once // _PROCESSES)) for outcome in phase.outcomes
+        ]
         check(outcomes, agents)
         marks.append(load(server))
         first = _ended(crowds.tell("follow", agents, only_the_first=True))
@@ -168,6 +172,7 @@ def measure(agents: int, sessions: int, followers: int) -> Run:
         start, joined, one_knows, digested, known, quiet, told = marks
         return Run(
             agents=agents,
+            at_once=at_once,
             followers=crowds.followers,
             half_leased=statistics.median(outcome.joined for outcome in outcomes) - began,
             last_lease=max(outcome.joined for outcome in outcomes) - began,
@@ -236,7 +241,8 @@ def _cpu_seconds(pid: int) -> float:
 def show(runs: Sequence[Run]) -> str:
     """Lay the runs out as a table, a column for each."""
     rows: list[tuple[str, list[str]]] = [
-        ("agents that join at once", [f"{run.agents}" for run in runs]),
+        ("agents that join", [f"{run.agents}" for run in runs]),
+        ("  at once", [f"{run.at_once}" for run in runs]),
         ("seconds until half have their leases", [f"{run.half_leased:.1f}" for run in runs]),
         ("seconds until the last lease", [f"{run.last_lease:.1f}" for run in runs]),
         ("  the longest that one of them took", [f"{run.longest:.1f}" for run in runs]),
@@ -284,13 +290,15 @@ def _for_each(run: Run) -> float:
 @click.option(
     "--sessions", type=int, help="Sessions that they share, no fewer than followers. Default: one for each."
 )
-def scale(agents: tuple[int, ...], followers: int, sessions: int | None) -> None:
-    """Have so many agents join one ZooKeeper at once, for each of the numbers."""
+@click.option("--at-once", type=int, help="How many of them join at a time. Default: all.")
+def scale(agents: tuple[int, ...], followers: int, sessions: int | None, at_once: int | None) -> None:
+    """Have so many agents join one ZooKeeper, for each of the numbers."""
     runs = []
     for number in agents:
         click.echo(f"… {number} agents", err=True)
         with Namespace() as alone:
-            runs.append(alone.run(measure, number, min(number, sessions or number), min(followers, number - 1)))
+            shared, wave = min(number, sessions or number), min(number, at_once or number)
+            runs.append(alone.run(measure, number, wave, shared, min(followers, number - 1)))
         RESULT.write_text(json.dumps(msgspec.to_builtins(runs)))
     click.echo(f"\n{show(runs)}\n\nAll in {RESULT}.")
 
