@@ -7,15 +7,14 @@ link-local address. The others are met by a socket that listens at the port.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 
 from dni_driver.core.names import docker_bridge
-from dni_driver.core.overlays import Address
-from dni_driver.core.ports import HostPort, PortRecord, Published, Relayed, is_loopback6
-from dni_driver.core.records import EndpointRecord, NetworkRecord, Records
+from dni_driver.core.ports import HostPort, Published, Relayed, is_loopback6
+from dni_driver.core.records import Records
 
 
 class Confined(msgspec.Struct, frozen=True):
@@ -25,47 +24,55 @@ class Confined(msgspec.Struct, frozen=True):
     subnets: tuple[IPv4Network | IPv6Network, ...]
 
 
-class _Way(msgspec.Struct, frozen=True):
-    """One endpoint that a port leads to."""
+class _Place(msgspec.Struct, frozen=True):
+    """Where an endpoint is: its bridge, and its addresses by family."""
 
-    endpoint: EndpointRecord
     bridge: str
-    port: int
+    ips: dict[int, IPv4Address | IPv6Address]
 
 
-def published(records: Records) -> Iterator[Published]:
-    """Answer what the kernel leads to endpoints in their sandboxes, each port once; an internal network has none."""
-    for at, ways in _ways(records).items():
-        for way, target in _of_the_same_family(at, ways):
-            if not is_loopback6(at.ip):
-                yield Published(at=at, target=target, port=way.port, bridge=way.bridge)
+_Way = tuple[_Place, int]
+"""A place that a port leads to, and the port there."""
 
 
-def relayed(records: Records) -> Iterator[Relayed]:
-    """Answer the ports that callers are carried over from; first to where other callers of them get."""
-    for at, ways in _ways(records).items():
-        native = [target for _, target in _of_the_same_family(at, ways)]
-        if at.family == 6 and (not native or at.ip.is_unspecified or is_loopback6(at.ip)):  # noqa: PLR2004
-            others = [one.ip for way in ways for one in way.endpoint.interfaces() if one.ip not in native]
-            yield Relayed(at=at, targets=(*native, *others), port=ways[0].port)
+def ways(records: Records) -> tuple[tuple[Published, ...], tuple[Relayed, ...]]:
+    """Answer what the kernel leads to endpoints in their sandboxes, each port once, and what is carried there.
+
+    An internal network publishes nothing.
+    """
+    led: list[Published] = []
+    carried: list[Relayed] = []
+    for at, found in _ways(records).items():
+        version = at.ip.version
+        native = next(((place, port) for place, port in found if version in place.ips), None)
+        if native is not None and not is_loopback6(at.ip):
+            place, port = native
+            led.append(Published(at=at, target=place.ips[version], port=port, bridge=place.bridge))
+        if version == 6 and (native is None or at.ip.is_unspecified or is_loopback6(at.ip)):  # noqa: PLR2004
+            carried.append(_relayed(at, found))
+    return tuple(led), tuple(carried)
 
 
-def _of_the_same_family(at: HostPort, ways: Sequence[_Way]) -> list[tuple[_Way, Address]]:
-    """Answer the first way that the kernel can take, and where to; none where there is no such."""
-    found = [(way, one.ip) for way in ways for one in way.endpoint.interfaces() if one.version == at.family]
-    return found[:1]
+def _relayed(at: HostPort, found: Sequence[_Way]) -> Relayed:
+    """Answer how callers are carried: first by IPv6, as others of the same port get there."""
+    targets = [place.ips[version] for version in (6, 4) for place, _ in found if version in place.ips]
+    return Relayed(at=at, targets=tuple(targets), port=found[0][1])
 
 
 def _ways(records: Records) -> Mapping[HostPort, list[_Way]]:
-    networks = {network.id: network for network in records.networks if not network.options.internal}
-    joined = {one.id: one for one in records.endpoints if one.sandbox is not None and one.network in networks}
+    places = _places(records)
     found: dict[HostPort, list[_Way]] = {}
     for record in records.ports:
-        if record.endpoint in joined:
-            found.setdefault(record.at, []).append(_way(record, joined, networks))
+        place = places.get(record.endpoint)
+        if place is not None:
+            found.setdefault(record.at, []).append((place, record.port))
     return found
 
 
-def _way(record: PortRecord, joined: Mapping[str, EndpointRecord], networks: Mapping[str, NetworkRecord]) -> _Way:
-    endpoint = joined[record.endpoint]
-    return _Way(endpoint, docker_bridge(networks[endpoint.network].overlay), record.port)
+def _places(records: Records) -> Mapping[str, _Place]:
+    bridges = {one.id: docker_bridge(one.overlay) for one in records.networks if not one.options.internal}
+    return {
+        one.id: _Place(bridges[one.network], {each.version: each.ip for each in one.interfaces()})
+        for one in records.endpoints
+        if one.sandbox is not None and one.network in bridges
+    }

@@ -15,7 +15,7 @@ from dni_driver.core.options.network import DEFAULT_LINK_PREFIX, NetworkOptions
 from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Address, Network, Overlay, gateway_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.ports import Published, Relayed
-from dni_driver.core.published import Confined, published, relayed
+from dni_driver.core.published import Confined, ways
 from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
@@ -140,6 +140,7 @@ def wanted(records: Records) -> Wanted:
     )
     links += tuple(_cni_links(records, overlays))
     bridges = tuple(bridge_of(network, records) for network in records.networks)
+    led, carried = ways(records)
     return Wanted(
         bridges=bridges + tuple(mesos_bridge_of(network, records) for network in records.cni_networks),
         links=links,
@@ -149,8 +150,8 @@ def wanted(records: Records) -> Wanted:
         guarded=any(not network.options.spoof for network in records.networks)
         or bool(records.cni_networks)
         or any(not link.spoof for link in links),
-        ports=tuple(published(records)),
-        relayed=tuple(relayed(records)),
+        ports=led,
+        relayed=carried,
         vtep=None if records.hosting.carries else records.vtep,
         overlays=tuple(records.overlays),
         peers=[] if records.hosting.carries else records.peers,

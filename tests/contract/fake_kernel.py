@@ -33,6 +33,7 @@ class FolderKernel(FakeKernel):
         """Begin with nothing."""
         super().__init__()
         self._folder = folder
+        self._programs = folder / "programs"
         self._lock = threading.Lock()
         self._shown = ""
 
@@ -71,7 +72,9 @@ class FolderKernel(FakeKernel):
             self._show()
 
     def port_holder(self, at: HostPort) -> str | None:
-        """Name the program that has a port."""
+        """Name the program that has a port; it is asked of each, and there may be very many."""
+        if not self._programs.exists():
+            return None
         lines = (line.split(maxsplit=3) for line in self._told("programs").splitlines())
         self.programs = {
             HostPort(PortProtocol(kind), ip_address(ip), int(port)): name for kind, ip, port, name in lines

@@ -39,6 +39,7 @@ class Relay:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with no port; `clock` gives seconds."""
         self._lock = threading.Lock()
+        self._gate = threading.Lock()
         self._clock = clock
         self._places: dict[HostPort, tuple[socket.socket, Relayed]] = {}
         self._served: dict[HostPort, Door | Mailbox] = {}
@@ -50,7 +51,7 @@ class Relay:
 
         What leads where it did goes on. The sockets stay their owner's, who says `stop` before closing them.
         """
-        with self._lock:
+        with self._gate, self._lock:
             self._porter.confined = confined
             self._close([at for at, place in self._places.items() if places.get(at) != place])
             for at, place in places.items():
@@ -59,12 +60,12 @@ class Relay:
 
     def stop(self, ports: Iterable[HostPort]) -> None:
         """Carry nobody to these ports any more, and break off what goes on there."""
-        with self._lock:
+        with self._gate, self._lock:
             self._close(ports)
 
     def close(self) -> None:
         """Carry nobody any more, and end the thread."""
-        with self._lock:
+        with self._gate, self._lock:
             self._close(list(self._places))
             thread, self._thread = self._thread, None
             if thread is None:
@@ -116,12 +117,18 @@ class Relay:
         while True:
             found = self._poll.wait(seconds)
             for descriptor, mask in found:
+                self._let_others_first()
                 with self._lock:
                     self._handle(descriptor, mask)
             with self._lock:
                 if self._thread is not threading.current_thread():
                     return
                 seconds = self._look_around()
+
+    def _let_others_first(self) -> None:
+        """Wait for who stands at the gate: a lock that is let go and taken again goes to nobody else in between."""
+        with self._gate:
+            pass
 
     def _handle(self, descriptor: int, mask: int) -> None:
         try:
