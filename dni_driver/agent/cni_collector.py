@@ -53,8 +53,11 @@ class CniCollector:
     def gone(self) -> list[CniEndpointRecord]:
         """Answer the endpoints whose namespaces are gone."""
         endpoints = read_all(self._store).cni_endpoints
-        missing = self._kernel.missing_sandboxes(one.sandbox for one in endpoints)
+        missing = self._missing(endpoints)
         return [one for one in endpoints if one.sandbox in missing]
+
+    def _missing(self, endpoints: Iterable[CniEndpointRecord]) -> set[str]:
+        return self._kernel.missing_sandboxes(one.sandbox for one in endpoints)
 
     def _settled(self) -> list[CniEndpointRecord]:
         return [one for one in self.gone() if is_settled(one.since, self._time.clock())]
@@ -64,7 +67,9 @@ class CniCollector:
         if not silent:
             return []
         with self._store.write() as tx:
-            freed = [one for one in silent if cni.find_endpoint(tx, one.id) == one]
+            # To ask takes seconds: whoever came back meanwhile made its namespace before it was recorded again.
+            gone = self._missing(silent)
+            freed = [one for one in silent if one.sandbox in gone and cni.find_endpoint(tx, one.id) == one]
             for one in freed:
                 cni.forget_endpoint(tx, one.id, self._time.clock())
         self._kernel.detach([one.id for one in freed])

@@ -17,6 +17,7 @@ from dni_driver.core.addresses.fullness import Half, Holding, Local, Occupied, O
 from dni_driver.core.errors import DniError, Unavailable
 from dni_driver.core.figures import Cluster, cluster_of
 from dni_driver.core.overlays import Address
+from dni_driver.core.problems import InShort
 from dni_driver.core.records import Records
 from dni_driver.core.reports import unknown_overlay
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
@@ -34,6 +35,7 @@ class Fullness:
         self,
         store: Store,
         registry: Registry,
+        hearing: Hearing,
         time: Time,
         directories: Sequence[Path] = DATA_DIRECTORIES,
     ) -> None:
@@ -41,7 +43,7 @@ class Fullness:
         self._store = store
         self._registry = registry
         self._clock = time.clock
-        self._hearing = Hearing(registry, time.monotonic)
+        self._hearing = hearing
         self._directories = directories
         self._alarms = Alarms()
 
@@ -61,10 +63,10 @@ class Fullness:
         found = overlay_usage(overlay, local, theirs, heard, self._clock())
         return room(found, str(agent) if agent else None, half, count)
 
-    def counts(self) -> Counts:
-        """Count all that this host holds, to tell others."""
+    def counts(self, problems: InShort) -> Counts:
+        """Count all that this host holds, to tell others beside what is wrong."""
         self._note_dates()
-        return telling.counts(self._local(), self._clock())
+        return telling.counts(self._local(), problems, self._clock())
 
     def loads(self) -> list[Load]:
         """Answer how much of each half of this host is taken."""

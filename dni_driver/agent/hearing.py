@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other agents told of how full they are, asked for when somebody asks here."""
+"""What other agents told of how full they are and what is wrong, asked for when somebody asks here."""
 
 from __future__ import annotations
 

@@ -10,12 +10,13 @@ import msgspec
 import structlog
 
 from dni_driver.agent.reconciler import Reconciler
-from dni_driver.core.errors import KernelError, Refused
-from dni_driver.core.options.endpoint import EndpointOptions
+from dni_driver.core.errors import KernelError, NotMended, Refused
+from dni_driver.core.names import docker_bridge
+from dni_driver.core.options.endpoint import EndpointOptions, taken_back
 from dni_driver.core.options.labels import KNOWN, LIMITS, options_of
 from dni_driver.core.records import EndpointRecord
 from dni_driver.core.views import DockerEndpoint, DockerView
-from dni_driver.store import Store, Transaction, endpoints
+from dni_driver.store import Store, Transaction, endpoints, networks
 
 log = structlog.get_logger(__name__)
 
@@ -55,10 +56,10 @@ class Labelling:
             if any(key in LIMITS for _, wishes in due for key in wishes):
                 self._reconciler.mend()
         except KernelError as error:
-            without = [(one, {key: wishes[key] for key in wishes if key not in LIMITS}) for one, wishes in due]
             with self._store.write() as tx:
-                _record(tx, without)
-            return [f"the limits of labels cannot be kept: {error}"]
+                is_hindered = _take_back(tx, due, error)
+            if is_hindered:
+                return [f"the limits of labels cannot be kept: {error}"]
         log.info("labels taken", endpoints=[endpoint.id[:12] for endpoint, _ in due])
         return []
 
@@ -66,6 +67,26 @@ class Labelling:
 def _record(tx: Transaction, due: Iterable[tuple[EndpointRecord, Wishes]]) -> None:
     for endpoint, wishes in due:
         endpoints.set_options(tx, endpoint.id, msgspec.structs.replace(endpoint.options, **wishes))
+
+
+def _take_back(tx: Transaction, due: Iterable[tuple[EndpointRecord, Wishes]], error: KernelError) -> bool:
+    """Record no limits where the kernel did not take them, and tell whether that is so anywhere.
+
+    What ails the bridge of another overlay is no hindrance.
+    """
+    hindered = [
+        (now, endpoint, {key: wishes[key] for key in wishes if key in LIMITS})
+        for endpoint, wishes in due
+        if (now := endpoints.lookup(tx, endpoint.id)) is not None and _is_hindered(tx, now, error)
+    ]
+    for now, before, limits in hindered:
+        endpoints.set_options(tx, now.id, taken_back(now.options, limits, before.options))
+    return any(limits for _, _, limits in hindered)
+
+
+def _is_hindered(tx: Transaction, endpoint: EndpointRecord, error: KernelError) -> bool:
+    bridge = docker_bridge(networks.find(tx, endpoint.network).overlay)
+    return not isinstance(error, NotMended) or bool(error.on(bridge))
 
 
 def _labelled(docker: DockerView) -> Iterator[DockerEndpoint]:

@@ -13,6 +13,7 @@ from dni_driver.agent.defining import Defining
 from dni_driver.agent.docker_look import DockerLook
 from dni_driver.agent.following import Following
 from dni_driver.agent.fullness import Fullness
+from dni_driver.agent.hearing import Hearing
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.inspection import Inspection
@@ -25,6 +26,7 @@ from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.presence import Presence
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.removal import Removal
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
 from dni_driver.agent.telling import Telling
@@ -59,7 +61,8 @@ class Parts:
         )
         self.joining = Joining(store, registry, self.identity, options.default_overlay, time.clock)
         self.presence = Presence(store, registry, self.joining, options.reclaim_after, time)
-        self.cluster = Cluster(store, registry)
+        hearing = Hearing(registry, time.monotonic)
+        self.cluster = Cluster(store, registry, hearing, problems)
         self.following = Following(
             store,
             registry,
@@ -73,12 +76,13 @@ class Parts:
         self.dcos = DcosView(store, registry, lambda: problems.of(JOINING_PART), lambda: self.following.is_current)
         self.reconciler = Reconciler(store, kernel)
         self.leasing = Leasing(store, registry, self.identity, self.reconciler.mend, self.joining.in_turn, time)
-        self.fullness = Fullness(store, registry, time)
-        self.telling = Telling(store, registry, self.joining, self.fullness, time)
+        self.fullness = Fullness(store, registry, hearing, time)
+        self.telling = Telling(store, registry, self.joining, self.fullness, problems, time)
         self.reserving = Reserving(store, time.clock)
         self.cni = Cni(store, kernel, options.cni, time, loops.kernel.wake)
         self.networking = Networking(store, docker, makes, options.driver, time, made=loops.presence.wake)
         self.defining = Defining(store, kernel, self.joining, self.networking, makes)
+        self.removal = Removal(registry, self.identity, self.joining, self.networking, self.cni.withdraw)
         self.collector = Collector(store, kernel, Sightings(options.graces()), time)
         self.labelling = Labelling(store, self.reconciler)
         self.docker_look = DockerLook(store, docker, self.collector, self.labelling, freed=self.something_freed)

@@ -9,10 +9,11 @@ import click
 
 from dni_driver.cli import views
 from dni_driver.cli.asking import Named, as_json, show
+from dni_driver.cli.groups import InOrder
 from dni_driver.core.reports import AddressReport, ReservationReport
 
 
-@click.group()
+@click.group(cls=InOrder)
 def address() -> None:
     """Show addresses and who holds them, keep some back, and limit their holders."""
 

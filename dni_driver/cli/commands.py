@@ -16,6 +16,7 @@ from dni_driver import __version__
 from dni_driver.cli import agents, usage, views
 from dni_driver.cli.addresses import address
 from dni_driver.cli.asking import Named, as_json, show
+from dni_driver.cli.groups import InOrder
 from dni_driver.cli.loading import DEFAULT_FILE
 from dni_driver.core.addresses.fullness import OverlayUsage
 from dni_driver.core.cluster import AgentReport
@@ -52,15 +53,8 @@ what the host lacks. A second overlay, and a container on it:
 """
 
 
-class _InOrder(click.Group):
-    """Lists its commands as they are written here: those to begin with first."""
-
-    def list_commands(self, _: click.Context) -> list[str]:
-        return list(self.commands)
-
-
 @click.group(
-    cls=_InOrder,
+    cls=InOrder,
     help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _HELP_WIDTH},
 )
@@ -102,7 +96,7 @@ def status(named: Named, *, as_json: bool) -> None:
 
 @dni.group()
 def overlay() -> None:
-    """List, create and remove overlays."""
+    """List, create, change and remove overlays."""
 
 
 @overlay.command("ls")
@@ -153,9 +147,23 @@ def overlay_create(named: Named, /, *, no_network: bool, as_json: bool, **overla
 @as_json
 @click.pass_obj
 def overlay_rm(named: Named, name: str, *, as_json: bool) -> None:
-    """Remove an overlay, and the Docker networks that dni made of it, if no container is on it on any host."""
+    """Remove an overlay, and the Docker networks that dni made of it, if no container is on it on any host.
+
+    Every host that holds some of it is asked. Where one does not answer within seconds this says which, and the
+    overlay goes as soon as it does.
+    """
     named.console().delete(f"/v1/overlays/{quote(name, safe='')}")
     show({"removed": name}, views.Removed, views.removed, as_json=as_json)
+
+
+@overlay.command("keep")
+@click.argument("name")
+@as_json
+@click.pass_obj
+def overlay_keep(named: Named, name: str, *, as_json: bool) -> None:
+    """Call off the removal of an overlay, on every host; one that nobody removes stays anyway."""
+    named.console().post(f"/v1/overlays/{quote(name, safe='')}/keep", {})
+    show({"kept": name}, views.Kept, views.kept, as_json=as_json)
 
 
 @overlay.command("set")
@@ -216,7 +224,7 @@ def cni() -> None:
 @click.option(
     "--ipam",
     type=click.Choice(["host-local", "dni"]),
-    help="Who hands out the addresses, instead of who does by the settings: host-local, or dni by dni-cni.",
+    help="Who hands out the addresses: host-local, or dni (by dni-cni); what the settings say when left out.",
 )
 @click.pass_obj
 def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) -> None:
@@ -234,11 +242,14 @@ def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) ->
 def cni_clear(named: Named) -> None:
     """Remove the configurations that dni keeps in cni.directory, and the bridges, before dni goes from this host.
 
-    The agent must have been stopped: it would make them again. What somebody else has changed stays.
+    Where no bridge of dni is left, what the kernel knows of other hosts goes too. The agent must have been stopped:
+    it would make all of it again. What somebody else has changed stays.
     """
     from dni_driver.cli.cni_clear import clear
 
-    clear(named.settings_of_program("cni clear"))
+    left = clear(named.settings_of_program("cni clear"))
+    if left is not None:
+        click.echo(f"left: {left}", err=True)
 
 
 @dni.command()

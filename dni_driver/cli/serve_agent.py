@@ -57,7 +57,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
     directory = settings.store.directory
     store = open_sound(directory / "dni.db", read_all)
     resources.callback(store.close)
-    registry = open_registry(settings.registry.url, directory, _access(settings.registry))
+    registry = open_registry(settings.registry.url, directory, access(settings.registry))
     resources.callback(registry.close)
     kernel = Kernel(settings.run.directory)
     resources.callback(kernel.close)
@@ -81,7 +81,7 @@ def _open(settings: Settings, resources: ExitStack) -> Agent:
     )
 
 
-def _access(registry: RegistrySettings) -> Access:
+def access(registry: RegistrySettings) -> Access:
     """Answer how dni makes itself known to ZooKeeper, or to a Mesos agent."""
     return Access(
         token_file=registry.token_file,

@@ -33,8 +33,14 @@ class Removed(msgspec.Struct, frozen=True):
     removed: str
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What `dni overlay keep` answers."""
+
+    kept: str
+
+
 def status(report: Status) -> str:
-    """Show a host: who it is, what it rests on, its overlays, its problems."""
+    """Show a host: who it is, what it rests on, its overlays, its problems and those of other agents."""
     docker = report.docker
     others = len(report.cluster.agents) > 1
     facts = (
@@ -51,6 +57,7 @@ def status(report: Status) -> str:
         usage.halves(report.halves),
         agents.cluster(report.cluster),
         "\n".join(f"problem: {problem}" for problem in report.problems),
+        agents.problems(report.cluster),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -62,8 +69,20 @@ def overlays(reports: Sequence[OverlayReport]) -> str:
     titles: tuple[str, ...] = ("OVERLAY", "SUBNET", "PER AGENT", "DOCKER HALF", "SIZE", "USED", "RESERVED", "FREE")
     rows = [row for report in reports for row in _overlay_rows(report)]
     if any(report.agents > 1 for report in reports):
-        return table((*titles, "NETWORK", "BACKEND", "AGENTS"), [(*row, *_shared(reports, row[0])) for row in rows])
-    return table((*titles, "NETWORK"), rows)
+        titles = (*titles, "NETWORK", "BACKEND", "AGENTS")
+        rows = [(*row, *_shared(reports, row[0])) for row in rows]
+    else:
+        titles = (*titles, "NETWORK")
+    return "\n".join([table(titles, rows), *_leaving(reports)])
+
+
+def _leaving(reports: Sequence[OverlayReport]) -> Iterator[str]:
+    for report in reports:
+        if report.leaving:
+            yield (
+                f"Overlay {report.name} is being removed, as agent {report.leaving} was told to; to call that off: "
+                f"dni overlay keep {report.name}"
+            )
 
 
 def _shared(reports: Sequence[OverlayReport], name: object) -> tuple[object, ...]:
@@ -117,6 +136,11 @@ def changed(report: OverlayReport) -> str:
 def removed(report: Removed) -> str:
     """Show what is gone."""
     return report.removed
+
+
+def kept(report: Kept) -> str:
+    """Show what stays."""
+    return report.kept
 
 
 def addresses(reports: Sequence[AddressReport]) -> str:

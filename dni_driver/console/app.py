@@ -7,20 +7,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Literal, TypeVar
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from dni_driver.console import addresses, dcos
 from dni_driver.console import cni as cni_part
-from dni_driver.console import dcos
 from dni_driver.console.asking import read_agent, read_agent_ip, read_count, read_half
 from dni_driver.console.cni import CniOperations
 from dni_driver.console.operations import Operations
-from dni_driver.core.addresses.reservations import Wish, read_wish
 from dni_driver.core.deadline import deadline
 from dni_driver.core.driver_name import PLAIN, as_typed
 from dni_driver.core.errors import (
@@ -35,8 +34,7 @@ from dni_driver.core.errors import (
     Unavailable,
 )
 from dni_driver.core.invariants.finding import Finding
-from dni_driver.core.options.bandwidth import parse_rate
-from dni_driver.core.overlays import Address, Backend, Network, Overlay, define
+from dni_driver.core.overlays import Backend, Network, Overlay, define
 
 log = structlog.get_logger(__name__)
 
@@ -98,46 +96,6 @@ class OverlayChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     backend: Backend
 
 
-class NewReservation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/reservations. `addresses` is one, a range or a subnet; missing: the next."""
-
-    overlay: str
-    addresses: str | None = None
-    container: str | None = None
-    family: Literal[4, 6] | None = None
-
-    def wish(self) -> Wish:
-        """Answer what is meant; raise Refused with how to write it."""
-        return read_wish(self.overlay, self.addresses, self.container, self.family)
-
-
-class NewLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/limits: rates as `10mbit` or `none`; what is left out stays as it is."""
-
-    address: str
-    egress: str | None = None
-    ingress: str | None = None
-
-    def of(self) -> Address:
-        """Answer the address that is meant; raise Refused."""
-        try:
-            return ip_address(self.address)
-        except ValueError:
-            raise Refused(
-                f"{self.address[:60]!r} is not an IP address: `dni address ls` shows those in use"
-            ) from None
-
-    def limits(self) -> dict[str, int]:
-        """Answer the limits in bits a second; raise Refused."""
-        given = {"egress": self.egress, "ingress": self.ingress}
-        limits = {key: parse_rate(key, text) for key, text in given.items() if text is not None}
-        if not limits:
-            raise Refused(
-                "nothing is to be changed: give a rate for egress, for ingress or for both, such as --egress 10mbit"
-            )
-        return limits
-
-
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of an order that needs no words."""
 
@@ -160,7 +118,13 @@ def create_reading_app(operations: Operations, driver: str = PLAIN) -> Flask:
 
 
 def _all_routes(operations: Operations) -> list[Route]:
-    return [*_routes(operations), *_cluster_routes(operations), *_counts(operations), *_dcos_routes(operations)]
+    return [
+        *_routes(operations),
+        *_address_routes(operations),
+        *_cluster_routes(operations),
+        *_counts(operations),
+        *_dcos_routes(operations),
+    ]
 
 
 def _app(routes: list[Route], driver: str) -> Flask:
@@ -185,21 +149,6 @@ def _routes(operations: Operations) -> list[Route]:
         operations.remove_overlay(name)
         return {}
 
-    def addresses() -> Any:
-        query = _query("overlay", "all")
-        return operations.addresses(query.get("overlay"), with_free=_is_set(query, "all"))
-
-    def reserve() -> Any:
-        return operations.reserve(_body(NewReservation).wish())
-
-    def release() -> Any:
-        query = _query("overlay", "addresses", "container")
-        return operations.release(read_wish(query.get("overlay", ""), query.get("addresses"), query.get("container")))
-
-    def limit() -> Any:
-        body = _body(NewLimits)
-        return operations.limit(body.of(), body.limits())
-
     def check() -> Any:
         _body(Nothing)
         return Findings(operations.check())
@@ -213,11 +162,7 @@ def _routes(operations: Operations) -> list[Route]:
         ("/v1/overlays", "GET", _view(operations.overlays)),
         ("/v1/overlays", "POST", _view(define_overlay, HTTPStatus.CREATED)),
         ("/v1/overlays/<name>", "DELETE", _view(remove_overlay)),
-        ("/v1/addresses", "GET", _view(addresses)),
         ("/v1/ports", "GET", _view(operations.ports)),
-        ("/v1/reservations", "POST", _view(reserve, HTTPStatus.CREATED)),
-        ("/v1/reservations", "DELETE", _view(release)),
-        ("/v1/limits", "POST", _view(limit)),
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
     ]
@@ -229,12 +174,18 @@ def _cluster_routes(operations: Operations) -> list[Route]:
     def set_overlay(name: str) -> Any:
         return operations.set_backend(name, _body(OverlayChange).backend)
 
+    def keep_overlay(name: str) -> Any:
+        _body(Nothing)
+        operations.keep_overlay(name)
+        return {}
+
     def forget_agent(agent: str) -> Any:
         operations.forget_agent(read_agent_ip(agent))
         return {}
 
     return [
         ("/v1/overlays/<name>", "PATCH", _view(set_overlay)),
+        ("/v1/overlays/<name>/keep", "POST", _view(keep_overlay)),
         ("/v1/agents", "GET", _view(operations.agents)),
         ("/v1/agents/<agent>", "DELETE", _view(forget_agent)),
     ]
@@ -243,6 +194,13 @@ def _cluster_routes(operations: Operations) -> list[Route]:
 def _cni_routes(operations: CniOperations) -> list[Route]:
     return [
         (rule, method, _view(operation)) for rule, method, operation in cni_part.routes(operations, _body, _query)
+    ]
+
+
+def _address_routes(operations: Operations) -> list[Route]:
+    return [
+        (rule, method, _view(operation, status))
+        for rule, method, operation, status in addresses.routes(operations, _body, _query)
     ]
 
 
@@ -316,17 +274,10 @@ def _query(*allowed: str) -> dict[str, str]:
     return request.args.to_dict()
 
 
-def _is_set(query: dict[str, str], key: str) -> bool:
-    value = query.get(key, "0")
-    if value not in ("0", "1"):
-        raise MalformedRequest(f"query parameter {key}={value!r} is neither 0 nor 1")
-    return value == "1"
-
-
 def _subnet(key: str, text: str | None, prefix: int | None) -> Network | None:
     if text is None:
         if prefix is not None:
-            raise Refused(f"an agent prefix of {prefix} needs {key} beside it, such as --{key} {_EXAMPLES[key]}")
+            raise Refused(f"an agent prefix of {prefix} needs a subnet beside it, such as --{key} {_EXAMPLES[key]}")
         return None
     kind, other = (IPv4Network, "subnet6") if key == "subnet" else (IPv6Network, "subnet")
     try:

@@ -41,7 +41,11 @@ class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     labels: dict[str, str] = {}
 
     def wish(self) -> CniWish:
-        """Answer what is meant; raise BadWish for addresses, groups or labels that are none."""
+        """Answer what is meant; raise BadWish for addresses, groups or labels that are none.
+
+        Raises MalformedRequest for a container, a link or a sandbox that nothing can be called.
+        """
+        self._check_names()
         try:
             return CniWish(
                 overlay=self.overlay,
@@ -53,6 +57,14 @@ class NewEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         except Refused as error:
             raise BadWish(str(error)) from None
+
+    def _check_names(self) -> None:
+        """Keep out of the records what every later look at them would stumble over."""
+        for what, text in (("container", self.container), ("ifname", self.ifname), ("sandbox", self.sandbox)):
+            if not text or not text.isprintable():
+                raise MalformedRequest(f"{what} {text[:40]!r} must be a text that can be printed")
+        if not self.sandbox.startswith("/"):
+            raise MalformedRequest(f"sandbox {self.sandbox[:40]!r} is not an absolute path")
 
 
 T = TypeVar("T", bound=str)

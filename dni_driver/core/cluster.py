@@ -17,7 +17,8 @@ class AgentReport(msgspec.Struct, frozen=True, kw_only=True):
     """An agent: its VTEP's address, what it holds, and whether it is alive (None: that cannot be known now).
 
     `since` when it lives, or when it was last seen, in seconds since 1970; None where that is not known. `here`: it
-    is this host.
+    is this host. `problems` are its first ones in words, and `more_problems` how many others it has, as it told at
+    `as_of`, likewise in seconds; None where it told nothing of them, or that cannot be known now.
     """
 
     agent: str
@@ -26,6 +27,9 @@ class AgentReport(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool | None
     since: float | None
     here: bool
+    problems: list[str] | None = None
+    more_problems: int = 0
+    as_of: float | None = None
 
 
 class ClusterReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import re
 import msgspec
 
 from dni_driver.core.errors import Refused
+from dni_driver.core.host_port import read_host_port
 from dni_driver.core.mesos import address
 from dni_driver.core.mesos.address import MesosAddress
 
@@ -21,7 +22,6 @@ _SCHEME = "zookeeper://"
 _PORT = 2181
 _LARGEST_PORT = 65535
 _PATH = "/dni"
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 _PLACE = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 
 
@@ -51,13 +51,13 @@ def read_address(url: str) -> ZooKeeperAddress | MesosAddress | None:
 
 
 def _server(text: str) -> str:
-    found = _HOST.fullmatch(text)
+    found = read_host_port(text)
     if found is None:
         raise Refused(f"{text!r} is no server: write them like h1,h2:2181,h3")
-    port = int(found["port"] or _PORT)
+    port = _PORT if found.port is None else found.port
     if not 0 < port <= _LARGEST_PORT:
         raise Refused(f"{text!r} has no port from 1 to {_LARGEST_PORT}")
-    return f"{found['name']}:{port}"
+    return f"{found.host}:{port}"
 
 
 def _place(path: str) -> str:

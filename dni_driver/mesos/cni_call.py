@@ -81,7 +81,9 @@ def configuration(given: bytes) -> dict[str, Any]:
 
 
 def _version(configuration: dict[str, Any]) -> str:
-    version = configuration.get("cniVersion") or OLDEST
+    version = configuration.get("cniVersion", OLDEST)
+    if version in (None, ""):
+        return OLDEST
     if version not in VERSIONS:
         told = f"dni-cni speaks {', '.join(VERSIONS)}"
         raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {kind(version)} is not known to dni-cni", told)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +48,11 @@ def _put(store: Store, path: Path, content: bytes, written: Mapping[str, Collect
             return
         with store.write() as tx:
             cni.note_written(tx, str(path), digest)
-        _write(path, content, is_new=there is None)
+        with _drafted(path, content) as draft:
+            if there is None:
+                path.hardlink_to(draft)  # replaces none that somebody else has put there meanwhile
+            else:
+                draft.rename(path)
         with store.write() as tx:
             cni.settle_written(tx, str(path), digest)
     except OSError as error:
@@ -75,8 +79,9 @@ def _remove(store: Store, path: Path, digests: Collection[str]) -> Iterator[str]
         cni.settle_written(tx, str(path), None)
 
 
-def _write(path: Path, content: bytes, *, is_new: bool) -> None:
-    """Write a file so that whoever looks sees all of it or what was there; a new one replaces none; raise OSError."""
+@contextmanager
+def _drafted(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a draft beside a file: once it is moved there, whoever looks sees all of it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f"{_DRAFTS}{path.stem}-") as directory:
         draft = Path(directory, _DRAFT)
@@ -85,10 +90,7 @@ def _write(path: Path, content: bytes, *, is_new: bool) -> None:
             file.flush()
             os.fchmod(file.fileno(), _MODE)
             os.fsync(file.fileno())
-        if is_new:
-            path.hardlink_to(draft)
-        else:
-            draft.rename(path)
+        yield draft
 
 
 def _sweep(directories: Iterable[Path]) -> None:

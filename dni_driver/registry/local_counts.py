@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How full the agents of a local registry are, as each tells of itself."""
+"""How full the agents of a local registry are and what is wrong, as each tells of itself."""
 
 from __future__ import annotations
 

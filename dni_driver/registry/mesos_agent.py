@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from dni_driver.core.mesos import dcos
 from dni_driver.core.mesos.address import MesosAddress
 from dni_driver.registry import tls
 from dni_driver.registry.access import Access
+from dni_driver.registry.in_time import answer_in_time
 
 ENDPOINT = "/overlay-agent/overlay"
 PATIENCE = 5.0
@@ -27,9 +27,6 @@ PATIENCE = 5.0
 
 LARGEST_ANSWER = 4 << 20
 _PORTION = 1 << 16
-_BELIEVED = (
-    "registry.ca names the file of those who vouch for it, and registry.url must call it as its certificate does"
-)
 
 
 class MesosAgent:
@@ -40,6 +37,7 @@ class MesosAgent:
         self._address = address
         self._access = access
         self._patience = patience
+        self._tls = tls.KeptContext(access)
         self._place = f"the Mesos agent at http{'s' if access.tls else ''}://{address.host}:{address.port}"
 
     def ask(self) -> dcos.Agent:
@@ -62,9 +60,9 @@ class MesosAgent:
         ends = time.monotonic() + within(self._patience)
         with self._in_words(), closing(self._connection()) as connection:
             connection.request("GET", ENDPOINT, headers=headers)
-            connected = connection.sock
-            with closing(connection.getresponse()) as response:
-                return response.status, self._read(response, connected, ends)
+            with closing(answer_in_time(connection.sock, ends)) as response:
+                response.begin()
+                return response.status, self._read(response)
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
@@ -73,10 +71,8 @@ class MesosAgent:
             yield
         except TimeoutError:
             raise self._unavailable(f"took longer than {self._patience:g} s to answer") from None
-        except ssl.SSLCertVerificationError as error:
-            raise self._unavailable(f"is not believed: {error.verify_message}: {_BELIEVED}") from None
         except ssl.SSLError as error:
-            raise self._unavailable(f"does not agree on TLS: {_reason(error)}") from None
+            raise self._unavailable(tls.explained(error)) from None
         except ConnectionResetError:
             raise self._unavailable(f"hangs up{self._perhaps_tls()}") from None
         except OSError as error:
@@ -93,27 +89,16 @@ class MesosAgent:
     def _connection(self) -> http.client.HTTPConnection:
         host, port, patience = self._address.host, self._address.port, within(self._patience)
         if self._access.tls:
-            return http.client.HTTPSConnection(host, port, timeout=patience, context=tls.context(self._access))
+            return http.client.HTTPSConnection(host, port, timeout=patience, context=self._tls.get())
         return http.client.HTTPConnection(host, port, timeout=patience)
 
-    def _read(self, response: http.client.HTTPResponse, connected: socket.socket, ends: float) -> bytes:
-        """Read a body, piece by piece, as each has a time of its own and all together have no more."""
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
         body = bytearray()
         while portion := response.read1(_PORTION):
             body += portion
-            left = ends - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
             if len(body) > LARGEST_ANSWER:
                 raise self._unavailable(f"answers more than {LARGEST_ANSWER >> 20} MiB")
-            connected.settimeout(left)
         return bytes(body)
-
-
-def _reason(error: ssl.SSLError) -> str:
-    """Say in OpenSSL's words why there is no TLS, and what it may be."""
-    words = (error.reason or str(error)).replace("_", " ").lower()
-    return f"{words}: without registry.tls it is asked over HTTP, and registry.certificate is what this host shows"
 
 
 def _explained(status: int) -> str:

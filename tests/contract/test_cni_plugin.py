@@ -177,7 +177,7 @@ def test_what_is_no_json_object_cannot_be_decoded(runtime: Runtime, command: str
 
 
 @pytest.mark.parametrize("command", ["ADD", "DEL", "CHECK"])
-@pytest.mark.parametrize("version", ["0.5.0", "2.0.0", "1", 1, ["1.0.0"], {"a": 1}])
+@pytest.mark.parametrize("version", ["0.5.0", "2.0.0", "1", 1, ["1.0.0"], {"a": 1}, 0, False, [], {}])
 def test_a_version_that_is_not_known_is_incompatible(runtime: Runtime, command: str, version: object) -> None:
     status, error = runtime.call(command, cniVersion=version)
     assert (status, error["code"], error["cniVersion"]) == (1, 1, "1.0.0")
@@ -593,3 +593,23 @@ def test_the_agent_tells_whoever_asks_it_otherwise_what_is_missing(
     with pytest.raises(CniError, match=re.escape(text)) as refused:
         cni_agent.ask(str(path / "dni.sock"), method, target)
     assert refused.value.code == 100
+
+
+@pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        ({"sandbox": "/run/netns/\0"}, r"sandbox '/run/netns/\x00' must be a text that can be printed"),
+        ({"sandbox": "netns/c1"}, "sandbox 'netns/c1' is not an absolute path"),
+        ({"sandbox": ""}, "sandbox '' must be a text"),
+        ({"container": "c\n1"}, r"container 'c\n1' must be a text that can be printed"),
+        ({"ifname": ""}, "ifname '' must be a text"),
+    ],
+)
+def test_the_agent_records_no_place_that_the_collector_would_stumble_over(
+    path: Path, host: Host, odd: dict[str, str], text: str
+) -> None:
+    wish = {"overlay": "dcos", "container": "c1", "ifname": "eth0", "sandbox": "/run/netns/c1", **odd}
+    with pytest.raises(CniError, match=re.escape(text)) as refused:
+        cni_agent.ask(str(path / "dni.sock"), "POST", "/v1/cni/endpoints", wish)
+    assert refused.value.code == 100
+    assert host.held() == {}

@@ -215,6 +215,9 @@ class _Operations:
     def remove_overlay(self, name: str) -> None:
         self._note("remove", name)
 
+    def keep_overlay(self, name: str) -> None:
+        self._note("keep", name)
+
     def set_backend(self, name: str, backend: Backend) -> OverlayReport:
         self._note("set", name, backend)
         return msgspec.structs.replace(DCOS, backend=backend)
@@ -330,6 +333,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
         "local_subnet": None,
         "agents": 0,
         "hindrance": None,
+        "leaving": None,
     }
 
 
@@ -384,7 +388,7 @@ def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> N
         ({"name": "dev", "subnet6": "fd01:d::/640"}, "write it like fd01:d::/64"),
         (
             {"name": "dev", "subnet": "10.64.0.0/16", "prefix6": 80},
-            "of 80 needs subnet6 beside it, such as --subnet6 fd01:d::/64",
+            "of 80 needs a subnet beside it, such as --subnet6 fd01:d::/64",
         ),
         ({"name": "dev", "subnet": "10.64.0.0/16", "prefix": 30}, "its prefix must be 16 to 29"),
         ({"name": "dev"}, "overlay 'dev' needs a subnet"),
@@ -408,6 +412,11 @@ def test_the_backend_of_an_overlay_is_changed(console: Console, operations: _Ope
     with pytest.raises(Refused, match="Invalid enum value 'gre'"):
         console.patch("/v1/overlays/dcos", {"backend": "gre"})
     assert operations.asked == [("set", "dcos", "direct")]
+
+
+def test_the_removal_of_an_overlay_is_called_off(console: Console, operations: _Operations) -> None:
+    assert console.post("/v1/overlays/my%20net/keep", {}) == {}
+    assert operations.asked == [("keep", "my net")]
 
 
 def test_agents_are_listed_and_forgotten(console: Console, operations: _Operations) -> None:

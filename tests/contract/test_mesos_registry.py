@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -21,6 +21,7 @@ from dni_driver.agent import occupancy
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.agent.fullness import Fullness
+from dni_driver.agent.hearing import Hearing
 from dni_driver.agent.hosted import Hosted
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
@@ -230,7 +231,7 @@ def test_a_mesos_container_does_not_keep_a_changed_subnet_away(
     joining(store, registry).join()
     mesos.answer = agent(overlay(subnet="9.0.5.0/24", mesos_bridge={"ip": "9.0.5.0/25", "name": "m-dcos"}))
     (problem,) = joining(store, registry).join()
-    assert "1 addresses of overlay 'dcos' are held by containers of CNI's host-local, 9.0.2.7 for one" in problem
+    assert "addresses of overlay 'dcos' are held by containers of CNI's host-local (1, such as 9.0.2.7)" in problem
     assert "docker network rm" not in problem
     Hosted(store, registry).look()
     assert joining(store, registry).join() == []
@@ -440,9 +441,9 @@ def test_what_mesos_does_not_have_is_refused_with_what_to_do(registry: MesosRegi
     with pytest.raises(NotFound):
         registry.widen(define("dev", [ip_network("10.64.0.0/16")]))
     with pytest.raises(Refused, match="overlay 'dcos' is Mesos': take it out of the overlay configuration"):
-        registry.remove("dcos")
+        registry.begin_removal("dcos", AGENT)
     with pytest.raises(NotFound, match="no overlay 'dev'"):
-        registry.remove("dev")
+        registry.begin_removal("dev", AGENT)
     with pytest.raises(Exhausted, match=r"Mesos gives agent 192\.0\.2\.10 no more of overlay 'dcos' \(IPv4\)"):
         registry.lease("dcos", 4, AGENT)
     with pytest.raises(NotFound):
@@ -606,6 +607,20 @@ def _dripping(ended: threading.Event) -> Any:
     return speak
 
 
+def _dripping_headers(ended: threading.Event) -> Any:
+    """Begin with a header that never ends."""
+
+    def speak(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+        while not ended.wait(0.02):
+            try:
+                handler.wfile.write(b"x")
+            except OSError:
+                return
+
+    return speak
+
+
 def _silent(ended: threading.Event) -> Any:
     def speak(_: BaseHTTPRequestHandler) -> None:
         ended.wait(10)
@@ -617,10 +632,13 @@ def _greet(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n")
 
 
-@pytest.mark.parametrize("drips", [True, False])
-def test_an_agent_that_takes_too_long_is_given_up_however_it_does_that(mesos: FakeMesosAgent, drips: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("spoken", [_dripping, _dripping_headers, _silent])
+def test_an_agent_that_takes_too_long_is_given_up_however_it_does_that(
+    mesos: FakeMesosAgent, spoken: Callable[[threading.Event], Any]
+) -> None:
     ended = threading.Event()
-    mesos.speak = _dripping(ended) if drips else _silent(ended)
+    threading.Timer(6, ended.set).start()
+    mesos.speak = spoken(ended)
     asked = MesosAgent(read_mesos_address(mesos.url), patience=0.3)
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=r"took longer than 0\.3 s to answer"):
@@ -650,7 +668,11 @@ def test_a_mesos_agent_is_named_by_host_and_port(url: str, address: MesosAddress
 
 
 @pytest.mark.parametrize(
-    "url", ["mesos://", "mesos://a:0", "mesos://a:65536", "mesos://a/b", "mesos://a b", "http://a"]
+    "url",
+    [
+        *("mesos://", "mesos://a:0", "mesos://a:65536", "mesos://a/b", "mesos://a b", "http://a"),
+        *("mesos://.", "mesos://leader..mesos", f"mesos://{'a' * 64}:5051", "mesos://[10.0.0.1]", "mesos://[:::]"),
+    ],
 )
 def test_what_names_no_mesos_agent_is_refused(url: str) -> None:
     with pytest.raises(Refused, match=r"names no Mesos agent: write it like mesos://10\.0\.0\.1:5051"):
@@ -668,7 +690,7 @@ def test_of_other_agents_nothing_is_told_and_that_is_said_in_words(
         overlays.set_agent_ip(tx, AGENT)
         overlays.put(tx, DCOS)
         overlays.add_agent_subnet(tx, held("9.0.2.0/24"))
-    fullness = Fullness(store, registry, frozen(clock), [tmp_path / "cni"])
+    fullness = Fullness(store, registry, Hearing(registry, clock), frozen(clock), [tmp_path / "cni"])
     usage = fullness.usage("dcos")
     mesos = "Mesos tells an agent of no other: ask each at its own (dni overlay usage)"
     said = f"of other agents nothing new is known: {mesos}"

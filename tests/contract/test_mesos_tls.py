@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from dni_driver.core.errors import SettingsError, Unavailable
-from dni_driver.registry import Access, open_registry
+from dni_driver.registry import Access, open_registry, tls
 from tests.mesos_agent import FakeMesosAgent, agent, overlay, serving
 
 _MADE = """
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca
+for one in ca other; do
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \\
+        -keyout $one.key -out $one.pem -days 2 -subj /CN=$one
+done
 for one in agent stranger; do
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $one.key -out $one.csr -subj /CN=$one
 done
@@ -75,6 +78,15 @@ def test_who_is_not_believed_gets_no_token(mesos: FakeMesosAgent, certificates: 
     assert mesos.asked == other.asked == []
 
 
+def test_where_an_authority_is_named_no_other_is_believed(
+    mesos: FakeMesosAgent, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+    assert asked(mesos, Access(tls=True)) == ["dcos"]
+    with pytest.raises(Unavailable, match="is not believed: "):
+        asked(mesos, Access(tls=True, ca=certificates / "other.pem"))
+
+
 def test_an_agent_that_wants_to_know_who_asks_is_shown_a_certificate(certificates: Path) -> None:
     strict = served(certificates)
     strict.verify_mode = ssl.CERT_REQUIRED
@@ -96,7 +108,7 @@ def test_http_and_https_are_told_apart(mesos: FakeMesosAgent, certificates: Path
     with (
         serving() as plain,
         pytest.raises(
-            Unavailable, match=r"https://127.* does not agree on TLS: .*without registry\.tls it is asked over"
+            Unavailable, match=r"https://127.* does not agree on TLS: .*registry\.tls is for those who speak it"
         ),
     ):
         asked(plain, Access(tls=True, ca=certificates / "ca.pem"))
@@ -105,3 +117,20 @@ def test_http_and_https_are_told_apart(mesos: FakeMesosAgent, certificates: Path
 def test_a_file_that_cannot_be_used_is_named(mesos: FakeMesosAgent, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"registry\.ca = '.*gone': cannot be read: No such file or directory"):
         asked(mesos, Access(tls=True, ca=tmp_path / "gone"))
+
+
+def test_a_context_serves_many_questions_until_a_file_that_it_was_made_of_is_renewed(
+    certificates: Path, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes((certificates / "ca.pem").read_bytes())
+    kept = tls.KeptContext(Access(tls=True, ca=ca))
+    first = kept.get()
+    assert kept.get() is first
+    ca.unlink()
+    with pytest.raises(SettingsError, match=r"registry\.ca = '.*ca\.pem': cannot be read"):
+        kept.get()
+    ca.write_bytes((certificates / "stranger.pem").read_bytes())
+    renewed = kept.get()
+    assert renewed is not first
+    assert kept.get() is renewed

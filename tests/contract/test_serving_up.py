@@ -44,12 +44,17 @@ class Host:
         """Start nothing yet."""
         self._namespace = namespace
         self._directory = directory
+        self.options: tuple[str, ...] = ()
         self.socket = directory / "plugins" / "dni.sock"
         self.dockerd = Dockerd(self.socket, second=1.0)
         self.process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
         """Answer the environment in which all paths are below the directory."""
+        return {**os.environ, **self.paths()}
+
+    def paths(self) -> dict[str, str]:
+        """Answer the variables that say where everything is."""
         paths = {
             variable("store", "directory"): "store",
             variable("run", "directory"): "run",
@@ -57,12 +62,12 @@ class Host:
             variable("api", "socket"): "run/dni.sock",
             variable("docker", "socket"): "docker.sock",
         }
-        return {**os.environ, **{name: str(self._directory / path) for name, path in paths.items()}}
+        return {name: str(self._directory / path) for name, path in paths.items()}
 
     def up(self) -> None:
         """Start `dni up` and wait until both programs answer."""
         with (self._directory / "log").open("ab") as log:
-            command = (*DNI, "up")
+            command = (*DNI, *self.options, "up")
             self.process = self._namespace.run(
                 subprocess.Popen, command, env=self.environment(), stdout=log, stderr=log
             )
@@ -75,7 +80,9 @@ class Host:
 
     def dni(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another `dni` command to its end."""
-        return subprocess.run([*DNI, *words], env=self.environment(), capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [*DNI, *self.options, *words], env=self.environment(), capture_output=True, text=True, check=False
+        )
 
     def shown(self, *words: str) -> Any:
         """Answer what a command shows."""

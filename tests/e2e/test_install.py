@@ -81,6 +81,7 @@ def _trace(machine: Machine) -> list[str]:
         "systemctl list-units --all --no-legend --plain 'dni*'",
         "ip -o link show type bridge | cut -d: -f2; ls /sys/class/net | grep ^dn",
         "nft list tables; iptables -S; ip6tables -S",
+        "ls /sys/class/net | grep vtep; ip route show table all proto 64; ip rule | grep 'lookup 42'",
     )
     return [line for look in looks for line in machine.try_run("sh", "-c", look).stdout.splitlines()]
 
@@ -234,6 +235,7 @@ def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
 ) -> None:
     machine.docker(*CREATE, "--subnet", "10.64.0.0/16", "--ipam-opt", "overlay=dev", "dev")
     machine.docker("network", "rm", "dev")
+    _be_among_others(machine)
     written = _with_configurations_of_cni(machine)
     assert "kept: /var/lib/dni (PURGE=1 removes it too)" in _make(machine, "uninstall")
     assert machine.run("ls", written) == ""
@@ -245,6 +247,25 @@ def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
     _make(machine, "uninstall", "PURGE=1")
     assert _trace(machine) == untouched
     _unpack(machine)
+
+
+def _be_among_others(machine: Machine) -> None:
+    """Have the registry know another host, and the kernel too."""
+    rows = (
+        "agent VALUES ('198.51.100.77', '44.128.0.2/20', 'other', 'b', 0, 0, NULL)",
+        "lease (overlay, subnet, agent_ip) VALUES ('dcos', '9.0.7.0/24', '198.51.100.77')",
+    )
+    script = "; ".join(f'tx.execute("INSERT INTO {row}")' for row in rows)
+    opened = "import sqlite3; tx = sqlite3.connect('/var/lib/dni/registry.db', isolation_level=None)"
+    machine.run("/usr/local/lib/dni/bin/python", "-c", f"{opened}; {script}")
+    host_state.eventually(lambda: _knows_the_other(machine) or None, 20, "it is not known to the kernel")
+
+
+def _knows_the_other(machine: Machine) -> bool:
+    known = machine.try_run("sh", "-c", "ip route show proto 64; bridge fdb show dev vtep1024").stdout
+    return all(
+        text in known for text in ("9.0.7.0/24 via 44.128.0.2 dev vtep1024", "dst 198.51.100.77 self permanent")
+    )
 
 
 def _with_configurations_of_cni(machine: Machine) -> str:

@@ -151,7 +151,7 @@ class FakeDocker:
 
     def _read(self) -> Iterator[DockerEvent]:
         yield from self.news
-        self.stream_ends.wait(10)
+        self.stream_ends.wait(60)
 
     def _check(self) -> None:
         if self.away is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.agent import loops
+from dni_driver.agent import hearing, loops
 from dni_driver.agent.agent import Agent
 from dni_driver.agent.loop import Pace
 from dni_driver.agent.options import Options
@@ -32,6 +32,7 @@ from dni_driver.store import Store, fence, pools
 from dni_driver.store.records import read_all
 from tests.fakes import DCOS, UNDERLAY_MTU
 from tests.lab.zookeeper import ZooKeeper, running
+from tests.removing import remove
 from tests.scratch import fast_directory
 from tests.unit.agents import AgentsKernel, FakeDocker, claim, create_network
 
@@ -74,6 +75,7 @@ class Host:
         self.url = url
         self.ip = FIRST + number
         self.kernel = _Kernel()
+        self.docker = FakeDocker()
         self.agent: Agent | None = None
         self.registry: ZooKeeperRegistry | None = None
         self._store: Store | None = None
@@ -84,11 +86,12 @@ class Host:
         assert isinstance(registry, ZooKeeperRegistry)
         self.registry = registry
         self._store = Store(self.disk / "dni.db")
+        self.docker = FakeDocker()
         self.agent = Agent(
             store=self._store,
             kernel=self.kernel,
             registry=registry,
-            docker=FakeDocker(),
+            docker=self.docker,
             options=Options(default_overlay=DCOS, registry=self.url, agent_ip=self.ip, reclaim_after=reclaim_after),
         )
         self.agent.start()
@@ -379,7 +382,7 @@ def test_what_uses_an_overlay_is_told_to_the_others_by_itself(make: Make) -> Non
     registry = one.registry
     eventually(lambda: registry.link.children("uses/1") != [])
     with pytest.raises(InUse, match=f"'dcos' is in use on {two.ip}"):
-        registry.remove("dcos")
+        remove(registry, "dcos")
 
 
 def test_the_backend_of_an_overlay_changes_on_every_host(make: Make) -> None:
@@ -422,6 +425,40 @@ def test_each_agent_tells_how_full_all_are(make: Make) -> None:
     assert [agent.agent for agent in two().usage("dcos").agents] == [str(two.ip), str(one.ip)]
     three.start()
     eventually(lambda: used(one, three) == 125)
+
+
+def wrong_with(host: Host, agent: Host) -> list[str] | None:
+    """Answer what is wrong with an agent, as some host says; None where it does not know."""
+    return next(one.problems for one in host().agents() if one.agent == str(agent.ip))
+
+
+def test_what_is_wrong_with_one_agent_every_other_says_until_it_is_over_or_that_is_forgotten(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pace in ("DOCKER", "TELLING"):
+        monkeypatch.setattr(loops, pace, Pace(every=0.1))
+    monkeypatch.setattr(telling, "EVERY", 0.2)
+    monkeypatch.setattr(hearing, "LATELY", 0.1)
+    hosts = join(make, 3)
+    one, two, three = hosts
+    for host in hosts:
+        eventually(lambda host=host: all(wrong_with(host, of) == [] for of in hosts))  # type: ignore[misc]
+    begun = time.time()
+    three.docker.away = "dockerd is out of order"
+    for host in hosts:
+        eventually(lambda host=host: "dockerd is out of order" in (wrong_with(host, three) or []))  # type: ignore[misc]
+    (report,) = (agent for agent in one().status().cluster.agents if agent.agent == str(three.ip))
+    assert (report.alive, report.as_of is not None and report.as_of >= begun) == (True, True)
+    assert (wrong_with(one, two), one().status().problems) == ([], [])
+    three.docker.away = None
+    eventually(lambda: wrong_with(one, three) == [])
+    three.docker.away = "dockerd is out of order"
+    eventually(lambda: wrong_with(two, three) != [])
+    three.stop()
+    eventually(lambda: alive(one)[str(three.ip)] is False)
+    assert wrong_with(two, three) == ["dockerd is out of order"], "its last word"
+    one().forget_agent(three.ip)
+    assert str(three.ip) not in alive(two)
 
 
 def take(host: Host, number: int) -> None:

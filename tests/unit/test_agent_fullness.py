@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dni_driver.agent.fullness import Fullness
-from dni_driver.agent.hearing import LATELY
+from dni_driver.agent.hearing import LATELY, Hearing
 from dni_driver.agent.problems import Problems
 from dni_driver.core.addresses.counts import Counts, HalfCounts, SubnetCounts, Told
 from dni_driver.core.addresses.filling import half_report
@@ -49,7 +49,9 @@ class Host:
             peers.put(tx, [Peer(agent_ip=OTHER, vtep=lowest_free([], VTEP_SUBNET), subnets=(theirs,))])
             pools.use_overlay(tx, "dcos", 4, None, self.clock.now)
         self.cni = directory / "cni"
-        self.fullness = Fullness(store, self.registry, frozen(self.clock), [self.cni])
+        self.fullness = Fullness(
+            store, self.registry, Hearing(self.registry, self.clock), frozen(self.clock), [self.cni]
+        )
 
     def fill(self, first: int, last: int) -> None:
         """Hand out addresses of the Docker half, by their last number."""

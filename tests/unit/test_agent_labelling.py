@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from dni_driver.agent.docker_wire import Container, Network, convert, to_view
-from dni_driver.core.errors import KernelError, Refused
+from dni_driver.core.errors import KernelError, NotMended, Refused
 from dni_driver.core.options.endpoint import EndpointOptions, parse_endpoint_options
 from dni_driver.core.options.labels import options_of
 from dni_driver.store import endpoints
@@ -131,6 +131,45 @@ def test_limits_that_the_kernel_cannot_keep_are_a_problem_and_tried_again(world:
     assert limits(world)["9.0.0.130"] == (None, None)
     assert groups(world)["9.0.0.130"] == ("web",)
     assert world.agent.look() == []
+    assert limits(world)["9.0.0.130"] == (10 * MBIT, None)
+
+
+def meanwhile(world: World, **changed: object) -> None:
+    """Have the kernel refuse, and somebody change the options of container web just before."""
+
+    def change(_: str) -> None:
+        world.kernel.crash_point = lambda _: None
+        with world.store.write() as tx:
+            known = endpoints.find(tx, WEB)
+            endpoints.set_options(tx, WEB, msgspec.structs.replace(known.options, **changed))
+
+    world.kernel.crash_point = change
+    world.kernel.refusals.append(KernelError("no ifb"))
+
+
+def test_limits_of_labels_that_are_taken_back_take_nothing_along_that_was_said_meanwhile(world: World) -> None:
+    label(world, dni_egress="10mbit", dni_ingress="10mbit")
+    meanwhile(world, ingress=2 * MBIT, groups=("web",))
+    assert world.agent.look() == ["the limits of labels cannot be kept: no ifb"]
+    assert (limits(world)["9.0.0.130"], groups(world)["9.0.0.130"]) == ((None, 2 * MBIT), ("web",))
+
+
+def test_limits_that_a_person_cannot_have_take_nothing_along_that_was_said_meanwhile(world: World) -> None:
+    meanwhile(world, ingress=2 * MBIT, groups=("web",))
+    with pytest.raises(KernelError, match="no ifb"):
+        world.agent.limit(ip_address("9.0.0.130"), {"egress": MBIT, "ingress": MBIT})
+    assert (limits(world)["9.0.0.130"], groups(world)["9.0.0.130"]) == ((None, 2 * MBIT), ("web",))
+
+
+def test_what_ails_another_overlay_keeps_no_label_away(world: World) -> None:
+    label(world, dni_egress="10mbit")
+    world.kernel.refusals.append(NotMended([("d-other", "bridge d-other: Operation not permitted")]))
+    assert world.agent.look() == []
+    assert limits(world)["9.0.0.130"] == (10 * MBIT, None)
+    label(world, dni_ingress="5mbit")
+    world.kernel.refusals.append(NotMended([("d-dcos", "bridge d-dcos: Operation not permitted")]))
+    (problem,) = world.agent.look()
+    assert problem == "the limits of labels cannot be kept: bridge d-dcos: Operation not permitted"
     assert limits(world)["9.0.0.130"] == (10 * MBIT, None)
 
 

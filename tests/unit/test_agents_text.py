@@ -6,9 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
-from dni_driver.cli.agents import agents, cluster, count
+from dni_driver.cli.agents import agents, cluster, count, problems
 from dni_driver.core.cluster import AgentReport, ClusterReport, HeldReport
 
 NOON = 1_790_000_000.0
@@ -33,11 +34,11 @@ def report(number: int, alive: bool | None = True, since: float | None = NOON, h
 def test_agents_are_listed_with_what_they_hold_and_since_when_they_live_or_are_gone() -> None:
     rows = [report(1, here=True), report(2, alive=False), report(3, alive=None, since=None), report(0)]
     assert agents(rows).splitlines() == [
-        "AGENT            VTEP        AGENT SUBNETS    ALIVE  SINCE",
-        "10.0.0.1 (this)  44.128.0.1  dcos 9.0.1.0/24  yes    2026-09-21 14:13:20",
-        "10.0.0.2         44.128.0.2  dcos 9.0.2.0/24  no     last seen 2026-09-21 14:13:20",
-        "10.0.0.3         44.128.0.3  dcos 9.0.3.0/24  -      -",
-        "10.0.0.0         44.128.0.0  -                yes    2026-09-21 14:13:20",
+        "AGENT            VTEP        AGENT SUBNETS    ALIVE  SINCE                          PROBLEMS",
+        "10.0.0.1 (this)  44.128.0.1  dcos 9.0.1.0/24  yes    2026-09-21 14:13:20            -",
+        "10.0.0.2         44.128.0.2  dcos 9.0.2.0/24  no     last seen 2026-09-21 14:13:20  -",
+        "10.0.0.3         44.128.0.3  dcos 9.0.3.0/24  -      -                              -",
+        "10.0.0.0         44.128.0.0  -                yes    2026-09-21 14:13:20            -",
     ]
     assert agents([]) == "No agent has joined yet."
 
@@ -52,5 +53,48 @@ def test_a_status_shows_a_screenful_of_agents_those_that_are_gone_among_them() -
 
 
 def test_how_many_live_is_counted_and_not_guessed() -> None:
-    assert count([report(1), report(2, alive=False)]) == "2, of which 1 are alive"
+    assert count([report(1), report(2, alive=False)]) == "2, 1 of them alive"
     assert count([report(1), report(2, alive=None)]) == "2; who is alive is not known"
+
+
+def ill(one: AgentReport, *said: str, more: int = 0) -> AgentReport:
+    return msgspec.structs.replace(one, problems=list(said), more_problems=more, as_of=NOON - 60)
+
+
+DOCKER = "dockerd does not answer at /run/docker.sock: start it"
+
+
+def test_a_list_says_of_each_agent_how_much_is_wrong_with_it_and_what_first() -> None:
+    rows = [
+        ill(report(1)),
+        ill(report(2), DOCKER, "no bridge"),
+        ill(report(3, alive=False), "no bridge", more=2),
+        ill(report(4, alive=False)),
+    ]
+    assert [line.partition("14:13:20")[2].strip() for line in agents(rows).splitlines()[1:]] == [
+        "none",
+        "2: dockerd does not answer at /run/docker.…",
+        "3: no bridge, as told last",
+        "none, as told last",
+    ]
+
+
+def test_a_status_has_the_problems_of_other_agents_under_their_ip_and_says_which_word_is_an_old_one() -> None:
+    crowd = [
+        ill(report(1, here=True), "shown anyway"),
+        ill(report(2), DOCKER, "no bridge", more=3),
+        ill(report(3)),
+        ill(report(4, alive=False), "no bridge"),
+        report(5),
+    ]
+    assert problems(ClusterReport(agents=crowd)).splitlines() == [
+        "10.0.0.2:",
+        f"  problem: {DOCKER}",
+        "  problem: no bridge",
+        "  and 3 more: dni status on that host",
+        "10.0.0.4, not alive, as it told last on 2026-09-21 14:12:20:",
+        "  problem: no bridge",
+    ]
+    many = [ill(report(number), "no bridge") for number in range(1, 31)]
+    assert problems(ClusterReport(agents=many)).splitlines()[-1] == "and 10 more with problems: dni agent ls"
+    assert problems(ClusterReport(agents=[report(1), ill(report(2))])) == ""

@@ -204,11 +204,14 @@ def test_help_says_what_dni_is_and_how_to_begin(dni: Dni) -> None:
         assert max(map(len, ran.out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("group", ["overlay", "address", "cni", "serve"])
-def test_a_group_without_a_command_shows_its_commands(dni: Dni, group: str) -> None:
-    ran = dni(group)
-    assert ran.status == 0
-    assert "Commands:" in ran.out
+@pytest.mark.parametrize("group", ["overlay", "agent", "address", "cni", "serve"])
+def test_a_group_without_a_command_shows_its_commands_each_with_a_whole_sentence(dni: Dni, group: str) -> None:
+    for words in ((), (group,)):
+        ran = dni(*words)
+        assert ran.status == 0
+        listed = ran.out.partition("Commands:\n")[2]
+        assert listed.endswith(".\n")
+        assert "..." not in listed
 
 
 @pytest.mark.parametrize(
@@ -437,6 +440,19 @@ def test_a_removed_overlay_is_named(dni: Dni, agent: _CannedAgent) -> None:
     agent.answers["DELETE /v1/overlays/a%2Fb"] = (200, {})
     assert dni("overlay", "rm", "dev").out == "dev\n"
     assert json.loads(dni("overlay", "rm", "a/b", "--json").out) == {"removed": "a/b"}
+
+
+def test_an_overlay_that_is_kept_is_named(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/overlays/dev/keep"] = (200, {})
+    assert dni("overlay", "keep", "dev").out == "dev\n"
+    assert json.loads(dni("overlay", "keep", "dev", "--json").out) == {"kept": "dev"}
+
+
+def test_an_overlay_that_is_leaving_is_shown_as_such_with_how_to_call_that_off(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/overlays"] = (200, [{**OVERLAY, "name": "dev", "leaving": "10.0.0.1"}])
+    assert dni("overlay", "ls").out.endswith(
+        "\nOverlay dev is being removed, as agent 10.0.0.1 was told to; to call that off: dni overlay keep dev\n"
+    )
 
 
 def test_addresses_are_shown_with_who_has_them_since_when(

@@ -23,7 +23,7 @@ from dni_driver.core.overlays import Address, Family, define
 from dni_driver.core.reports import address_reports
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted
-from dni_driver.store import overlays, pools, room
+from dni_driver.store import leaving, overlays, pools, room
 from dni_driver.store.claiming import ANY, claim, halves_of
 from tests.fakes import AGENT, DCOS, DUAL, SIX, lease
 from tests.unit.agents import create_network
@@ -79,6 +79,19 @@ def test_the_limits_of_a_container_are_changed_while_it_runs_or_stay_where_the_k
 def test_the_same_once_more_is_answered_likewise_and_takes_nothing(host: Host) -> None:
     assert host.attach("one") == host.attach("one")
     assert host.held() == {"9.0.0.2": "one"}
+
+
+def test_nobody_gets_a_place_on_an_overlay_that_is_leaving_and_its_file_goes(host: Host, writing: Host) -> None:
+    writing.cni.round()
+    for one in (host, writing):
+        with one.store.write() as tx:
+            leaving.mark(tx, "dcos", AGENT)
+    with pytest.raises(InUse, match="'dcos' is being removed, as agent "):
+        host.attach("one")
+    assert (host.held(), host.records().cni_networks) == ({}, [])
+    assert (writing.files / "dcos.conf").exists()
+    writing.cni.withdraw("dcos")
+    assert list(writing.files.iterdir()) == []
 
 
 def test_a_second_link_of_a_container_is_another_endpoint(host: Host) -> None:
@@ -328,6 +341,20 @@ def test_who_answers_keeps_its_address(host: Host) -> None:
     assert host.held() == {"9.0.0.2": "one"}
 
 
+def test_who_comes_back_while_it_is_asked_for_keeps_its_address(host: Host) -> None:
+    def come_back() -> None:
+        host.kernel.lost_sandboxes.clear()
+        host.attach("one")
+
+    host.attach("one")
+    host.kernel.lost_sandboxes.add("/run/netns/one")
+    host.look_for(GRACE)
+    host.kernel.when_asked = come_back
+    host.cni.round()
+    assert host.held() == {"9.0.0.2": "one"}
+    assert not any(host.kernel.detached)
+
+
 def test_a_repair_frees_at_once_what_is_settled_and_a_check_tells_of_it(host: Host) -> None:
     host.attach("one")
     host.kernel.lost_sandboxes.add("/run/netns/one")
@@ -369,7 +396,9 @@ def test_what_host_local_holds_still_is_left_out(host: Host) -> None:
     assert [host.address("one"), host.address("two")] == ["9.0.0.3/25", "9.0.0.5/25"]
     with pytest.raises(Refused, match=r"9\.0\.0\.4 is held by a container of host-local"):
         host.attach("three", "9.0.0.4")
-    with pytest.raises(InUse, match=r"2 addresses of overlay 'dcos' are held by containers of CNI's host-local"):
+    with pytest.raises(
+        InUse, match=r"^addresses of overlay 'dcos' are held by containers of CNI's host-local \(2, such as "
+    ):
         host.cni.check_vacant("dcos")
 
 
@@ -411,7 +440,7 @@ def test_host_local_takes_over_when_the_containers_of_dni_cni_are_gone(writing: 
     assert delegate() == "dni-cni"
     writing.restarted("host-local")
     (problem,) = writing.cni.round()
-    assert "overlay 'dcos' has 1 containers with addresses from dni-cni, so host-local cannot hand out" in problem
+    assert "overlay 'dcos' has containers with addresses from dni-cni (1), so host-local cannot hand out" in problem
     assert delegate() == "dni-cni"
     writing.cni.detach(key("one"))
     assert writing.cni.round() == []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from ipaddress import IPv4Address, ip_address, ip_network
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +16,11 @@ from dni_driver.core.addresses.counts import Counts, HalfCounts, Heard, SubnetCo
 from dni_driver.core.addresses.fullness import Local
 from dni_driver.core.addresses.telling import EVERY, LOOKS, Pacing
 from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.problems import LENGTH, LINES, InShort, in_short
 from tests.unit.scene import NOW, records
 
 OTHER = IPv4Address("192.0.2.20")
+ILL = InShort(lines=("dockerd does not answer",), more=2)
 
 
 def counts(used: int = 2, as_of: float = NOW, mesos: HalfCounts | str = "it cannot be read") -> Counts:
@@ -27,7 +30,12 @@ def counts(used: int = 2, as_of: float = NOW, mesos: HalfCounts | str = "it cann
 
 
 def test_what_is_written_is_read_again() -> None:
-    for one in (counts(), Counts(as_of=NOW), counts(mesos=HalfCounts(2**71 - 2, 1, 0, 2**71 - 3))):
+    for one in (
+        counts(),
+        Counts(as_of=NOW),
+        Counts(as_of=NOW, problems=ILL),
+        counts(mesos=HalfCounts(2**71 - 2, 1, 0, 2**71 - 3)),
+    ):
         assert read(write(one)) == one
 
 
@@ -69,6 +77,8 @@ def test_what_a_later_dni_of_this_version_adds_is_passed_over() -> None:
         write(counts()).replace(b"[125,2,1,122]", b"[125,2,1]"),
         write(counts()).replace(b"[125,2,1,122]", b"[125,-2,5,122]"),
         write(counts()).replace(b"[125,2,1,122]", b"[125,2,1,125]"),
+        write(Counts(as_of=NOW, problems=ILL)).replace(b"2}", b"-2}"),
+        write(Counts(as_of=NOW, problems=ILL)).replace(b'["dockerd does not answer"]', b"7"),
     ],
 )
 def test_what_is_damaged_is_said_to_be_and_is_no_error(rubbish: bytes) -> None:
@@ -83,17 +93,41 @@ def test_the_same_counts_are_told_already_whenever_they_were_counted() -> None:
     assert not is_told(counts(3), write(counts(2)))
 
 
+def test_problems_are_told_beside_and_who_is_well_says_so_as_an_older_dni_does_not() -> None:
+    ill, well = (msgspec.structs.replace(counts(), problems=of) for of in (ILL, InShort()))
+    assert write(ill).endswith(b'],"problems":{"lines":["dockerd does not answer"],"more":2}}}')
+    assert write(well).endswith(b'],"problems":{}}}')
+    assert read(write(well)) == well
+    assert not any(is_told(one, write(other)) for one, other in itertools.permutations([counts(), ill, well], 2))
+    assert is_told(msgspec.structs.replace(ill, as_of=1.0), write(ill))
+
+
+def test_however_many_problems_there_are_the_record_stays_small() -> None:
+    said = in_short(["🚒" * 1000] * 100)
+    assert (len(said.lines), said.more, {len(line) for line in said.lines}) == (LINES, 95, {LENGTH})
+    assert len(write(Counts(as_of=NOW, problems=said))) < 6200
+    assert in_short(said.lines, said.more) == said, "who is told cuts the same, whoever told"
+    assert in_short(["short"]) == InShort(lines=("short",))
+
+
+def test_a_problem_is_one_line_that_does_nothing_to_a_terminal() -> None:
+    said = in_short(["no file\n /tmp/\udcff: \x1b[2Jgone\t!"])
+    assert said.lines == ("no file /tmp/ : [2Jgone !",)
+    assert read(write(Counts(as_of=NOW, problems=said))) == Counts(as_of=NOW, problems=said)
+
+
 def test_an_agent_tells_of_every_half_that_it_holds() -> None:
     held = [AgentSubnet(overlay="dcos", subnet=ip_network(one)) for one in ("9.0.0.0/24", "fd01::/125")]
     occupied = {"dcos": frozenset({ip_address("9.0.0.5")})}
     local = Local(records=records(agent_subnets=held), occupied=occupied, since={"9.0.0.0/24": 5.0})
-    found = telling.counts(local, NOW)
+    found = telling.counts(local, ILL, NOW)
     four, six = found.subnets
     assert (found.as_of, four.overlay, four.subnet, four.since) == (NOW, "dcos", "9.0.0.0/24", 5.0)
+    assert found.problems == ILL
     assert (four.mesos, four.docker) == (HalfCounts(125, 1, 0, 124), HalfCounts(125, 2, 0, 123))
     assert (six.subnet, six.since, six.docker) == ("fd01::/125", None, HalfCounts(2, 0, 0, 2))
     assert (
-        telling.counts(Local(records=local.records, occupied={"dcos": "why"}, since={}), NOW).subnets[0].mesos
+        telling.counts(Local(records=local.records, occupied={"dcos": "why"}, since={}), ILL, NOW).subnets[0].mesos
         == "why"
     )
 

@@ -181,6 +181,18 @@ def test_what_a_user_removes_is_not_made_again(host: Host) -> None:
     assert host.names() == []
 
 
+def test_what_a_user_made_and_removed_is_not_followed_by_one_of_the_agents(host: Host) -> None:
+    host.agent._parts.joining.define(DEV)  # noqa: SLF001 - without its network
+    host.create_by_hand("dev", "e" * 64)
+    host.networking.look()
+    with host.store.write() as tx:
+        forget_network(tx, "e" * 64, host.clock.now)
+        pools.clear_uses(tx, "dev")
+    host.clock.pass_by(3600)
+    host.networking.look()
+    assert host.names() == []
+
+
 def test_creating_the_overlay_once_more_makes_it_again(host: Host) -> None:
     host.agent.define_overlay(DEV)
     host.remove_by_hand("dev")
@@ -321,12 +333,12 @@ def test_a_network_that_docker_does_not_let_go_keeps_the_overlay(host: Host) -> 
 def test_an_overlay_that_stays_after_all_keeps_its_network(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.agent.define_overlay(DEV)
 
-    def remove(_: str) -> None:
-        raise Refused("it is needed")
+    def withdraw(_: str) -> None:
+        raise InUse("it is needed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(host.agent._parts.joining, "remove", remove)  # noqa: SLF001 - another reason than there can be here
-        with pytest.raises(Refused, match="it is needed"):
+        patch.setattr(host.agent._parts.removal, "_withdraw_cni", withdraw)  # noqa: SLF001 - after the network has gone
+        with pytest.raises(InUse, match="it is needed"):
             host.agent.remove_overlay("dev")
     host.networking.look()
     assert host.names() == ["dev"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from dni_driver.core.overlays import (
     Family,
     Network,
     Overlay,
+    agent_subnet,
     check_no_overlap,
     define,
     family_of,
@@ -22,6 +24,7 @@ from dni_driver.core.overlays import (
     last_host,
     lowest_free,
 )
+from dni_driver.registry.interface import agree
 from tests.fakes import DCOS, DUAL
 from tests.strategies import agent_subnets, families, overlay_names, overlays, subnets
 from tests.unit.refusals import refusal
@@ -178,3 +181,18 @@ def test_a_family_that_the_overlay_does_not_speak_cannot_be_leased() -> None:
 def test_no_overlay_is_made_of_addresses_that_no_container_can_have(subnet: str) -> None:
     with pytest.raises(Refused, match="overlaps"):
         define("dev", [ip_network(subnet)])
+
+
+@given(families, st.integers(0, 255))
+def test_agent_subnets_are_counted_from_the_lowest(family: Family, number: int) -> None:
+    taken = [agent_subnet(DUAL, family, before) for before in range(number)]
+    assert agent_subnet(DUAL, family, number) == lowest_free(DUAL, family, taken)
+
+
+def test_two_definitions_mean_the_same_where_neither_has_more_than_the_other() -> None:
+    narrow = msgspec.structs.replace(DUAL, subnet6=None, prefix6=None)
+    assert agree(DUAL, msgspec.structs.replace(DUAL))
+    assert not agree(DUAL, narrow)
+    assert not agree(narrow, DUAL)
+    assert not agree(DUAL, msgspec.structs.replace(DUAL, backend="direct"))
+    assert not agree(DUAL, msgspec.structs.replace(DUAL, prefix=25))

@@ -201,6 +201,20 @@ def test_a_container_cannot_have_one_port_for_two(host: Host) -> None:
         host.publish(WEB, tcp(80, 8080), tcp(81, 8080))
 
 
+def test_what_the_kernel_did_before_it_failed_is_taken_back_there_too(host: Host) -> None:
+    def fail(where: str) -> None:
+        if where == "after a change":
+            host.kernel.crash_point = lambda _: None
+            raise KernelError("half way")
+
+    host.publish(WEB, tcp(80, 8080))
+    host.kernel.crash_point = fail
+    with pytest.raises(KernelError, match="half way"):
+        host.publish(WEB, tcp(80, 8081))
+    assert host.has(WEB) == ["0.0.0.0:8080/tcp to 80"]
+    assert host.agrees()
+
+
 def test_what_the_kernel_refuses_is_taken_back(host: Host) -> None:
     host.publish(WEB, tcp(80, 8080))
     host.kernel.refusals.append(KernelError("no"))

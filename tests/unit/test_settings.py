@@ -6,16 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dni_driver.cli import loading
+from dni_driver.cli import loading, serve_agent
 from dni_driver.cli.loading import load
-from dni_driver.cli.settings import Settings
+from dni_driver.cli.settings import RegistrySettings, Settings
 from dni_driver.core.errors import SettingsError
 from dni_driver.core.registry_address import ALLOWED
+from dni_driver.registry import Access
 
 Write = Callable[[str], Path]
 
@@ -322,3 +324,10 @@ def test_whatever_a_variable_holds_is_taken_or_refused_in_one_line(name: str, va
         return
     assert line.startswith(f"{name} = ")
     assert len(line.splitlines()) == 1
+
+
+def test_all_by_which_dni_makes_itself_known_is_handed_on() -> None:
+    given: dict[str, Any] = {name: Path(f"/{name}") for name in ("ca", "certificate", "key", "token_file")}
+    given |= {"user": "dni", "password": "secret", "tls": True}
+    assert set(given) == set(Access.__struct_fields__)
+    assert serve_agent.access(RegistrySettings(url="mesos://127.0.0.1", **given)) == Access(**given)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent tells others of how full it is, and how that is written down."""
+"""What an agent tells others of how full it is, and what is wrong with it, and how that is written down."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from dni_driver.core.overlays import Address, AgentSubnet
+from dni_driver.core.problems import InShort
 
 VERSION = 1
 
@@ -36,11 +37,19 @@ class SubnetCounts(msgspec.Struct, frozen=True, kw_only=True):
     docker: HalfCounts | str
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """All agent subnets of one agent, as it counted at `as_of`, in seconds since 1970."""
+class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All agent subnets of one agent, and its problems, as of `as_of`, in seconds since 1970.
+
+    `problems` of None: an older dni has told, which says nothing of them.
+    """
 
     as_of: float
     subnets: tuple[SubnetCounts, ...] = ()
+    problems: InShort | None = None
+
+    def agrees(self, other: Counts) -> bool:
+        """Tell whether both say the same, whenever that was so."""
+        return (self.subnets, self.problems) == (other.subnets, other.problems)
 
     def of(self, held: AgentSubnet) -> SubnetCounts | None:
         """Answer what was counted of one agent subnet."""
@@ -99,4 +108,4 @@ def read(data: bytes) -> Told:
 def is_told(counts: Counts, data: bytes) -> bool:
     """Tell whether what is kept says just so, whenever it was counted."""
     told = read(data)
-    return isinstance(told, Counts) and told.subnets == counts.subnets
+    return isinstance(told, Counts) and told.agrees(counts)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dni_driver.core.addresses.counts import Counts, HalfCounts, SubnetCounts
 from dni_driver.core.addresses.fullness import HalfUsage, Local, subnet_usage
 from dni_driver.core.overlays import AgentSubnet
+from dni_driver.core.problems import InShort
 
 EVERY = 5.0
 """Seconds between two tellings of one agent, at the least."""
@@ -15,9 +16,10 @@ LOOKS = 10.0
 """Seconds after which is counted anew where the store has not changed: files of others are counted too."""
 
 
-def counts(local: Local, now: float) -> Counts:
-    """Count all that this host holds."""
-    return Counts(as_of=now, subnets=tuple(_counted(held, local) for held in local.records.agent_subnets))
+def counts(local: Local, problems: InShort, now: float) -> Counts:
+    """Count all that this host holds, and say what is wrong with it."""
+    subnets = tuple(_counted(held, local) for held in local.records.agent_subnets)
+    return Counts(as_of=now, subnets=subnets, problems=problems)
 
 
 def _counted(held: AgentSubnet, local: Local) -> SubnetCounts:
@@ -44,15 +46,19 @@ class Pacing:
         """Have told nothing yet."""
         self._seen: object = None
         self._looks_again = self._tells_again = float("-inf")
-        self._told: tuple[SubnetCounts, ...] | None = None
+        self._told: Counts | None = None
 
     def is_due(self, version: object, now: float) -> bool:
-        """Tell whether to count, and tell, now; `version` is another after each change of the store."""
+        """Tell whether to count, and tell, now; `version` is another after each change of what may be told."""
         return now >= self._tells_again and (version != self._seen or now >= self._looks_again)
+
+    def passed_over(self, version: object, now: float) -> None:
+        """Take note that nothing was to be told."""
+        self._seen, self._looks_again = version, now + LOOKS
 
     def told(self, version: object, counts: Counts, now: float, agents: int) -> None:
         """Take note that it was done, in a cluster of so many agents."""
-        self._seen, self._looks_again = version, now + LOOKS
-        if counts.subnets != self._told:
-            self._told = counts.subnets
+        self.passed_over(version, now)
+        if self._told is None or not self._told.agrees(counts):
+            self._told = counts
             self._tells_again = now + max(EVERY, agents / A_SECOND)

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from dni_driver.core.errors import Refused
+from dni_driver.core.host_port import read_host_port
 
 SCHEME = "mesos://"
 PORT = 5051
 _LARGEST_PORT = 65535
-_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?/?")
 
 
 class MesosAddress(msgspec.Struct, frozen=True):
@@ -29,8 +27,8 @@ class MesosAddress(msgspec.Struct, frozen=True):
 
 def read_mesos_address(url: str) -> MesosAddress:
     """Answer which Mesos agent is meant; raise Refused saying how to write it."""
-    found = _HOST.fullmatch(url.removeprefix(SCHEME)) if url.startswith(SCHEME) else None
-    port = int(found["port"] or PORT) if found else 0
+    found = read_host_port(url.removeprefix(SCHEME).removesuffix("/")) if url.startswith(SCHEME) else None
+    port = PORT if found is None or found.port is None else found.port
     if found is None or not 0 < port <= _LARGEST_PORT:
         raise Refused(f"{url[:80]!r} names no Mesos agent: write it like {SCHEME}10.0.0.1:{PORT}")
-    return MesosAddress(found["host"].strip("[]"), port)
+    return MesosAddress(found.host.strip("[]"), port)

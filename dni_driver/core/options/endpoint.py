@@ -77,6 +77,12 @@ def read_lasting(asked: Mapping[str, str]) -> EndpointOptions:
     )
 
 
+def taken_back(options: EndpointOptions, given: Mapping[str, object], before: EndpointOptions) -> EndpointOptions:
+    """Answer options in which what was given is as before; what somebody else has said since stays."""
+    still = {key: getattr(before, key) for key, value in given.items() if getattr(options, key) == value}
+    return msgspec.structs.replace(options, **still)
+
+
 def parse_spoof(text: str) -> bool:
     """Read `spoof=`."""
     if text.lower() not in _SPOOF:

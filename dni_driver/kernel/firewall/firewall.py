@@ -76,7 +76,7 @@ class Firewall:
     def differences(self, wanted: Wanted, links: Iterable[str], around: Around) -> list[str]:
         """Answer in words what is missing or different."""
         dockers = docker_named(links)
-        table = self._table_fault(wanted, nft.ruleset(wanted, around.underlay))
+        table = self._table_fault(wanted, nft.ruleset(wanted, around.underlay), _seen(wanted))
         found = [f"nft table {nft.TABLE} {table}"] if table else []
         for family in FAMILIES:
             for variant, rules in _chains(family, wanted.policies, dockers):
@@ -85,10 +85,11 @@ class Firewall:
 
     def _settle_table(self, wanted: Wanted, around: Around, ledger: Ledger) -> None:
         fed = nft.ruleset(wanted, around.underlay)
-        fault = self._table_fault(wanted, fed)
+        listed = _seen(wanted)
+        fault = self._table_fault(wanted, fed, listed)
         if fault is None:
             return
-        admitted = self._guests(around)
+        admitted = self._guests(around, listed)
         run(["nft", "-f", "-"], nft.ruleset(wanted, around.underlay, admitted or {}))
         if admitted is None:
             self._memory.forget()
@@ -96,7 +97,7 @@ class Firewall:
             self._memory.remember(fed.encode(), (_listed() or "").encode())
         ledger.did(f"nft table {nft.TABLE} {fault}: {'put right' if nft.is_needed(wanted) else 'removed'}")
 
-    def _guests(self, around: Around) -> Entries | None:
+    def _guests(self, around: Around, listed: str | None) -> Entries | None:
         """Answer whom to let in; None where that cannot be told: then the table has to be made again by who can.
 
         Without knowing better, those whom the last complete table lets in: not where somebody deleted it.
@@ -106,13 +107,10 @@ class Firewall:
         known = around.guests()
         if known is not None:
             return known
-        return guests.read() if self._memory.holds() and _listed() is not None else None
+        return guests.read() if self._memory.holds() and listed is not None else None
 
-    def _table_fault(self, wanted: Wanted, fed: str) -> str | None:
-        """Answer in words how the table differs; None where it does not."""
-        if not nft.is_needed(wanted) and which("nft") is None:
-            return None
-        listed = _listed()
+    def _table_fault(self, wanted: Wanted, fed: str, listed: str | None) -> str | None:
+        """Answer in words how the table differs from what it should be; None where it does not."""
         if not nft.is_needed(wanted):
             return "is left over" if listed is not None else None
         if listed is None:
@@ -135,6 +133,13 @@ def _sight(wanted: Wanted, dockers: Sequence[str], underlay: str | None) -> tupl
         underlay,
         wanted.agent,
     )
+
+
+def _seen(wanted: Wanted) -> str | None:
+    """Answer the table as it is listed; a host that needs none may be without nft, and then has none."""
+    if not nft.is_needed(wanted) and which("nft") is None:
+        return None
+    return _listed()
 
 
 def _listed() -> str | None:

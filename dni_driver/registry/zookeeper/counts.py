@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How full agents are, as each tells of itself: a node for each, which nobody watches and its agent seldom writes."""
+"""How full agents are and what is wrong with them, as each tells of itself.
+
+A node for each, which nobody watches and its agent seldom writes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Collection
 from time import monotonic
 
 from dni_driver.core.addresses import counts as codec
-from dni_driver.core.addresses.counts import Counts, SubnetCounts, Told
+from dni_driver.core.addresses.counts import Counts, Told
 from dni_driver.core.overlays import Address
 from dni_driver.registry.interface import unknown_agent
 from dni_driver.registry.zookeeper.ground import Ground
@@ -28,7 +31,7 @@ class AgentCounts:
         """Take what it stands on."""
         self._ground = ground
         self._link = ground.link
-        self._said: tuple[_Place, tuple[SubnetCounts, ...]] | None = None
+        self._said: tuple[_Place, Counts] | None = None
 
     def tell(self, agent_ip: Address, counts: Counts) -> None:
         """Say how full an agent is (Registry.tell)."""
@@ -56,12 +59,12 @@ class AgentCounts:
         place = (self._link.epoch, self._ground.born, agent_ip, monotonic() // LOOKED_AT_EVERY)
         said, self._said = self._said, None
         is_known = said is not None and said[0] == place
-        if said != (place, counts.subnets):
+        if said is None or not is_known or not said[1].agrees(counts):
             path = of_agent(COUNTS, agent_ip)
             found = None if is_known else self._link.get(path)
             if found is None or not codec.is_told(counts, found.data):
                 self._write(agent_ip, counts, is_new=not is_known and found is None)
-        self._said = (place, counts.subnets)
+        self._said = (place, counts)
 
     def _write(self, agent_ip: Address, counts: Counts, *, is_new: bool) -> None:
         agent, path = (of_agent(folder, agent_ip) for folder in (AGENTS, COUNTS))

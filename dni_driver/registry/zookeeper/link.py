@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from dni_driver.core.errors import StoreError, Unavailable
 from dni_driver.core.registry_address import ZooKeeperAddress
 from dni_driver.registry import tls
 from dni_driver.registry.access import Access
+from dni_driver.registry.zookeeper.connecting import Connecting
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +85,9 @@ class Link:
         self._closed = False
         self._refused = False
         if access.ca is not None or access.certificate is not None:
-            tls.context(access)  # kazoo opens the files itself, and says nothing of those that it cannot use
-        self.client = _client(address, access)
+            tls.context(access)  # files that cannot be used are named at once
+        self._connecting = Connecting(access) if access.tls else None
+        self.client = _client(address, access, self._connecting)
         self.client.add_listener(self._turned)
         self.client.start_async()
 
@@ -111,6 +112,8 @@ class Link:
         servers = ", ".join(self.address.servers)
         if self._refused:
             return Unavailable(f"the registry refuses this host (ZooKeeper at {servers}): look at registry.user")
+        if self._connecting is not None and self._connecting.trouble is not None:
+            return Unavailable(f"the registry cannot be used: ZooKeeper at {self._connecting.trouble}")
         return Unavailable(
             f"the registry does not answer (ZooKeeper at {servers}): containers go on, new ones start, and it is "
             f"tried again until it does"
@@ -337,7 +340,7 @@ def _found(answer: Any) -> Found | None:
     return None if answer is None else Found(*answer)
 
 
-def _client(address: ZooKeeperAddress, access: Access) -> KazooClient:
+def _client(address: ZooKeeperAddress, access: Access, connecting: Connecting | None) -> KazooClient:
     quiet = logging.getLogger("kazoo")
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
@@ -350,12 +353,5 @@ def _client(address: ZooKeeperAddress, access: Access) -> KazooClient:
         logger=quiet,
         auth_data=[("digest", f"{access.user}:{access.password}")] if named else None,
         default_acl=[make_digest_acl(access.user, access.password, all=True)] if named else None,
-        use_ssl=access.tls,
-        ca=_path(access.ca),
-        certfile=_path(access.certificate),
-        keyfile=_path(access.key),
+        handler=connecting,
     )
-
-
-def _path(path: Path | None) -> str | None:
-    return str(path) if path is not None else None
