@@ -11,7 +11,7 @@ from dni_driver.core.errors import BridgeMissing, DniError, KernelError
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Address, AgentSubnet, Network, Overlay
-from dni_driver.core.ports import HostPort, Published
+from dni_driver.core.ports import HostPort, Protocol, Published, Relayed
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Bridge, Link, Wanted
 from dni_driver.store import Store, overlays
@@ -57,7 +57,7 @@ class FakeKernel:
     `foreign` are subnets that other devices of the host are on. An error put into `refusals` is raised by the
     next change, once. `crash_point` is called before each change and after it: a test may raise there. `no_ipv6`
     says why the host speaks none. `programs` are those that have a port of the host, `held` the ports that the plugin
-    keeps from them.
+    keeps from them, `relayed` those whose callers it carries.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,7 @@ class FakeKernel:
         self.underlay_mtu = UNDERLAY_MTU
         self.lost_underlay: KernelError | None = None
         self.ports: frozenset[Published] = frozenset()
+        self.relayed: frozenset[Relayed] = frozenset()
         self.held: set[HostPort] = set()
         self.programs: dict[HostPort, str] = {}
         self.dynamic = range(32768, 32778)
@@ -116,6 +117,7 @@ class FakeKernel:
         """Have the published ports that are wanted."""
         with self._change():
             self.ports = frozenset(read_wanted().ports)
+            self.relay(read_wanted)
 
     def hold(self, at: HostPort) -> bool:
         """Hold a port that no program has."""
@@ -139,6 +141,14 @@ class FakeKernel:
     def dynamic_ports(self) -> range:
         """Answer few ports, so that they run out."""
         return self.dynamic
+
+    def relayed_protocols(self) -> frozenset[Protocol]:
+        """Answer that all are, as long as the host speaks IPv6."""
+        return frozenset() if self.ipv6_fault() else frozenset(Protocol)
+
+    def relay(self, read_wanted: Callable[[], Wanted]) -> None:
+        """Carry callers of held ports."""
+        self.relayed = frozenset(one for one in read_wanted().relayed if one.at in self.held)
 
     def plug(self, link: Link) -> None:
         """Hang a link on its bridge, whole."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
@@ -100,6 +100,17 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     bridge: str
 
 
+class Relayed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A published port with callers that are carried to its container by a program.
+
+    It tries the targets one by one until one answers; datagrams go to the first.
+    """
+
+    at: HostPort
+    targets: tuple[IPv4Address | IPv6Address, ...]
+    port: int
+
+
 def binding(protocol: int, port: int, host_ip: Address | None, first: int, last: int) -> Binding:
     """Build a binding from numbers; raise MalformedRequest, or Refused for a protocol that has no ports here."""
     if protocol not in NUMBERS:
@@ -120,25 +131,43 @@ def in_order(bindings: Iterable[Binding]) -> list[Binding]:
     return sorted(wishes.values(), key=lambda one: one.leeway)
 
 
-def host_addresses(wish: Binding, own: Sequence[Address]) -> list[Address]:
-    """Answer the host's addresses that a wish is about, one of each family that the container speaks.
+def host_addresses(wish: Binding, own: Sequence[Address], relayed: Container[Protocol]) -> list[Address]:
+    """Answer the host's addresses that a wish is about, one of each family in which the container can be reached.
 
-    `own` are the container's; raises Refused where it does not speak the family of an address it asks for.
+    `own` are the container's, `relayed` the protocols that this host carries from IPv6 to containers; raises Refused
+    where an address is asked for in whose family it cannot.
     """
-    families = {family_of(address) for address in own}
+    families = _reached(wish, own, relayed)
     if wish.host_ip is None:
         return [ANY[family] for family in FAMILIES if family in families]
-    if isinstance(wish.host_ip, IPv6Address) and wish.host_ip.is_loopback:
-        raise Refused(
-            f"`{wish}`: no port at ::1 can be published, as Linux forwards nothing from there; use 127.0.0.1, or "
-            f"leave the address out"
-        )
-    if family_of(wish.host_ip) not in families:
-        raise Refused(
-            f"`{wish}` cannot be published: the container has no IPv{wish.host_ip.version} address; leave "
-            f"{wish.host_ip} out, or use a network that gives it one"
-        )
+    if family_of(wish.host_ip) not in families or (is_loopback6(wish.host_ip) and wish.protocol not in relayed):
+        raise Refused(_unreached(wish, own))
     return [wish.host_ip]
+
+
+def is_loopback6(address: Address) -> bool:
+    """Tell whether an address is ::1, from which the kernel forwards nothing."""
+    return isinstance(address, IPv6Address) and address.is_loopback
+
+
+def _reached(wish: Binding, own: Iterable[Address], relayed: Container[Protocol]) -> set[Family]:
+    spoken = {family_of(address) for address in own}
+    return spoken | {6} if spoken and wish.protocol in relayed else spoken
+
+
+def _unreached(wish: Binding, own: Iterable[Address]) -> str:
+    families = {family_of(address) for address in own}
+    if wish.host_ip is None or wish.host_ip.version == 4:  # noqa: PLR2004
+        return (
+            f"`{wish}` cannot be published: the container has no IPv4 address; leave {wish.host_ip} out, or use a "
+            f"network that gives it one"
+        )
+    why = "nothing is forwarded from there" if families >= {6} else "the container has no IPv6 address"
+    sctp = " and sockets of SCTP (`modprobe sctp`)" if wish.protocol is Protocol.SCTP else ""
+    return (
+        f"`{wish}` cannot be published: {why}, and to carry {wish.protocol} to it takes a host with IPv6{sctp}; "
+        f"leave {wish.host_ip} out, or use an address of IPv4"
+    )
 
 
 def candidates(wish: Binding, dynamic: range, last_given: int | None) -> Iterator[int]:
@@ -155,16 +184,18 @@ def candidates(wish: Binding, dynamic: range, last_given: int | None) -> Iterato
 
 
 def served(
-    wishes: Iterable[Binding], mine: Iterable[PortRecord], own: Sequence[Address], dynamic: range
+    wishes: Iterable[tuple[Binding, Sequence[Address]]], mine: Iterable[PortRecord], dynamic: range
 ) -> dict[int, list[PortRecord]]:
-    """Answer which wishes, by their place, are served already by what an endpoint has; each record serves one."""
+    """Answer which wishes, by their place, are served already by what an endpoint has; each record serves one.
+
+    Each wish comes with the host's addresses that it is about.
+    """
     left = {(record.at, record.port): record for record in mine}
     leading: dict[tuple[Protocol, int], list[int]] = {}
     for at, port in left:
         leading.setdefault((at.protocol, port), []).append(at.port)
     found: dict[int, list[PortRecord]] = {}
-    for number, wish in enumerate(wishes):
-        ips = host_addresses(wish, own)
+    for number, (wish, ips) in enumerate(wishes):
         right = range(wish.first, wish.last + 1) if wish.first else dynamic
         for port in leading.get((wish.protocol, wish.port), ()):
             keys = [(HostPort(wish.protocol, ip, port), wish.port) for ip in ips]

@@ -308,7 +308,9 @@ def port_reports(records: Records) -> list[PortReport]:
 def _port_report(record: PortRecord, records: Records) -> PortReport:
     labels = {network.id: network.label for network in records.networks}
     endpoint = next((one for one in records.endpoints if one.id == record.endpoint), None)
-    own = [one.ip for one in endpoint.interfaces() if one.version == record.at.family] if endpoint else []
+    own = [one.ip for one in endpoint.interfaces()] if endpoint else []
+    # Callers of IPv6 are carried to a container that has none.
+    own.sort(key=lambda ip: ip.version != record.at.family)
     names = [one.container for one in records.addresses if one.endpoint == record.endpoint and one.container]
     return PortReport(
         protocol=record.at.protocol,

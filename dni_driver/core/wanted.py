@@ -14,7 +14,8 @@ from dni_driver.core.options.bandwidth import Limits, effective
 from dni_driver.core.options.network import DEFAULT_LINK_PREFIX, NetworkOptions
 from dni_driver.core.overlays import FAMILIES, VTEP_SUBNET, Address, Network, Overlay, gateway_of
 from dni_driver.core.peers import Peer, Vtep
-from dni_driver.core.ports import Published
+from dni_driver.core.ports import Published, Relayed
+from dni_driver.core.published import Confined, ways
 from dni_driver.core.records import (
     EndpointRecord,
     NetworkRecord,
@@ -100,8 +101,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of it. `overlay_subnets` are all overlays', with or without a network on this host.
 
     `agent` is the agent IP, None before it is known; `guarded`: some links or all are to be checked for what they
-    send. `vtep` is this agent's, None where it is alone; `overlays` say how packets travel to `peers`, whose VTEPs
-    are of `vtep_subnet`. `hosted`: the VTEP and the ways to other hosts are somebody else's.
+    send. `relayed` are ports with callers that a program carries to containers. `vtep` is this agent's, None where
+    it is alone; `overlays` say how packets travel to `peers`, whose VTEPs are of `vtep_subnet`. `hosted`: the
+    VTEP and the ways to other hosts are somebody else's.
     """
 
     bridges: tuple[Bridge, ...] = ()
@@ -111,11 +113,20 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     agent: Address | None = None
     guarded: bool = False
     ports: tuple[Published, ...] = ()
+    relayed: tuple[Relayed, ...] = ()
     vtep: Vtep | None = None
     overlays: tuple[Overlay, ...] = ()
     peers: Sequence[Peer] = []
     vtep_subnet: IPv4Network = VTEP_SUBNET
     hosted: bool = False
+
+    def confined(self) -> Confined:
+        """Answer where callers come from who must reach no other network, by no published port either."""
+        shut = [policy for policy in self.policies if policy.internal]
+        return Confined(
+            frozenset(bridge for policy in shut for bridge in policy.bridges),
+            tuple(subnet for policy in shut for subnet in policy.subnets),
+        )
 
 
 def wanted(records: Records) -> Wanted:
@@ -129,6 +140,7 @@ def wanted(records: Records) -> Wanted:
     )
     links += tuple(_cni_links(records, overlays))
     bridges = tuple(bridge_of(network, records) for network in records.networks)
+    led, carried = ways(records)
     return Wanted(
         bridges=bridges + tuple(mesos_bridge_of(network, records) for network in records.cni_networks),
         links=links,
@@ -138,26 +150,14 @@ def wanted(records: Records) -> Wanted:
         guarded=any(not network.options.spoof for network in records.networks)
         or bool(records.cni_networks)
         or any(not link.spoof for link in links),
-        ports=tuple(published(records)),
+        ports=led,
+        relayed=carried,
         vtep=None if records.hosting.carries else records.vtep,
         overlays=tuple(records.overlays),
         peers=[] if records.hosting.carries else records.peers,
         vtep_subnet=records.vtep.ip.network if records.vtep else VTEP_SUBNET,
         hosted=records.hosting.carries,
     )
-
-
-def published(records: Records) -> Iterable[Published]:
-    """Answer the published ports of the endpoints that are in a sandbox, each once; an internal network has none."""
-    networks = {network.id: network for network in records.networks if not network.options.internal}
-    joined = {one.id: one for one in records.endpoints if one.sandbox is not None and one.network in networks}
-    led = {record.at: record for record in reversed(records.ports) if record.endpoint in joined}
-    for at, record in led.items():
-        endpoint = joined[record.endpoint]
-        bridge = docker_bridge(networks[endpoint.network].overlay)
-        for interface in endpoint.interfaces():
-            if interface.version == at.family:
-                yield Published(at=at, target=interface.ip, port=record.port, bridge=bridge)
 
 
 def _link(

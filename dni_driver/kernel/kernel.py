@@ -15,7 +15,7 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import HOST_LINK_PREFIX, egress_link, host_link
 from dni_driver.core.overlays import Address, Network
-from dni_driver.core.ports import HostPort
+from dni_driver.core.ports import HostPort, Protocol
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel import bridges, neighbours, routes, snapshot, sysctl, whereabouts
@@ -31,7 +31,7 @@ from dni_driver.kernel.news import News
 from dni_driver.kernel.peers.neighbourhood import Founding
 from dni_driver.kernel.peers.peers import Peers
 from dni_driver.kernel.peers.standing import Standing
-from dni_driver.kernel.ports import listeners
+from dni_driver.kernel.ports import holds, listeners
 from dni_driver.kernel.ports.holds import Holds
 from dni_driver.kernel.ports.ports import Ports
 from dni_driver.kernel.snapshot import Snapshot
@@ -121,8 +121,20 @@ class Kernel:
         """Make published ports as the records want them now; raise NotMended."""
         with locked(self._lock):
             ledger = Ledger()
-            self._ports.settle(read_wanted(), ledger, ledger.tidied)
+            wanted = read_wanted()
+            self._ports.settle(wanted, ledger, ledger.tidied)
+            self._holds.serve(wanted.relayed, wanted.confined())
         ledger.settle()
+
+    def relay(self, read_wanted: Callable[[], Wanted]) -> None:
+        """Have this process carry callers of the ports that it holds, as the records want it now."""
+        with locked(self._lock):
+            wanted = read_wanted()
+            self._holds.serve(wanted.relayed, wanted.confined())
+
+    def relayed_protocols(self) -> frozenset[Protocol]:
+        """Answer what `relay` can carry from this host's IPv6 addresses."""
+        return holds.relayed_protocols()
 
     def hold(self, at: HostPort) -> bool:
         """Keep a port of this host from other programs, as long as this process lives; False where one has it.
@@ -186,7 +198,7 @@ class Kernel:
         self._reaper.close()
         self._lookout.close()
         self._traffic.close()
-        self._holds.keep_only(())
+        self._holds.close()
         self._standing.close()
         self._peers.close()
 

@@ -17,6 +17,7 @@ from dni_driver.core.ports import (
     host_addresses,
     served,
 )
+from dni_driver.core.ports import Protocol as PortProtocol
 from dni_driver.core.records import EndpointRecord
 from dni_driver.store import Transaction, endpoints, ports
 
@@ -32,6 +33,9 @@ class Holding(Protocol):
 
     def dynamic_ports(self) -> range:
         """Answer the ports that are handed out where any will do."""
+
+    def relayed_protocols(self) -> frozenset[PortProtocol]:
+        """Answer what this host carries from its IPv6 addresses to containers that have none."""
 
 
 class Taken(Exception):  # noqa: N818 - named for what was met
@@ -59,6 +63,7 @@ class Taking:
         self._endpoint = endpoint
         self._own: list[Address] = [interface.ip for interface in endpoint.interfaces()]
         self._dynamic = kernel.dynamic_ports()
+        self._relayed = kernel.relayed_protocols()
         self._beside = [] if endpoint.sandbox is None else list(self._of_the_others(endpoint.sandbox))
         self._had: set[HostPort] = set()
         self.held: list[HostPort] = []
@@ -72,22 +77,22 @@ class Taking:
         """Record what serves these wishes, and nothing else; what does already stays. Raises Taken, Refused."""
         before = ports.of_endpoint(self._tx, self._endpoint.id)
         self._had = {record.at for record in (*before, *self._beside)}
-        kept = served(wishes, before, self._own, self._dynamic)
+        about = [(wish, host_addresses(wish, self._own, self._relayed)) for wish in wishes]
+        kept = served(about, before, self._dynamic)
         staying = {record for records in kept.values() for record in records}
         for record in before:
             if record not in staying:
                 ports.remove(self._tx, record)
-        for number, wish in enumerate(wishes):
+        for number, (wish, ips) in enumerate(about):
             if number not in kept:
-                self._serve(wish)
+                self._serve(wish, ips)
 
-    def _serve(self, wish: Binding) -> None:
-        """Record the first port that will do, at each of the host's addresses that are meant."""
-        ips = host_addresses(wish, self._own)
+    def _serve(self, wish: Binding, ips: Sequence[Address]) -> None:
+        """Record the first port that will do, at each of these addresses of the host."""
         met: Taken | None = None
         for port in self._candidates(wish):
             wanted = [self._record(HostPort(wish.protocol, ip, port), wish.port) for ip in ips]
-            met = self._take(wish, wanted)
+            met = self._take(wish, wanted, ports.at_port(self._tx, wish.protocol, port))
             if met is None:
                 break
         if met is not None:
@@ -103,11 +108,11 @@ class Taking:
     def _record(self, at: HostPort, port: int) -> PortRecord:
         return PortRecord(at=at, endpoint=self._endpoint.id, port=port)
 
-    def _take(self, wish: Binding, wanted: Iterable[PortRecord]) -> Taken | None:
-        """Record ports, all or none; answer what is in the way."""
+    def _take(self, wish: Binding, wanted: Iterable[PortRecord], others: Sequence[PortRecord]) -> Taken | None:
+        """Record ports, all or none, beside what others have of them; answer what is in the way."""
         taken: list[PortRecord] = []
         for record in wanted:
-            obstacle = self._obstacle(wish, record)
+            obstacle = self._obstacle(wish, record, others)
             if obstacle is not None:
                 self._let_go(taken)
                 return obstacle
@@ -124,9 +129,9 @@ class Taking:
                 self.held.remove(record.at)
                 self._kernel.release([record.at])
 
-    def _obstacle(self, wish: Binding, record: PortRecord) -> Taken | None:
+    def _obstacle(self, wish: Binding, record: PortRecord, others: Sequence[PortRecord]) -> Taken | None:
         """Hold a port; answer why that cannot be."""
-        for other in ports.at_port(self._tx, record.at.protocol, record.at.port):
+        for other in others:
             if other.at.overlaps(record.at) and not (other in self._beside and are_shared(other, record)):
                 self._check_not_own(wish, other)
                 return Taken(wish, record.at, other.endpoint)

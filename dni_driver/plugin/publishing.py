@@ -15,6 +15,7 @@ import structlog
 
 from dni_driver.core.errors import DniError, InUse
 from dni_driver.core.ports import Binding, HostPort, PortRecord, in_order
+from dni_driver.core.ports import Protocol as PortProtocol
 from dni_driver.core.records import EndpointRecord
 from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.plugin.port_taking import Taken, Taking
@@ -45,6 +46,12 @@ class Ways(Protocol):
     def dynamic_ports(self) -> range:
         """Answer the ports that are handed out where any will do."""
 
+    def relayed_protocols(self) -> frozenset[PortProtocol]:
+        """Answer what this host carries from its IPv6 addresses to containers."""
+
+    def relay(self, read_wanted: Callable[[], Wanted]) -> None:
+        """Carry those callers of held ports that take a program, as the records want it now."""
+
     def gone(self, links: Iterable[Link]) -> list[Link]:
         """Answer the links that are not there, and whose sandboxes are not either."""
 
@@ -60,6 +67,7 @@ class Publishing:
         """Take both."""
         self._store = store
         self._kernel = kernel
+        self._kept: object = None
 
     def publish(self, endpoint: str, bindings: Iterable[Binding]) -> None:
         """Have an endpoint's ports be these; where one of them cannot be had, they are what they were.
@@ -109,9 +117,11 @@ class Publishing:
         """
         # Whoever holds a port without having recorded it yet is writing: this waits for it.
         with self._store.write() as tx:
-            recorded = list(dict.fromkeys(record.at for record in ports.every(tx)))
+            records = ports.every(tx)
+            recorded = list(dict.fromkeys(record.at for record in records))
             self._kernel.hold_only(recorded)
             lost = list(self._lost(recorded))
+        self._relay(records, [at for at, _ in lost])
         return [
             f"port {at} leads to a container, but {self._program(at)} waits for callers there too"
             if error is None
@@ -127,6 +137,12 @@ class Publishing:
                     yield at, None
             except DniError as error:
                 yield at, error
+
+    def _relay(self, records: Sequence[PortRecord], lost: Sequence[HostPort]) -> None:
+        """Carry callers of what is held; as long as that is the same, so is where it leads."""
+        if self._kept != (records, lost):
+            self._kernel.relay(lambda: wanted(read_here(self._store)))
+            self._kept = (records, lost)
 
     def _apply(self) -> None:
         self._kernel.publish(lambda: wanted(read_here(self._store)))

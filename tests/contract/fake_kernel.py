@@ -33,6 +33,7 @@ class FolderKernel(FakeKernel):
         """Begin with nothing."""
         super().__init__()
         self._folder = folder
+        self._programs = folder / "programs"
         self._lock = threading.Lock()
         self._shown = ""
 
@@ -71,7 +72,9 @@ class FolderKernel(FakeKernel):
             self._show()
 
     def port_holder(self, at: HostPort) -> str | None:
-        """Name the program that has a port."""
+        """Name the program that has a port; it is asked of each, and there may be very many."""
+        if not self._programs.exists():
+            return None
         lines = (line.split(maxsplit=3) for line in self._told("programs").splitlines())
         self.programs = {
             HostPort(PortProtocol(kind), ip_address(ip), int(port)): name for kind, ip, port, name in lines
@@ -100,6 +103,7 @@ class FolderKernel(FakeKernel):
         bridges = [f"{bridge.name} {' '.join(map(str, bridge.addresses))}" for bridge in self.bridges.values()]
         links = [f"{name} {link.bridge}" for link in self.links.values() for name in (link.host, link.container)]
         ports = [f"port:{one.at} {one.target} {one.port}" for one in self.ports]
+        ports += [f"relayed:{one.at} {one.targets[0]} {one.port}" for one in self.relayed]
         state = "\n".join(sorted(bridges + links + ports))
         if state != self._shown:
             draft = self._folder / "state.new"

@@ -110,6 +110,13 @@ class Plugin:
         lines = (line.removeprefix("port:").partition(" ") for line in self._state() if line.startswith("port:"))
         return {at: target for at, _, target in lines}
 
+    def relayed(self) -> dict[str, str]:
+        """Answer likewise where the plugin carries callers, of the kernel in memory."""
+        lines = (
+            line.removeprefix("relayed:").partition(" ") for line in self._state() if line.startswith("relayed:")
+        )
+        return {at: target for at, _, target in lines}
+
     def occupy(self, subnet: str) -> None:
         """Put another device of the host on a subnet."""
         if self.namespace is None:

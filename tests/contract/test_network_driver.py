@@ -241,7 +241,7 @@ def test_ports_can_be_programmed_again_and_revoked_again(plugin: Plugin, endpoin
         program = {**endpoint, "Options": options}
         assert dockerd.call("NetworkDriver.ProgramExternalConnectivity", program) == {}
         assert plugin.ports() == {"0.0.0.0:7000/tcp": "9.0.0.130 70"}
-        assert len(plugin.rows()["port"]) == 1
+        assert len(plugin.rows()["port"]) == 2, "at 0.0.0.0, and at :: for whom the plugin carries"
     for _ in range(2):
         assert dockerd.call("NetworkDriver.RevokeExternalConnectivity", endpoint) == {}
         assert plugin.ports() == {}

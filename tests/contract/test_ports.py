@@ -76,6 +76,20 @@ def test_what_is_said_last_is_what_there_is(place: Place) -> None:
     assert place.plugin.ports() == {}
 
 
+def test_ipv6_is_carried_to_a_container_of_ipv4_where_the_host_speaks_it(place: Place) -> None:
+    program(place.dockerd, place.web, port(80, 8080), port(81, 8081, HostIP="::1"), port(82, 8082, HostIP="::"))
+    assert place.plugin.ports() == {"0.0.0.0:8080/tcp": "9.0.0.130 80"}, "the kernel leads no more than that"
+    assert place.plugin.relayed() == {
+        "[::]:8080/tcp": "9.0.0.130 80",
+        "[::1]:8081/tcp": "9.0.0.130 81",
+        "[::]:8082/tcp": "9.0.0.130 82",
+    }
+    place.plugin.tell("no-ipv6", "it is off")
+    program(place.dockerd, place.web, port(80, 8080))
+    assert place.plugin.relayed() == {}
+    assert place.plugin.ports() == {"0.0.0.0:8080/tcp": "9.0.0.130 80"}
+
+
 @pytest.mark.parametrize("method", ["NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint"])
 def test_ports_go_with_their_endpoint_though_nobody_revokes_them(place: Place, method: str) -> None:
     """From 29 on dockerd forgets after live-restore that it had any."""
@@ -144,9 +158,11 @@ def test_an_endpoint_that_is_not_known_is_refused_ports_but_not_peace(calls: Doc
         ([port(80, 8080, HostIP="fe80::1%eth0")], 400, "is not an IP address"),
         ([port(80, 8080, Proto=1)], 500, "use tcp (6), udp (17) or sctp (132)"),
         ([port(80, 8080, HostIP="::")], 500, "the container has no IPv6 address"),
+        ([port(80, 8080, HostIP="::1")], 500, "to carry tcp to it takes a host with IPv6"),
     ],
 )
 def test_what_cannot_be_published_is_refused_in_words(place: Place, ports: Any, status: int, text: str) -> None:
+    place.plugin.tell("no-ipv6", "it is off")
     before = place.plugin.rows()
     body = json.dumps({**place.web, "Options": {PUBLISHED: ports}}).encode()
     reply = place.dockerd.send(PROGRAM, body)

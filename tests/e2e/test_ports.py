@@ -24,7 +24,8 @@ WHO = "#!/bin/sh\necho\necho $REMOTE_ADDR"
 """A page that tells its caller who that is."""
 ASK = """
 import socket, sys
-asking = socket.socket(type=socket.SOCK_DGRAM)
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+asking = socket.socket(family, socket.SOCK_DGRAM)
 asking.settimeout(5)
 asking.connect((sys.argv[1], int(sys.argv[2])))
 asking.send(b"who am I?")
@@ -91,6 +92,11 @@ def published(host: Host) -> list[str]:
     ]
 
 
+def at_8080(web: str) -> list[str]:
+    """Answer what `published` says of the container of `web`."""
+    return [f"{ip}:8080 web {web}:9000/tcp" for ip in ("0.0.0.0", "::")]
+
+
 def kept(host: Host) -> list[str]:
     """Answer the published ports once the names of their containers are known."""
     return host_state.eventually(
@@ -135,7 +141,8 @@ def listening(host: Host, port: int) -> Iterator[None]:
 def test_a_published_port_is_reached_from_everywhere_and_callers_are_seen(lab: Lab, host: Host) -> None:
     create(host, *DUAL, "dual")
     create(host, *SIX, "dev")
-    there = serve(host, "web", "-p", "8080:9000", "-p", f"[{host.address6}]:8082:9000", net="dual")
+    ports = ("8080:9000", f"[{host.address6}]:8082:9000", "[::1]:8083:9000")
+    there = serve(host, "web", *(word for port in ports for word in ("-p", port)), net="dual")
     start(host, "beside", net="dual")
     elsewhere = start(host, "elsewhere", net="dev")
     assert told(lab.outside, f"{host.address}:8080") == lab.outside.address
@@ -144,6 +151,8 @@ def test_a_published_port_is_reached_from_everywhere_and_callers_are_seen(lab: L
     assert told(host, f"[{host.address6}]:8080") == host.address6
     assert told(host, "127.0.0.1:8080") == GATEWAY
     assert got(host, "localhost:8080") == "web"
+    assert told(host, "[::1]:8080") == told(host, "[::1]:8083") == GATEWAY6
+    assert got(lab.outside, f"[{host.address6}]:8083") is None
     assert seen(host, "beside", f"{host.address}:8080") == GATEWAY
     assert seen(host, "beside", f"[{host.address6}]:8080") == GATEWAY6
     assert seen(host, "web", f"{host.address}:8080") == GATEWAY
@@ -162,7 +171,7 @@ def test_a_published_port_is_reached_from_everywhere_and_callers_are_seen(lab: L
 def test_all_exposed_ports_are_published_and_can_be_read_back(lab: Lab, host: Host) -> None:
     create(host, "dcos")
     there = serve(host, "web", "-P", "--expose", "9000", "--expose", "53/udp")
-    assert len(rows := kept(host)) == 2
+    assert len(rows := kept(host)) == 4, "IPv6 is carried there too"
     ports = {row["container_port"]: row["host_port"] for row in host_state.ports(host)}
     assert f"0.0.0.0:{ports[9000]} web {there}:9000/tcp" in rows
     assert told(lab.outside, f"{host.address}:{ports[9000]}") == lab.outside.address
@@ -181,7 +190,8 @@ def test_ranges_addresses_of_the_host_and_udp(lab: Lab, host: Host) -> None:
         *("-p", "8010-8012:9000-9002"),
     )
     serve(host, "two", "-p", "8000-8001:9000", "-p", f"{host.address}:8080:9000")
-    assert [row.rpartition(" ")[0] for row in kept(host)] == [
+    rows = [row.rpartition(" ")[0] for row in kept(host)]
+    assert [row for row in rows if not row.startswith("::")] == [
         "0.0.0.0:5353 one",
         "0.0.0.0:8000 one",
         "0.0.0.0:8001 two",
@@ -191,6 +201,9 @@ def test_ranges_addresses_of_the_host_and_udp(lab: Lab, host: Host) -> None:
         "127.0.0.1:8080 one",
         f"{host.address}:8080 two",
     ]
+    carried = [row.removeprefix(":::") for row in rows if row.startswith("::")]
+    assert carried == [row.removeprefix("0.0.0.0:") for row in rows if row.startswith("0.0.0.0")]
+    assert got(lab.outside, f"[{host.address6}]:8001") == got(host, "[::1]:8001") == "two"
     assert got(host, "127.0.0.1:8080") == "one"
     assert got(lab.outside, f"{host.address}:8080") == "two"
     assert got(lab.outside, f"{host.address}:8001") == "two"
@@ -202,6 +215,8 @@ def test_ranges_addresses_of_the_host_and_udp(lab: Lab, host: Host) -> None:
     with answering(host, "one", "-c", ECHO, "53"):
         assert lab.outside.run(sys.executable, "-c", ASK, host.address, "5353") == lab.outside.address
         assert host.run(sys.executable, "-c", ASK, "127.0.0.1", "5353") == "9.0.0.129"
+        assert host.run(sys.executable, "-c", ASK, "::1", "5353") == "9.0.0.129"
+        assert lab.outside.run(sys.executable, "-c", ASK, host.address6, "5353") == "9.0.0.129"
 
 
 def test_sctp_gets_to_a_container_and_back_or_is_refused_with_the_module(lab: Lab, host: Host) -> None:
@@ -212,7 +227,7 @@ def test_sctp_gets_to_a_container_and_back_or_is_refused_with_the_module(lab: La
         assert "does not follow SCTP connections" in started.stderr
         assert "`modprobe nf_conntrack_proto_sctp`" in started.stderr
         return
-    assert kept(host) == [f"0.0.0.0:5000 one {address(host, 'one')}:6000/sctp"]
+    assert f"0.0.0.0:5000 one {address(host, 'one')}:6000/sctp" in kept(host)
     with answering(host, "one", "-m", "tests.sctp", "answer", "6000"):
         answerer = lab.outside.run(sys.executable, "-m", "tests.sctp", "ask", host.address, "5000")
     assert answerer == f"{host.address}:5000", "who was asked is who answers"
@@ -222,11 +237,11 @@ def test_callers_are_seen_as_on_dockers_own_bridge(lab: Lab, host: Host) -> None
     create(host, "dcos")
     host.docker("network", "create", "own")
     ours, dockers = (_callers(lab, host, net, port) for net, port in (("dcos", 8080), ("own", 8081)))
-    assert ours == dockers == [lab.outside.address, host.address, "gateway", "gateway", "gateway"]
+    assert ours == dockers == [lab.outside.address, host.address, *["gateway"] * 5]
 
 
 def _callers(lab: Lab, host: Host, net: str, port: int) -> list[str | None]:
-    """Answer whom a container sees at its published port: outside, the host by two addresses, beside it, itself."""
+    """Answer whom a container sees at its published port: outside, the host, beside it, itself."""
     server, beside, at = f"{net}-web", f"{net}-beside", f"{host.address}:{port}"
     serve(host, server, "-p", f"{port}:9000", net=net)
     start(host, beside, net=net)
@@ -234,6 +249,8 @@ def _callers(lab: Lab, host: Host, net: str, port: int) -> list[str | None]:
         told(lab.outside, at),
         told(host, at),
         told(host, f"127.0.0.1:{port}"),
+        told(host, f"[::1]:{port}"),
+        told(lab.outside, f"[{host.address6}]:{port}"),
         seen(host, beside, at),
         seen(host, server, at),
     ]
@@ -242,7 +259,7 @@ def _callers(lab: Lab, host: Host, net: str, port: int) -> list[str | None]:
 
 def test_a_port_in_use_is_refused_with_who_has_it_and_nothing_is_left(host: Host, web: str) -> None:
     create(host, *DEV, "dev")
-    host_state.eventually(lambda: kept(host) == [f"0.0.0.0:8080 web {web}:9000/tcp"] or None, 20, "not named")
+    host_state.eventually(lambda: kept(host) == at_8080(web) or None, 20, "not named")
     before, run = host_state.held(host), ("run", "--rm", "--net", "dev", "-p", "8081:9000", "-p")
     assert "port 0.0.0.0:8080/tcp is in use by container web: choose another host port" in refused(
         host, *run, "8080:80", NAME, "true"
@@ -255,7 +272,7 @@ def test_a_port_in_use_is_refused_with_who_has_it_and_nothing_is_left(host: Host
     assert "this host has no address 203.0.113.9" in refused(host, *run, "203.0.113.9:8091:80", NAME, "true")
     assert "in use" in refused(host, "run", "--rm", "-p", "8080:80", NAME, "true"), "nor does Docker take ours"
     host_state.eventually(lambda: host_state.held(host) == before or None, 20, "an address is left")
-    assert [row["host_port"] for row in host_state.ports(host)] == [8080]
+    assert published(host) == at_8080(web)
     start(host, "later", "-p", "8081:9000", net="dev")
 
 
@@ -274,19 +291,22 @@ def test_ports_follow_the_network_that_leads_outside(lab: Lab, host: Host) -> No
     assert got(lab.outside, f"{host.address}:8080") == "web", "by Docker's own network"
     host.docker("network", "connect", "dcos", "web")
     host.docker("network", "disconnect", "br", "web")
-    assert [row["host_port"] for row in host_state.ports(host)] == [8080]
+    assert {row["host_port"] for row in host_state.ports(host)} == {8080}
     assert address(host, "web")
-    assert got(lab.outside, f"{host.address}:8080") == "web"
+    assert got(lab.outside, f"{host.address}:8080") == got(host, "[::1]:8080") == "web"
 
 
 def test_ports_outlive_dni_and_its_worker_and_go_on_being_held(lab: Lab, host: Host, web: str) -> None:
     host.kill_dni("plugin-worker")
     host.wait_for_dni()
     assert got(lab.outside, f"{host.address}:8080") == "web"
+    host_state.eventually(lambda: got(host, "[::1]:8080"), 10, "the next worker carries nobody")
     host.stop_dni()
     assert got(lab.outside, f"{host.address}:8080") == "web", "also without dni"
+    assert got(host, "[::1]:8080") is None, "dni itself carries these"
     host.start_dni(**host_state.SETTINGS)
-    assert kept(host) == [f"0.0.0.0:8080 web {web}:9000/tcp"]
+    assert kept(host) == at_8080(web)
+    assert host_state.eventually(lambda: got(host, "[::1]:8080"), 10, "nobody is carried") == "web"
     assert "in use" in refused(host, "run", "--rm", "-p", "8080:80", NAME, "true")
 
 
@@ -317,4 +337,4 @@ def test_a_flushed_firewall_is_mended_and_a_killed_container_frees_its_port(lab:
     host_state.eventually(lambda: got(lab.outside, f"{host.address}:8080"), 10, "not mended after ten seconds")
     host.docker("kill", "web")
     start(host, "next", "-p", "8080:9000")
-    assert [row["host_port"] for row in host_state.ports(host)] == [8080]
+    assert {row["host_port"] for row in host_state.ports(host)} == {8080}

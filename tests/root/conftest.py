@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,13 @@ def host(tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture
 def outside(host: Host) -> Iterator[Namespace]:
     """Give a machine beside the host, 198.51.100.2 to its 198.51.100.1, that routes everything by the host."""
+    with machine_beside(host) as outside:
+        yield outside
+
+
+@contextmanager
+def machine_beside(host: Host) -> Iterator[Namespace]:
+    """Make that machine."""
     with Namespace() as outside:
         wire(host, "eth0", outside, "eth0")
         host.sh("ip addr add 198.51.100.1/24 dev eth0", "ip addr add fd00:5::1/64 dev eth0 nodad")

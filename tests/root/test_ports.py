@@ -92,12 +92,6 @@ def test_a_port_is_reached_from_the_host_by_each_of_its_addresses(street: Street
     assert call(street.host, GATEWAY, 8080) == GATEWAY
 
 
-def test_ipv6_loopback_refuses_at_once_so_that_callers_go_on_to_ipv4(street: Street) -> None:
-    street.publish(*published(street.dcos, 8080))
-    with pytest.raises(ConnectionRefusedError):
-        street.host.run(socket.create_connection, ("::1", 8080), 2)
-
-
 def test_a_port_is_reached_from_containers_of_its_overlay_and_of_others(street: Street) -> None:
     street.publish(*published(street.dcos, 8080))
     for address, gateway in ((HOST, GATEWAY), (HOST6, GATEWAY6)):

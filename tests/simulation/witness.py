@@ -85,10 +85,10 @@ class Witness:
             self._check_released(call.body["PoolID"])
 
     def _check_published(self, call: Call) -> None:
-        """An endpoint has the ports that its container publishes, in each of its families, and no others."""
+        """An endpoint has the ports that its container publishes, in each of its families and IPv6, and no others."""
         endpoint = next(one for one in self.records.endpoints if one.id == call.body["EndpointID"])
         wanted = [port["HostPort"] for port in call.body["Options"][PORT_MAP]]
-        for family in {interface.version for interface in endpoint.interfaces()}:
+        for family in {interface.version for interface in endpoint.interfaces()} | {6}:
             mine = [one for one in self.records.ports if one.endpoint == endpoint.id and one.at.family == family]
             assert len(mine) == len(wanted)
             assert {port for port in wanted if port} <= {one.at.port for one in mine}

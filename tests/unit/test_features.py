@@ -55,7 +55,6 @@ COMPARED = {
 """What network drivers are compared by, and how Docker's bridge does there."""
 
 REFUSED = (
-    ("Port publish", "`::1`"),
     ("Sticky addresses", "from Engine 29 on"),
     ("Addresses by `--link-local-ip`", "`spoof=allow`"),
 )

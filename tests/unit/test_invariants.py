@@ -140,8 +140,11 @@ DUAL = define("dual", [ip_network("10.5.0.0/16")])
             "port 0.0.0.0:8080/tcp belongs to endpoint ffffffffffff, which is not known",
         ),
         (
-            with_ports(port("::", 8080, WEB)),
-            f"port [::]:8080/tcp leads to endpoint {WEB[:12]}, which has no such address",
+            records(
+                ports=[port("0.0.0.0", 8080, WEB)],
+                endpoints=[msgspec.structs.replace(endpoint(WEB, "9.0.0.130"), address=None)],
+            ),
+            f"port 0.0.0.0:8080/tcp leads to endpoint {WEB[:12]}, which has no such address",
         ),
         (
             with_addresses(address("9.0.0.140", AddressState.BOUND, endpoint="9" * 64)),

@@ -75,7 +75,9 @@ class Host:
         """Tell whether records, kernel and held ports say the same."""
         records = read_all(self.store)
         recorded = {record.at for record in records.ports}
-        return self.kernel.ports == frozenset(wanted(records).ports) and self.kernel.held == recorded
+        right = wanted(records)
+        leads = self.kernel.ports == frozenset(right.ports) and self.kernel.relayed == frozenset(right.relayed)
+        return leads and self.kernel.held == recorded
 
     def take(self, text: str, port: int, name: str = "nginx (pid 7)") -> None:
         """Have a program take a port of the host."""
@@ -84,7 +86,9 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
+    """A host of IPv4 alone: what is carried from IPv6 would stand beside each port otherwise."""
     host = Host(tmp_path / "dni.db")
+    host.kernel.no_ipv6 = "it is off"
     yield host
     assert host.agrees()
     host.store.close()
@@ -292,3 +296,80 @@ def test_the_network_that_took_over_keeps_the_ports_when_the_first_is_revoked_la
     host.publishing.revoke(WEB)
     assert host.has(TWIN) == ["0.0.0.0:8080/tcp to 80"]
     assert [str(one.target) for one in host.kernel.ports] == ["10.64.0.130"]
+
+
+# -- what is carried
+
+
+def carried(host: Host) -> dict[str, list[str]]:
+    """Answer to which addresses callers of which ports are carried."""
+    return {str(one.at): [str(target) for target in one.targets] for one in host.kernel.relayed}
+
+
+@pytest.fixture
+def host6(host: Host) -> Host:
+    """A host that speaks IPv6 too."""
+    host.kernel.no_ipv6 = None
+    return host
+
+
+def test_callers_of_ipv6_are_carried_to_a_container_of_ipv4_alone(host6: Host) -> None:
+    assert host6.publish(WEB, tcp(80, 8080)) == ["0.0.0.0:8080/tcp to 80", "[::]:8080/tcp to 80"]
+    assert carried(host6) == {"[::]:8080/tcp": ["9.0.0.130"]}
+    assert {str(one.at) for one in host6.kernel.ports} == {"0.0.0.0:8080/tcp"}, "the kernel does the rest"
+    assert host6.publish(WEB, tcp(80, 8080)) == host6.has(WEB), "a repeat"
+    assert host6.publish(WEB, tcp(80, 8080, ip="0.0.0.0")) == ["0.0.0.0:8080/tcp to 80"]
+    assert carried(host6) == {}
+
+
+def test_callers_at_ipv6_loopback_are_carried_whatever_the_container_speaks(host6: Host) -> None:
+    host6.endpoint(TWIN, "10.64.0.130/25", "fd01:b::8000:0:2/81", on="dual", sandbox="/twin")
+    host6.publish(WEB, tcp(80, 8080, ip="::1"))
+    host6.publish(TWIN, tcp(80, 8081, ip="::1"), tcp(80, 8082), tcp(80, 8083, ip="fd00:5::1"))
+    both = ["fd01:b::8000:0:2", "10.64.0.130"]
+    assert carried(host6) == {"[::1]:8080/tcp": ["9.0.0.130"], "[::1]:8081/tcp": both, "[::]:8082/tcp": both}
+    led = {str(one.at) for one in host6.kernel.ports}
+    assert led == {"0.0.0.0:8082/tcp", "[::]:8082/tcp", "[fd00:5::1]:8083/tcp"}, "the kernel leads nobody from ::1"
+
+
+def test_of_two_networks_of_a_container_the_one_with_ipv6_is_where_ipv6_goes(host6: Host) -> None:
+    host6.endpoint(TWIN, "10.64.0.130/25", "fd01:b::8000:0:2/81", on="dual", sandbox="/web")
+    host6.publish(WEB, tcp(80, 8080))
+    host6.publish(TWIN, tcp(80, 8080))
+    assert {(str(one.at), str(one.target)) for one in host6.kernel.ports} == {
+        ("0.0.0.0:8080/tcp", "9.0.0.130"), ("[::]:8080/tcp", "fd01:b::8000:0:2")
+    }  # fmt: skip
+    host6.publishing.revoke(TWIN)
+    assert carried(host6) == {"[::]:8080/tcp": ["9.0.0.130"]}
+
+
+def test_a_port_that_only_ipv6_has_taken_is_refused_with_who_has_it(host6: Host) -> None:
+    host6.take("::", 8080)
+    assert "port [::]:8080/tcp is in use by nginx (pid 7)" in refusal(host6, WEB, tcp(80, 8080))
+
+
+def test_a_plugin_that_starts_again_carries_callers_again(host6: Host) -> None:
+    host6.publish(WEB, tcp(80, 8080))
+    before = host6.kernel.relayed
+    host6.kernel.held.clear()
+    host6.kernel.relayed = frozenset()
+    again = Publishing(host6.store, host6.kernel)
+    host6.take("::", 8080)
+    assert len(again.keep()) == 1
+    assert host6.kernel.relayed == frozenset()
+    host6.kernel.programs.clear()
+    assert again.keep() == []
+    assert host6.kernel.relayed == before, "also where another program had the port meanwhile"
+
+
+def test_a_container_that_the_agent_forgot_is_not_carried_to(host6: Host) -> None:
+    """Another network of the same container has the port still."""
+    host6.endpoint(TWIN, "10.64.0.130/25", on="dual", sandbox="/web")
+    host6.publish(WEB, tcp(80, 8080))
+    host6.publish(TWIN, tcp(80, 8080))
+    host6.publishing.keep()
+    with host6.store.write() as tx:
+        endpoints.remove(tx, WEB)
+    host6.publishing.keep()
+    assert carried(host6) == {"[::]:8080/tcp": ["10.64.0.130"]}
+    host6.kernel.publish(lambda: wanted(read_all(host6.store)))

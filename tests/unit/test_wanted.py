@@ -230,8 +230,8 @@ def published(*records: PortRecord, internal: bool = False, **of_endpoint: objec
 
 def test_a_published_port_leads_to_the_address_of_its_family() -> None:
     assert [(str(one.at), str(one.target), one.port, one.bridge) for one in published(PORT, PORT6)] == [
-        ("[::]:8080/tcp", "fd01:b::8000:0:2", 80, "d-dual"),
         ("0.0.0.0:8080/tcp", "10.64.0.130", 80, "d-dual"),
+        ("[::]:8080/tcp", "fd01:b::8000:0:2", 80, "d-dual"),
     ]
 
 

@@ -150,7 +150,7 @@ def _published_amiss(records: Records) -> Iterator[Finding]:
         endpoint = endpoints.get(record.endpoint)
         if endpoint is None:
             yield _damaged(f"port {record.at}", f"belongs to endpoint {record.endpoint[:12]}, which is not known")
-        elif all(interface.version != record.at.family for interface in endpoint.interfaces()):
+        elif record.at.family == 4 and endpoint.address is None:  # noqa: PLR2004 - IPv6 gets to either
             yield _damaged(f"port {record.at}", f"leads to endpoint {endpoint.id[:12]}, which has no such address")
     sandboxes = {endpoint.id: endpoint.sandbox for endpoint in records.endpoints}
     for one, other in _overlapping_ports(records.ports):

@@ -2,22 +2,23 @@
 """Sockets that keep published ports from other programs of this host, as long as this process lives.
 
 A port that only the firewall forwards looks free: a program that takes it would wait for callers in vain, and
-Docker would publish it a second time. So each is bound here. Nothing listens: a caller that the firewall does not
-forward is refused at once.
+Docker would publish it a second time. So each is bound here. It listens where callers can come that the firewall does
+not forward; elsewhere nothing does, and such a caller is refused at once.
 """
 
 from __future__ import annotations
 
 import errno
-import resource
 import socket
 import threading
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 
 from dni_driver.core.errors import Exhausted, KernelError, Refused
-from dni_driver.core.ports import HostPort, Protocol, bracketed
-from dni_driver.kernel import sysctl
+from dni_driver.core.ports import HostPort, Protocol, Relayed, bracketed
+from dni_driver.core.published import Confined
+from dni_driver.kernel import descriptors, sysctl
+from dni_driver.kernel.relay.relay import Relay
 
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _KINDS = {
@@ -37,6 +38,7 @@ class Holds:
         """Hold nothing yet."""
         self._lock = threading.Lock()
         self._held: dict[HostPort, socket.socket | None] = {}
+        self._relay = Relay()
 
     def take(self, at: HostPort) -> bool:
         """Hold a port, unless it is held already; False where another program has it.
@@ -60,7 +62,9 @@ class Holds:
     def release(self, ports: Iterable[HostPort]) -> None:
         """Let go of ports; of those that are not held there is nothing to let go."""
         with self._lock:
-            for at in ports:
+            gone = list(ports)
+            self._relay.stop(gone)
+            for at in gone:
                 held = self._held.pop(at, None)
                 if held is not None:
                     held.close()
@@ -68,6 +72,32 @@ class Holds:
     def keep_only(self, ports: Collection[HostPort]) -> None:
         """Let go of all other ports."""
         self.release(self._held.keys() - set(ports))
+
+    def serve(self, relayed: Iterable[Relayed], confined: Confined) -> None:
+        """Carry callers of these ports to containers, as far as they are held here; of all others nobody."""
+        with self._lock:
+            held = ((one, self._held.get(one.at)) for one in relayed)
+            self._relay.settle({one.at: (bound, one) for one, bound in held if bound is not None}, confined)
+
+    def close(self) -> None:
+        """Let go of all."""
+        self.keep_only(())
+        self._relay.close()
+
+
+def relayed_protocols() -> frozenset[Protocol]:
+    """Answer what can be carried to containers: nothing without IPv6, and SCTP where there are sockets of it."""
+    if sysctl.ipv6_fault() is not None:
+        return frozenset()
+    return frozenset(Protocol) if _has_sctp() else frozenset({Protocol.TCP, Protocol.UDP})
+
+
+def _has_sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET6, *_KINDS[Protocol.SCTP]).close()
+    except OSError:
+        return False
+    return True
 
 
 def follows_sctp() -> bool:
@@ -84,8 +114,7 @@ def _bound(at: HostPort) -> socket.socket | None:
             return None
         if error.errno != errno.EMFILE:
             raise
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    descriptors.allow_all()
     return _bind(at)
 
 
@@ -119,7 +148,7 @@ def _is_taken(at: HostPort, error: OSError) -> bool:
     """Answer False where a port is another program's; raise what else keeps it from being held."""
     if error.errno == errno.EADDRINUSE:
         return False
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL):
         raise Refused(
             f"port {at} cannot be published: this host has no address {at.ip}; `ip addr` lists those it has"
         ) from error
