@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import msgspec
 
@@ -95,8 +94,9 @@ class Agent:
         return self._parts.cluster.agents()
 
     def forget_agent(self, agent_ip: Address) -> None:
-        """Forget an agent that is gone."""
+        """Forget an agent that is gone; an overlay that is leaving may have waited for that."""
         self._parts.cluster.forget(agent_ip)
+        self._loops.joining.wake()
 
     def set_backend(self, name: str, backend: Backend) -> reports.OverlayReport:
         """Have an overlay's packets travel in another way from now on."""
@@ -161,15 +161,19 @@ class Agent:
         return reports.overlay_report(read_all(self._store), overlay.name)
 
     def remove_overlay(self, name: str) -> None:
-        """Remove an overlay that nothing uses, with the Docker network that was made for it here."""
+        """Remove an overlay that nothing uses, with the Docker networks that were made for it."""
         self._parts.hosted.check_removal(name)
         self._parts.cni.check_vacant(name)
-        is_default = name == self._options.default_name
-        with nullcontext() if is_default else self._parts.networking.withdrawing(name):
-            self._parts.joining.remove(name)
-        self._loops.cni.wake()
+        try:
+            self._parts.removal.remove(name)
+        finally:
+            for loop in (self._loops.cni, self._loops.joining, self._loops.kernel):
+                loop.wake()
+
+    def keep_overlay(self, name: str) -> None:
+        """Call the removal of an overlay off."""
+        self._parts.removal.keep(name)
         self._loops.joining.wake()
-        self._loops.kernel.wake()
 
     def addresses(self, overlay: str | None, *, with_free: bool) -> list[reports.AddressReport]:
         """Answer who has which address, as Docker has it now."""

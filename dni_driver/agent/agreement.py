@@ -7,18 +7,18 @@ containers use here wins, and else the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import structlog
 
 from dni_driver.agent.collected import Collected
 from dni_driver.agent.identity import Identity
-from dni_driver.agent.occupancy import check_vacant
+from dni_driver.agent.occupancy import forget_vacant
 from dni_driver.core.errors import InUse, Refused
 from dni_driver.core.overlays import AgentSubnet, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import includes
-from dni_driver.store import Store, fence, overlays
+from dni_driver.store import Store, fence, leaving, overlays
 
 log = structlog.get_logger(__name__)
 
@@ -34,21 +34,25 @@ class Agreement:
         self._clock = clock
 
     def refill(self) -> None:
-        """Put everything back into a registry that has nothing: it is new, or was lost."""
+        """Put everything back into a registry that has nothing: it is new, or was lost.
+
+        What was being removed stays away: that nothing is left may be its end.
+        """
         with self._store.read() as tx:
-            known = overlays.every(tx)
-        for overlay in known:
+            known, gone = overlays.every(tx), leaving.every(tx)
+        for overlay in (one for one in known if one.name not in gone):
             log.warning("put back into an empty registry", overlay=overlay.name)
             self._registry.define(overlay)
 
-    def agree(self, problems: Collected) -> set[str]:
+    def agree(self, problems: Collected, departing: Container[str] = ()) -> set[str]:
         """Have registry and store tell the same of what this host took part in before; answer where they do not.
 
         There nothing more is taken part in: containers with addresses of old would go on beside those with new ones.
+        What is `departing` is given up or kept as a whole.
         """
         disputed = set()
         with self._store.read() as tx:
-            known, held = overlays.every(tx), overlays.agent_subnets(tx)
+            known, held = [one for one in overlays.every(tx) if one.name not in departing], overlays.agent_subnets(tx)
         registered = {overlay.name: overlay for overlay in self._registry.overlays()}
         leased = {lease.held for lease in self._registry.leases(self._identity.agent_ip())}
         for overlay in known:
@@ -120,9 +124,7 @@ class Agreement:
     def _forget(self, name: str) -> None:
         """Take an overlay out of the store, if nothing uses it; raise InUse."""
         with self._store.write() as tx:
-            check_vacant(tx, name, self._clock())
-            overlays.remove(tx, name)
-            fence.settle(tx, name)
+            forget_vacant(tx, name, self._clock())
 
 
 def _until_ended(error: Refused, use: InUse) -> Refused:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from dni_driver.agent.cni_collector import CniCollector
 from dni_driver.agent.occupancy import check_host_local
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.core.cni_records import CniNetworkRecord
+from dni_driver.core.deadline import holding
 from dni_driver.core.errors import KernelError, Refused
 from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.mesos import cni_conf
@@ -28,6 +30,8 @@ from dni_driver.mesos.endpoints import Endpoints
 from dni_driver.mesos.host_local import DATA_DIRECTORIES
 from dni_driver.store import Store, Transaction, cni, overlays
 from dni_driver.store.records import read_all
+
+_TURN_SECONDS = 15.0
 
 
 class CniOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +61,7 @@ class Cni:
         self._time = time
         self._mend = mend
         self._endpoints = Endpoints(store, kernel, options.ipam, time.clock, time.sleep, options.held)
+        self._turn = threading.Lock()
         self._collector = CniCollector(store, kernel, options.grace, time)
 
     def attach(self, wish: CniWish) -> CniReport:
@@ -87,13 +92,16 @@ class Cni:
         """Raise InUse where host-local has given addresses of an overlay to containers."""
         check_host_local(overlay, self._options.held)
 
+    def withdraw(self, overlay: str) -> None:
+        """Have no runtime find an overlay that is leaving; raise InUse where host-local has given addresses of it."""
+        self._settle()
+        self.check_vacant(overlay)
+
     def round(self) -> Sequence[str]:
         """Have records, files and bridges as they should be, and collect; answer in words what is wrong."""
-        problems = self._settle_networks()
-        records = read_all(self._store)
-        problems += conf_files.settle(self._store, self._files(records))
+        problems = self._settle()
         self._collector.collect()
-        return [*problems, *self._unsettled(records)]
+        return [*problems, *self._unsettled(read_all(self._store))]
 
     def repair(self) -> list[str]:
         """Free what containers left behind; answer it in words."""
@@ -102,6 +110,15 @@ class Cni:
     def findings(self) -> list[Finding]:
         """Answer what containers left behind."""
         return self._collector.findings()
+
+    def _settle(self) -> list[str]:
+        """Have records and files as they should be.
+
+        In turn: who read before an overlay began to leave has written what it knew when the next one reads.
+        """
+        with holding(self._turn, _TURN_SECONDS, "CNI's configurations are being written: try again in a moment"):
+            problems = self._settle_networks()
+            return problems + conf_files.settle(self._store, self._files(read_all(self._store)))
 
     def _settle_networks(self) -> list[str]:
         """Record the Mesos halves that are to be there, with their MTUs; have the kernel follow what changed."""
@@ -124,6 +141,7 @@ class Cni:
             overlay
             for overlay in records.overlays
             if records.mesos_halves(overlay.name)
+            and overlay.name not in records.leaving
             and (self._options.directory is not None or _users(overlay.name, records))
         ]
 

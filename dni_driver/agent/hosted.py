@@ -39,7 +39,7 @@ class Hosted:
     def check_removal(self, overlay: str) -> None:
         """Raise Refused, or NotFound, before anything of an overlay of Mesos is removed."""
         if isinstance(self._registry, MesosRegistry):
-            self._registry.remove(overlay)
+            self._registry.begin_removal(overlay, self._registry.part().agent_ip)
 
     def _record(self, now: Hosting) -> None:
         with self._store.read() as tx:

@@ -7,7 +7,7 @@ The registry is written first, then the store, which the plugin reads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, suppress
 
 import msgspec
@@ -15,14 +15,15 @@ import structlog
 
 from dni_driver.agent.agreement import Agreement
 from dni_driver.agent.collected import Collected
+from dni_driver.agent.departure import Departure
 from dni_driver.agent.identity import Identity
-from dni_driver.agent.occupancy import check_vacant, used_overlays
+from dni_driver.agent.occupancy import check_vacant
 from dni_driver.core.deadline import holding
 from dni_driver.core.errors import Disowned, DniError, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe
-from dni_driver.store import Store, fence, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, fence, leaving, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,8 @@ TURN_SECONDS = 15.0
 
 class Joining:
     """Takes part in the overlays of a registry. Safe to call from several threads.
+
+    `departure` is its part in removals; who asks that holds the turn.
 
     `is_registered`: the registry took this host for the agent that it says it is, when it was last asked;
     `is_settled`: and it agreed that all this host holds is its own.
@@ -52,6 +55,7 @@ class Joining:
         self._default = default
         self._clock = clock
         self._agreement = Agreement(store, registry, identity, clock)
+        self.departure = Departure(store, registry, identity, clock)
         self._turn = threading.Lock()
         self.is_registered = self.is_settled = False
 
@@ -65,19 +69,28 @@ class Joining:
             self._register()
             if not self._registry.overlays():
                 self._agreement.refill()
-            if self._default is not None:
+            departing = self._registry.leaving()
+            if self._default is not None and self._default.name not in departing:
                 with problems.of("the default overlay"):
                     self._registry.define(self._as_it_travels(self._default))
-            disputed = self._agreement.agree(problems)
+            disputed = self._agreement.agree(problems, departing)
             self._identity.record()
             with problems.of("overlay.vtep_subnet"):
                 self._widen_vteps()
             self.is_settled = not disputed
-            for overlay in (one for one in self._registry.overlays() if one.name not in disputed):
+            self._resume_others(departing)
+            for overlay in (one for one in self._registry.overlays() if one.name not in {*disputed, *departing}):
                 with problems.of(f"overlay {overlay.name!r}"):
                     self._take_part(overlay)
             self._end_trials(problems)
         return problems.texts
+
+    def _resume_others(self, departing: Container[str]) -> None:
+        """Have containers be started again on overlays that stay after all."""
+        with self._store.read() as tx:
+            marked = leaving.every(tx)
+        for name in (one for one in marked if one not in departing):
+            self.departure.resume(name)
 
     def vanished(self) -> list[str]:
         """Answer the overlays that were removed on another host; a registry that has none at all has lost them."""
@@ -112,14 +125,30 @@ class Joining:
             else:
                 self._begin_trial(overlay)
 
-    def remove(self, name: str) -> None:
-        """Remove an overlay that nothing uses on any host; raise NotFound, or InUse naming what or who uses it."""
+    def begin_removal(self, name: str) -> bool:
+        """Have an overlay leave in the whole cluster; tell whether the registry has it, or but the store.
+
+        Raises Refused, NotFound, or InUse naming what or who uses it.
+        """
         with self.in_turn():
-            self._check_not_default(name)
+            if self.is_default(name):
+                raise _there_by_settings(name)
             if self._identity.agent_ip() not in self._registry.alive():
                 self._register()
-            self._discard(name)
-        log.info("overlay removed", overlay=name)
+            return self._begins_to_leave(name)
+
+    def forget(self, name: str) -> None:
+        """Forget an overlay that the registry does not have; raise InUse where it is used here: it is put back."""
+        with self.in_turn():
+            self._forget(name)
+
+    def is_default(self, name: str) -> bool:
+        """Tell whether an overlay would be back at once; one with other subnets than the settings say would not."""
+        default = self._default
+        if default is None or default.name != name:
+            return False
+        meant = self._as_it_travels(default)
+        return any(overlay.name == name and agree(overlay, meant) for overlay in self._registry.overlays())
 
     def in_turn(self) -> AbstractContextManager[None]:
         """Keep others from changing what this host holds: registry and store hold together in here."""
@@ -195,27 +224,42 @@ class Joining:
         self._identity.record()
         self._take_part(overlay)
 
-    def _discard(self, name: str) -> None:
-        """Remove an overlay from the registry, then from the store; raise NotFound where neither has it.
-
-        What a crash leaves in the store is forgotten by the next joining. Raises InUse where something uses it, here
-        or on another host; what came to use it meanwhile has it put back.
-        """
+    def _begins_to_leave(self, name: str) -> bool:
         with self._store.read() as tx:
-            check_vacant(tx, name, self._clock())
-            used = used_overlays(tx, self._clock())
+            is_known = any(overlay.name == name for overlay in overlays.every(tx))
+        try:
+            self.departure.begin(name)
+        except NotFound:
+            if not is_known:
+                raise
+            return False
+        return True
+
+    def _forget(self, name: str) -> None:
+        with self._store.read() as tx:
             known = [overlay for overlay in overlays.every(tx) if overlay.name == name]
             held = overlays.agent_subnets(tx, name)
-        self._registry.use(self._identity.agent_ip(), used)
-        try:
-            self._registry.remove(name)
-        except NotFound:
-            if not known:
-                raise
         for overlay in known:
             use = self._agreement.forgotten_or_put_back(overlay, held)
             if use is not None:
                 raise use
+
+    def _discard(self, name: str) -> None:
+        """Begin to remove an overlay, and give up what is held of it here; others do so when they hear of that.
+
+        Raises NotFound where neither registry nor store has it, InUse where something uses it, here or elsewhere.
+        """
+        with self._store.read() as tx:
+            check_vacant(tx, name, self._clock())
+        if not self._begins_to_leave(name):
+            self._forget(name)
+            return
+        try:
+            self.departure.give_up(name, self._identity.agent_ip())
+        except InUse:
+            self.departure.object(name)
+            raise
+        self.departure.end(name)
 
     def _end_trials(self, problems: Collected) -> None:
         """Let overlays stay whose network was created; remove those whose network never came to be."""
@@ -247,18 +291,6 @@ class Joining:
         known = (overlay.backend for overlay in self._registry.overlays() if overlay.name == default.name)
         return msgspec.structs.replace(default, backend=next(known, default.backend))
 
-    def _check_not_default(self, name: str) -> None:
-        """Refuse to remove what would be back at once; one with other subnets than the settings say may go."""
-        default = self._default
-        if default is None or default.name != name:
-            return
-        meant = self._as_it_travels(default)
-        if any(overlay.name == name and agree(overlay, meant) for overlay in self._registry.overlays()):
-            raise Refused(
-                f"overlay {name!r} is the default overlay, there as long as the settings say so: set overlay.name to "
-                f"another, start dni again, and remove it then"
-            )
-
     def _take_part(self, overlay: Overlay) -> None:
         held = self._leases(overlay)
         with self._store.read() as tx:
@@ -283,3 +315,10 @@ class Joining:
         spoken = [family for family in FAMILIES if overlay.space(family) is not None]
         missing = set(spoken) - {one.family for one in held}
         return [*held, *(self._registry.lease(overlay.name, family, agent_ip) for family in sorted(missing))]
+
+
+def _there_by_settings(name: str) -> Refused:
+    return Refused(
+        f"overlay {name!r} is the default overlay, there as long as the settings say so: set overlay.name to "
+        f"another, start dni again, and remove it then"
+    )

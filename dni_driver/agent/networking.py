@@ -92,20 +92,6 @@ class Networking:
             with self._store.write() as tx:
                 networked.note(tx, overlay, made=False)
 
-    @contextmanager
-    def withdrawing(self, overlay: str) -> Iterator[None]:
-        """Remove the network that was made for an overlay, unless it is used; then the overlay is removed in here.
-
-        Raises InUse. Where the overlay stays after all, its network comes back.
-        """
-        removed = self.withdraw(overlay)
-        try:
-            yield
-        except DniError:
-            if removed:
-                self._forget([overlay])
-            raise
-
     def heed(self, event: DockerEvent) -> None:
         """Make again what a `docker network prune` took along: it was not meant."""
         if (event.kind, event.action) not in (("network", "destroy"), ("network", "prune")):

@@ -10,7 +10,17 @@ from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import FAMILIES
 from dni_driver.core.records import AddressState, mesos_pool_id, pool_id
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
-from dni_driver.store import Transaction, addresses, hosting, networked, networks, overlays, pools, reservations
+from dni_driver.store import (
+    Transaction,
+    addresses,
+    fence,
+    hosting,
+    networked,
+    networks,
+    overlays,
+    pools,
+    reservations,
+)
 from dni_driver.store.addresses import describe
 
 
@@ -66,12 +76,24 @@ def used_overlays(tx: Transaction, now: float) -> set[str]:
     return {overlay.name for overlay in overlays.every(tx) if _is_used(tx, overlay.name, now)}
 
 
+def forget_vacant(tx: Transaction, overlay: str, now: float) -> None:
+    """Take an overlay out of the store, if nothing uses it; raise InUse."""
+    check_vacant(tx, overlay, now)
+    overlays.remove(tx, overlay)
+    fence.settle(tx, overlay)
+
+
+def check_idle(tx: Transaction, overlay: str, now: float) -> None:
+    """Raise InUse, naming what uses an overlay; a network that the agent made is no use by itself."""
+    if networked.is_made(tx, overlay):
+        check_unused(tx, overlay)
+    else:
+        check_vacant(tx, overlay, now)
+
+
 def _is_used(tx: Transaction, overlay: str, now: float) -> bool:
     try:
-        if networked.is_made(tx, overlay):
-            check_unused(tx, overlay)
-        else:
-            check_vacant(tx, overlay, now)
+        check_idle(tx, overlay, now)
     except InUse:
         return True
     return False

@@ -25,6 +25,7 @@ from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.presence import Presence
 from dni_driver.agent.problems import Problems
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.removal import Removal
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
 from dni_driver.agent.telling import Telling
@@ -79,6 +80,7 @@ class Parts:
         self.cni = Cni(store, kernel, options.cni, time, loops.kernel.wake)
         self.networking = Networking(store, docker, makes, options.driver, time, made=loops.presence.wake)
         self.defining = Defining(store, kernel, self.joining, self.networking, makes)
+        self.removal = Removal(registry, self.identity, self.joining, self.networking, self.cni.withdraw)
         self.collector = Collector(store, kernel, Sightings(options.graces()), time)
         self.labelling = Labelling(store, self.reconciler)
         self.docker_look = DockerLook(store, docker, self.collector, self.labelling, freed=self.something_freed)

@@ -12,7 +12,7 @@ from dni_driver.core.addresses.reservations import Wish, check_usable, family_me
 from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import Address, Family, Network
 from dni_driver.core.records import PoolRecord, ReservationRecord, mesos_halves, mesos_pool_id, pool_id
-from dni_driver.store import Store, Transaction, addresses, overlays, pools, reservations, room
+from dni_driver.store import Store, Transaction, addresses, leaving, overlays, pools, reservations, room
 from dni_driver.store.claiming import halves_of
 
 log = structlog.get_logger(__name__)
@@ -30,7 +30,8 @@ class Reserving:
         """Keep back what is wished for; the same wish once more changes nothing.
 
         Raises NotFound for an unknown overlay, Refused where no container can have the addresses, InUse naming who
-        has them or whom they are reserved for, Exhausted where no address is free.
+        has them or whom they are reserved for, or where the overlay is being removed, Exhausted where no address is
+        free.
         """
         with self._store.write() as tx:
             family = family_meant(wish, overlays.find(tx, wish.overlay))
@@ -38,6 +39,7 @@ class Reserving:
             known = standing(wish, family, kept)
             if known is not None:
                 return known
+            leaving.check(tx, wish.overlay)
             span = _span(tx, wish, family, kept)
             made = ReservationRecord(
                 overlay=wish.overlay, first=span.first, last=span.last, container=wish.container, since=self._clock()

@@ -62,12 +62,12 @@ class Rounds:
         self._loops.join(_STOP_SECONDS)
 
     def _join(self) -> Sequence[str]:
-        """Take part in what there is; overlays may be others now, and the kernel with them."""
+        """Take part in what there is, and give up what is to go; the kernel may have to be another then."""
         for overlay in self._parts.joining.vanished():
             with suppress(DniError):
                 self._parts.networking.withdraw(overlay)
         try:
-            return self._parts.joining.join()
+            return [*self._parts.joining.join(), *self._parts.removal.look()]
         finally:
             for loop in (self._loops.kernel, self._loops.networks):
                 loop.hurry()
@@ -80,6 +80,8 @@ class Rounds:
         self._problems.report(EVENTS_PART, ())
         self._loops.docker.wake()
         self._loops.kernel.wake()
+        if self._parts.removal.is_hindered:
+            self._loops.joining.wake()
         for event in events:
             self._loops.docker.wake()
             self._loops.presence.wake()

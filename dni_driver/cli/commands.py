@@ -153,9 +153,23 @@ def overlay_create(named: Named, /, *, no_network: bool, as_json: bool, **overla
 @as_json
 @click.pass_obj
 def overlay_rm(named: Named, name: str, *, as_json: bool) -> None:
-    """Remove an overlay, and the Docker networks that dni made of it, if no container is on it on any host."""
+    """Remove an overlay, and the Docker networks that dni made of it, if no container is on it on any host.
+
+    Every host that holds some of it is asked. Where one does not answer within seconds this says which, and the
+    overlay goes as soon as it does.
+    """
     named.console().delete(f"/v1/overlays/{quote(name, safe='')}")
     show({"removed": name}, views.Removed, views.removed, as_json=as_json)
+
+
+@overlay.command("keep")
+@click.argument("name")
+@as_json
+@click.pass_obj
+def overlay_keep(named: Named, name: str, *, as_json: bool) -> None:
+    """Call off the removal of an overlay, on every host; one that nobody removes stays anyway."""
+    named.console().post(f"/v1/overlays/{quote(name, safe='')}/keep", {})
+    show({"kept": name}, views.Kept, views.kept, as_json=as_json)
 
 
 @overlay.command("set")

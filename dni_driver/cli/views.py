@@ -33,6 +33,12 @@ class Removed(msgspec.Struct, frozen=True):
     removed: str
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What `dni overlay keep` answers."""
+
+    kept: str
+
+
 def status(report: Status) -> str:
     """Show a host: who it is, what it rests on, its overlays, its problems."""
     docker = report.docker
@@ -62,8 +68,20 @@ def overlays(reports: Sequence[OverlayReport]) -> str:
     titles: tuple[str, ...] = ("OVERLAY", "SUBNET", "PER AGENT", "DOCKER HALF", "SIZE", "USED", "RESERVED", "FREE")
     rows = [row for report in reports for row in _overlay_rows(report)]
     if any(report.agents > 1 for report in reports):
-        return table((*titles, "NETWORK", "BACKEND", "AGENTS"), [(*row, *_shared(reports, row[0])) for row in rows])
-    return table((*titles, "NETWORK"), rows)
+        titles = (*titles, "NETWORK", "BACKEND", "AGENTS")
+        rows = [(*row, *_shared(reports, row[0])) for row in rows]
+    else:
+        titles = (*titles, "NETWORK")
+    return "\n".join([table(titles, rows), *_leaving(reports)])
+
+
+def _leaving(reports: Sequence[OverlayReport]) -> Iterator[str]:
+    for report in reports:
+        if report.leaving:
+            yield (
+                f"Overlay {report.name} is being removed, as agent {report.leaving} was told to; to call that off: "
+                f"dni overlay keep {report.name}"
+            )
 
 
 def _shared(reports: Sequence[OverlayReport], name: object) -> tuple[object, ...]:
@@ -117,6 +135,11 @@ def changed(report: OverlayReport) -> str:
 def removed(report: Removed) -> str:
     """Show what is gone."""
     return report.removed
+
+
+def kept(report: Kept) -> str:
+    """Show what stays."""
+    return report.kept
 
 
 def addresses(reports: Sequence[AddressReport]) -> str:

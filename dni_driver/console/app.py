@@ -229,12 +229,18 @@ def _cluster_routes(operations: Operations) -> list[Route]:
     def set_overlay(name: str) -> Any:
         return operations.set_backend(name, _body(OverlayChange).backend)
 
+    def keep_overlay(name: str) -> Any:
+        _body(Nothing)
+        operations.keep_overlay(name)
+        return {}
+
     def forget_agent(agent: str) -> Any:
         operations.forget_agent(read_agent_ip(agent))
         return {}
 
     return [
         ("/v1/overlays/<name>", "PATCH", _view(set_overlay)),
+        ("/v1/overlays/<name>/keep", "POST", _view(keep_overlay)),
         ("/v1/agents", "GET", _view(operations.agents)),
         ("/v1/agents/<agent>", "DELETE", _view(forget_agent)),
     ]

@@ -56,7 +56,10 @@ class Operations(Protocol):
         """Define an overlay for a Docker network that is being created: without that network it goes again."""
 
     def remove_overlay(self, name: str) -> None:
-        """Remove an overlay; raise NotFound, or InUse naming what uses it."""
+        """Remove an overlay; raise NotFound, InUse naming what uses it, Unavailable naming who has not answered."""
+
+    def keep_overlay(self, name: str) -> None:
+        """Call the removal of an overlay off; raise NotFound."""
 
     def set_backend(self, name: str, backend: Backend) -> OverlayReport:
         """Have an overlay's packets travel in another way from now on, in the whole cluster; raise NotFound."""

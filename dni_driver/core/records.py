@@ -169,6 +169,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the store holds at one moment (one read transaction).
 
     `agent` is the agent IP, once it is known; `vtep` this agent's, None where it is alone; `peers` the other agents.
+    `leaving` are the overlays that are being removed, by name, and the agents that were told to.
     """
 
     overlays: list[Overlay]
@@ -186,6 +187,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     vtep: Vtep | None = None
     peers: list[Peer] = []
     hosting: Hosting = Hosting()
+    leaving: dict[str, Address] = {}
 
     def halves(self, overlay: str, family: Family | None = None) -> list[Network]:
         """Answer the Docker halves this agent holds of an overlay, in the order they were leased."""

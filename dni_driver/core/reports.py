@@ -43,7 +43,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `create` is the command that makes its Docker network here; None where there is one. `hindrance`: why the agent,
     just asked to make it, could not. `local_subnet` is what an IPv6-only overlay has for IPv4 on this host; `agents`
-    how many agents hold some of it.
+    how many agents hold some of it. `leaving`: it is being removed, as that agent was told to.
     """
 
     name: str
@@ -61,6 +61,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     local_subnet: str | None = None
     agents: int = 0
     hindrance: str | None = None
+    leaving: str | None = None
 
 
 class AddressReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,10 +184,13 @@ def _overlay_report(overlay: Overlay, network: NetworkRecord | None, records: Re
         docker_halves=[str(one.docker_half) for one in held],
         mesos_halves=[str(one.mesos_half) for one in held],
         network=NetworkReport(id=network.id, name=network.label) if network else None,
-        create=None if network else _CREATE.format(overlay.name, "--ipv6 " if overlay.subnet6 else ""),
+        create=None
+        if network or overlay.name in records.leaving
+        else _CREATE.format(overlay.name, "--ipv6 " if overlay.subnet6 else ""),
         usage=UsageReport(v4=usage(records, overlay, 4), v6=usage(records, overlay, 6)),
         local_subnet=local,
         agents=bool(held) + sum(any(one.overlay == overlay.name for one in peer.subnets) for peer in records.peers),
+        leaving=str(records.leaving[overlay.name]) if overlay.name in records.leaving else None,
     )
 
 

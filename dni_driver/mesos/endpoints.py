@@ -22,7 +22,7 @@ from dni_driver.core.overlays import FAMILIES, Address, Family, Overlay
 from dni_driver.core.records import Interface, ReservationRecord, mesos_halves, with_mask
 from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
-from dni_driver.store import Store, Transaction, addresses, cni, hosting, networks, overlays, pools
+from dni_driver.store import Store, Transaction, addresses, cni, hosting, leaving, networks, overlays, pools
 from dni_driver.store.claiming import Asked, claim
 from dni_driver.store.patience import when_there_is_room
 from dni_driver.store.records import read, read_all
@@ -194,7 +194,9 @@ class Endpoints:
     def _ready(self, overlay: str) -> None:
         """Have the Mesos half recorded, and its bridge there; raise KernelError only for what concerns that."""
         with self._store.write() as tx:
-            self._ensure_network(tx, overlays.find(tx, overlay))
+            found = overlays.find(tx, overlay)
+            leaving.check(tx, overlay)
+            self._ensure_network(tx, found)
         try:
             self._kernel.reconcile(lambda: wanted(read_all(self._store)))
         except NotMended as error:

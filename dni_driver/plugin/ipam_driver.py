@@ -22,7 +22,7 @@ from dni_driver.core.overlays import Address, Family, Network, Overlay, family_o
 from dni_driver.core.records import AddressState, Held, PoolRecord, docker_halves
 from dni_driver.plugin import wire
 from dni_driver.plugin.pool_finder import Cluster, PoolFinder, Routes
-from dni_driver.store import Store, Transaction, addresses, networks, overlays, pools
+from dni_driver.store import Store, Transaction, addresses, leaving, networks, overlays, pools
 from dni_driver.store.claiming import Asked, claim, halves_of
 from dni_driver.store.patience import when_there_is_room
 
@@ -179,6 +179,8 @@ def _reserve_gateway(
     tx: Transaction, pool: PoolRecord, halves: Sequence[Network], asked: Address | None, now: float
 ) -> Address:
     """Answer the gateway; a half's own is kept from containers anyway and needs no record."""
+    if pool.overlay is not None:
+        leaving.check(tx, pool.overlay)
     own = [gateway_of(half) for half in halves]
     address = asked if asked is not None else own[0]
     if pool.overlay is not None and address in own:

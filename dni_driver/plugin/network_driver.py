@@ -35,6 +35,7 @@ from dni_driver.store import (
     addresses,
     endpoints,
     hosting,
+    leaving,
     networked,
     networks,
     overlays,
@@ -167,6 +168,7 @@ class NetworkDriver:
         now = self._clock()
         with self._store.write() as tx:
             network = networks.find(tx, request.network_id)
+            leaving.check(tx, network.overlay)
             filled = self._filled(tx, network, request, given) if network.without_ipam else given
             endpoint = reading.endpoint(request, filled, now)
             reading.check_asked(endpoint, network)

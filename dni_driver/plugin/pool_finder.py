@@ -24,7 +24,7 @@ from dni_driver.core.errors import DeadlineExceeded, DniError, Refused, Unavaila
 from dni_driver.core.overlays import Family, Network, Overlay
 from dni_driver.core.records import Held, docker_halves
 from dni_driver.plugin.local_subnets import keep_local_subnet
-from dni_driver.store import Store, networks, overlays, pools
+from dni_driver.store import Store, leaving, networks, overlays, pools
 
 log = structlog.get_logger(__name__)
 
@@ -131,6 +131,8 @@ class PoolFinder:
         choice = choose_pool(wanted, self._known(wanted))
         if isinstance(choice, PlainChosen):
             return choice
+        with self._store.read() as tx:
+            leaving.check(tx, choice.overlay.name)
         self._prepare(choice, wanted)
         patience.halves(choice.overlay.name, wanted.family)
         return choice

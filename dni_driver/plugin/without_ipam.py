@@ -18,7 +18,7 @@ from dni_driver.core.wanted import Link, wanted
 from dni_driver.plugin import wire
 from dni_driver.plugin.pool_finder import Patience, Reach, check_ipv6, check_routes
 from dni_driver.plugin.reading import CREATE
-from dni_driver.store import Store, Transaction, endpoints, overlays, pools
+from dni_driver.store import Store, Transaction, endpoints, leaving, overlays, pools
 from dni_driver.store.claiming import Asked, claim, halves_of
 from dni_driver.store.forget import forget_endpoint
 from dni_driver.store.records import read_here
@@ -56,6 +56,7 @@ def await_halves(store: Store, overlay: str, told: Sequence[wire.IPAMData]) -> N
     patience.overlays(overlay)
     with store.read() as tx:
         known = overlays.find(tx, overlay)
+        leaving.check(tx, overlay)
     for family in _families(told):
         _check_family(known, family)
         patience.halves(overlay, family)

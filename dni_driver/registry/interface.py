@@ -10,13 +10,10 @@ from typing import Protocol
 import msgspec
 
 from dni_driver.core.addresses.counts import Counts, Told
-from dni_driver.core.agent_ip import in_order
 from dni_driver.core.errors import InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Overlay, check_no_overlap
 from dni_driver.core.peers import Peer, Vtep
-
-_NAMED = 10
-"""How many agents a message names."""
+from dni_driver.core.removal import called_off, named
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,33 +80,47 @@ class Registry(Protocol):
     def define(self, overlay: Overlay) -> None:
         """Record an overlay; once more is no error.
 
-        Raises InUse where the name stands for something else, or another overlay has some of the addresses.
+        Raises InUse where the name stands for something else, or another overlay has some of the addresses, also one
+        that is leaving.
         """
 
     def widen(self, overlay: Overlay) -> None:
         """Give an overlay the family that it lacks; once more is no error.
 
-        Raises NotFound for an unknown overlay, InUse where it is defined otherwise, or another overlay has some of
-        the addresses.
+        Raises NotFound for an unknown overlay, InUse where it is defined otherwise or leaving, or another overlay has
+        some of the addresses.
         """
 
     def set_backend(self, name: str, backend: Backend) -> None:
-        """Have an overlay's packets travel in another way from now on; raise NotFound."""
+        """Have an overlay's packets travel in another way from now on; raise NotFound, InUse where it is leaving."""
 
     def use(self, agent_ip: Address, names: Collection[str]) -> None:
         """Say which overlays an agent uses now, and by that that it uses no other; unknown ones are no error."""
 
-    def remove(self, name: str) -> None:
-        """Forget an overlay and every lease on it; raise NotFound, or InUse naming the agents that use it.
+    def begin_removal(self, name: str, agent_ip: Address) -> None:
+        """Mark an overlay as leaving, as an agent was told to; once more is no error.
 
-        Or may use it: an agent that is not alive and holds an agent subnet may start containers all the same.
+        From then on nobody gets any of it, and nothing about it changes; who holds some gives it back, or keeps it.
+        Raises NotFound, or InUse naming the agents that use it, or that hold some, are not alive, and may use it.
+        """
+
+    def leaving(self) -> dict[str, Address]:
+        """Answer the overlays that are leaving, by name, and the agents that were told to remove them."""
+
+    def keep(self, name: str, agent_ip: Address | None = None) -> None:
+        """Have an overlay stay that is leaving, if it is; `agent_ip` is who uses it. Raises NotFound."""
+
+    def end_removal(self, name: str) -> bool:
+        """Forget an overlay that is leaving where nobody holds any of it; tell whether it is gone.
+
+        Raises InUse, naming the agents that use it, where it is to stay.
         """
 
     def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give an agent one more agent subnet, the lowest that is free.
 
         Raises NotFound for an unknown overlay, Refused where it does not speak the family, Exhausted where all
-        are held.
+        are held, InUse where it is leaving.
         """
 
     def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None = None) -> None:
@@ -117,7 +128,8 @@ class Registry(Protocol):
 
         `formerly` is the address under which the same agent held it before its own changed; where another host lives
         there now, it is that one's. Raises NotFound for an unknown overlay, Refused for a subnet that is none of its
-        agent subnets, InUse, naming the holder, where another agent has it.
+        agent subnets, InUse, naming the holder, where another agent has it, and where nobody has it and the overlay
+        is leaving.
         """
 
     def leases(self, agent_ip: Address | None = None) -> list[Lease]:
@@ -248,19 +260,22 @@ def held_by(held: AgentSubnet, holder: Address | str) -> InUse:
 
 def used_by(name: str, agents: Collection[Address]) -> InUse:
     """Build the error of an overlay that some agents use."""
-    shown = ", ".join(map(str, in_order(agents)[:_NAMED])) + (" and others" if len(agents) > _NAMED else "")
     return InUse(
-        f"overlay {name!r} is in use on {shown}: remove its containers and Docker networks there first; a host that "
-        f"is gone for good is given up by `dni agent forget IP`"
+        f"overlay {name!r} is in use on {named(agents)}: remove its containers and Docker networks there first; a "
+        f"host that is gone for good is given up by `dni agent forget IP`"
     )
+
+
+def stays(name: str, agents: Collection[Address]) -> InUse:
+    """Build the error of a removal that has come to nothing, by those who use the overlay or somebody's word."""
+    return used_by(name, agents) if agents else called_off(name)
 
 
 def not_to_be_asked(name: str, agents: Collection[Address]) -> InUse:
     """Build the error of an overlay that some agents have addresses of, and nobody can ask whether they use them."""
-    shown = ", ".join(map(str, in_order(agents)[:_NAMED])) + (" and others" if len(agents) > _NAMED else "")
     return InUse(
-        f"overlay {name!r} may be in use on {shown}, from where nothing is heard: start dni there first; a host that "
-        f"is gone for good is given up by `dni agent forget IP`"
+        f"overlay {name!r} may be in use on {named(agents)}, from where nothing is heard: start dni there first; a "
+        f"host that is gone for good is given up by `dni agent forget IP`"
     )
 
 

@@ -17,7 +17,7 @@ from dni_driver.core.deadline import within
 from dni_driver.core.errors import StoreError
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, lowest_free
 from dni_driver.core.peers import Peer, Vtep
-from dni_driver.registry import local_agents, local_counts
+from dni_driver.registry import local_agents, local_counts, local_removals
 from dni_driver.registry.interface import (
     Host,
     Lease,
@@ -28,6 +28,7 @@ from dni_driver.registry.interface import (
     held_by,
     is_defined,
     not_to_be_asked,
+    stays,
     unknown,
     used_by,
     with_backend,
@@ -38,7 +39,7 @@ LOCK_SECONDS = 5.0
 MODE = 0o600
 _LOOKS_EVERY = 1.0
 """Seconds: what other processes write is looked for."""
-_VERSION = 4
+_VERSION = 5
 _OVERLAY_TABLE = """
 CREATE TABLE overlay (
     name    TEXT PRIMARY KEY,
@@ -56,7 +57,13 @@ CREATE TABLE lease (
     agent_ip TEXT NOT NULL
 ) STRICT"""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-_STEPS = ((_OVERLAY_TABLE, _LEASE_TABLE), local_agents.TABLES, local_agents.VTEPS_TABLE, local_counts.TABLE)
+_STEPS = (
+    (_OVERLAY_TABLE, _LEASE_TABLE),
+    local_agents.TABLES,
+    local_agents.VTEPS_TABLE,
+    local_counts.TABLE,
+    local_removals.TABLE,
+)
 """What makes each version out of the one before."""
 
 
@@ -71,7 +78,7 @@ class LocalRegistry:
         self._path = path
         self._lives = Lives(path)
         self._closed = threading.Event()
-        self._told: tuple[dict[Address, Peer], list[Overlay]] | None = None
+        self._told: tuple[dict[Address, Peer], tuple[list[Overlay], dict[str, Address]]] | None = None
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=MODE, exist_ok=True)
@@ -87,6 +94,7 @@ class LocalRegistry:
     def define(self, overlay: Overlay) -> None:
         """Record an overlay (Registry.define)."""
         with self._transaction() as tx:
+            local_removals.check_given(tx, overlay.name)
             if not is_defined(overlay, _overlays(tx)):
                 check_apart(local_agents.vtep_subnet(tx), [overlay])
                 tx.execute("INSERT INTO overlay VALUES (?, ?, ?, ?, ?, ?)", _row(overlay))
@@ -94,6 +102,7 @@ class LocalRegistry:
     def widen(self, overlay: Overlay) -> None:
         """Give an overlay the family that it lacks (Registry.widen)."""
         with self._transaction() as tx:
+            local_removals.check_given(tx, overlay.name)
             check_widening(overlay, _overlays(tx))
             check_apart(local_agents.vtep_subnet(tx), [overlay])
             _replace(tx, overlay)
@@ -101,6 +110,7 @@ class LocalRegistry:
     def set_backend(self, name: str, backend: Backend) -> None:
         """Have an overlay's packets travel in another way (Registry.set_backend)."""
         with self._transaction() as tx:
+            local_removals.check_given(tx, name)
             _replace(tx, with_backend(name, backend, _overlays(tx)))
 
     def use(self, agent_ip: Address, names: Collection[str]) -> None:
@@ -108,24 +118,51 @@ class LocalRegistry:
         with self._transaction() as tx:
             local_agents.use(tx, agent_ip, [one.name for one in _overlays(tx) if one.name in names])
 
-    def remove(self, name: str) -> None:
-        """Forget an overlay and its leases (Registry.remove)."""
+    def begin_removal(self, name: str, agent_ip: Address) -> None:
+        """Mark an overlay as leaving (Registry.begin_removal)."""
         with self._transaction() as tx:
             _find(tx, name)
+            if name in local_removals.every(tx):
+                return
             users = local_agents.users(tx, name)
             if users:
                 raise used_by(name, users)
-            holders = {lease.agent_ip for lease in _leases(tx) if lease.held.overlay == name}
-            silent = [agent for agent in holders if not self._lives.is_alive(agent)]
+            silent = [agent for agent in _holders(tx, name) if not self._lives.is_alive(agent)]
             if silent:
                 raise not_to_be_asked(name, silent)
-            tx.execute("DELETE FROM lease WHERE overlay = ?", (name,))
+            local_removals.mark(tx, name, agent_ip)
+
+    def leaving(self) -> dict[str, Address]:
+        """Answer the overlays that are leaving (Registry.leaving)."""
+        with self._transaction() as tx:
+            return local_removals.every(tx)
+
+    def keep(self, name: str, agent_ip: Address | None = None) -> None:
+        """Have an overlay stay that is leaving (Registry.keep)."""
+        with self._transaction() as tx:
+            _find(tx, name)
+            if agent_ip is not None and name in local_removals.every(tx):
+                local_agents.begin_use(tx, agent_ip, name)
+            local_removals.clear(tx, name)
+
+    def end_removal(self, name: str) -> bool:
+        """Forget an overlay that is leaving where nobody holds any of it (Registry.end_removal)."""
+        with self._transaction() as tx:
+            users = local_agents.users(tx, name)
+            if name not in {overlay.name for overlay in _overlays(tx)}:
+                return True
+            if name not in local_removals.every(tx):
+                raise stays(name, users)
+            if users or _holders(tx, name):
+                return False
             tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
+        return True
 
     def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give the lowest free agent subnet (Registry.lease)."""
         with self._transaction() as tx:
             found = _find(tx, overlay)
+            local_removals.check_given(tx, overlay)
             taken = [lease.held for lease in _leases(tx) if lease.held.overlay == overlay]
             subnet = lowest_free(found, family, [held.subnet for held in taken if held.family == family])
             held = AgentSubnet(overlay=overlay, subnet=subnet)
@@ -138,6 +175,7 @@ class LocalRegistry:
             check_shape(held, _find(tx, held.overlay))
             holder = next((lease.agent_ip for lease in _leases(tx) if lease.held == held), None)
             if holder is None:
+                local_removals.check_given(tx, held.overlay)
                 _add(tx, held, agent_ip)
             elif holder == agent_ip or (holder == formerly and not self._lives.is_alive(holder)):
                 tx.execute("UPDATE lease SET agent_ip = ? WHERE subnet = ?", (str(agent_ip), str(held.subnet)))
@@ -222,7 +260,7 @@ class LocalRegistry:
 
     def _look(self) -> News:
         with self._transaction() as tx:
-            found, overlays = _peers(tx), _overlays(tx)
+            found, overlays = _peers(tx), (_overlays(tx), local_removals.every(tx))
         told, self._told = self._told, (found, overlays)
         if told is None:
             return News(peers=tuple(found.values()), whole=True, overlays=True)
@@ -289,6 +327,10 @@ def _leases(tx: sqlite3.Connection) -> list[Lease]:
         Lease(agent_ip=ip_address(agent_ip), held=AgentSubnet(overlay=overlay, subnet=ip_network(subnet)))
         for overlay, subnet, agent_ip in rows
     ]
+
+
+def _holders(tx: sqlite3.Connection, name: str) -> set[Address]:
+    return {lease.agent_ip for lease in _leases(tx) if lease.held.overlay == name}
 
 
 def _add(tx: sqlite3.Connection, held: AgentSubnet, agent_ip: Address) -> None:

@@ -152,6 +152,12 @@ def use(tx: sqlite3.Connection, agent_ip: Address, names: Collection[str]) -> No
         tx.execute("INSERT INTO use VALUES (?, ?)", (name, str(agent_ip)))
 
 
+def begin_use(tx: sqlite3.Connection, agent_ip: Address, name: str) -> None:
+    """Record that an agent uses an overlay beside those that it has told of."""
+    used = [name for (name,) in tx.execute("SELECT overlay FROM use WHERE agent_ip = ?", (str(agent_ip),))]
+    use(tx, agent_ip, {*used, name})
+
+
 def users(tx: sqlite3.Connection, overlay: str) -> list[Address]:
     """Answer who uses an overlay."""
     rows = tx.execute("SELECT agent_ip FROM use WHERE overlay = ?", (overlay,))

@@ -19,6 +19,7 @@ from dni_driver.registry.interface import (
     News,
     agree,
     check_widening,
+    stays,
     still_alive,
     unknown,
     with_backend,
@@ -63,11 +64,27 @@ class MesosRegistry:
         if not any(agree(other, overlay) for other in known):
             raise Refused(f"Mesos gives overlay {overlay.name!r} no second family: {_IN_MESOS}")
 
-    def remove(self, name: str) -> None:
+    def begin_removal(self, name: str, agent_ip: Address) -> None:
         """Raise Refused, or NotFound: Mesos keeps an overlay for as long as its masters are configured with it."""
+        del agent_ip  # whoever was told to
         if name not in {overlay.name for overlay in self.part().overlays}:
             raise unknown(name)
         raise Refused(f"overlay {name!r} is Mesos': take it out of the overlay configuration of the Mesos masters")
+
+    def leaving(self) -> dict[str, Address]:
+        """Answer none: Mesos has an overlay, or has it not."""
+        return {}
+
+    def keep(self, name: str, agent_ip: Address | None = None) -> None:
+        """Agree for what Mesos has; raise NotFound."""
+        del agent_ip  # whoever uses it
+        self._named(name)
+
+    def end_removal(self, name: str) -> bool:
+        """Tell whether Mesos has it no more; raise InUse where it has."""
+        if name in {overlay.name for overlay in self.part().overlays}:
+            raise stays(name, ())
+        return True
 
     def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Raise NotFound, Refused or Exhausted: Mesos gives an agent one subnet of each family, when it registers."""

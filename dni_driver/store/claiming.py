@@ -13,7 +13,7 @@ from dni_driver.core.addresses.reservations import check_not_anothers, reserved_
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves, mesos_halves
-from dni_driver.store import Transaction, addresses, fence, overlays, pools, reservations, room
+from dni_driver.store import Transaction, addresses, fence, leaving, overlays, pools, reservations, room
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,9 +34,11 @@ def claim(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], asked: A
     """Record an address as claimed, and answer it; `halves` are those of `halves_of`.
 
     Raises Refused where no container can have the address asked for, InUse naming who has it or whom it is
-    reserved for, Exhausted where nothing is left, Unavailable where the cluster may have given this host up.
+    reserved for, Exhausted where nothing is left, Unavailable where the cluster may have given this host up. So is
+    InUse where the overlay is being removed.
     """
     if pool.overlay is not None:
+        leaving.check(tx, pool.overlay)
         fence.check(tx, pool.overlay, now)
     kept = sorted([*reservations.of_overlay(tx, pool.overlay), *asked.kept], key=lambda one: int(one.first))
     if asked.address is not None:

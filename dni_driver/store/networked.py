@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dni_driver.core.overlays import Overlay
-from dni_driver.store import networks, overlays, pools
+from dni_driver.store import leaving, networks, overlays, pools
 from dni_driver.store.database import Transaction
 
 
@@ -44,6 +44,7 @@ def due(tx: Transaction, now: float) -> Iterator[Overlay]:
     """Answer the overlays that never had a Docker network here, could have one, and for which none is under way."""
     known = {row["overlay"] for row in tx.execute("SELECT overlay FROM networked")}
     under_way = {pool.overlay for pool in pools.every(tx) if pool.trial or pool.is_wanted(now)}
+    under_way |= leaving.every(tx).keys()
     held = {one.overlay for one in overlays.agent_subnets(tx)}
     for overlay in overlays.every(tx):
         is_new = overlay.name not in known and not networks.is_of(tx, overlay.name)

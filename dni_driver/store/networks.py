@@ -11,11 +11,13 @@ import msgspec
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.records import NetworkRecord
+from dni_driver.store import leaving
 from dni_driver.store.database import Transaction
 
 
 def add(tx: Transaction, network: NetworkRecord) -> None:
-    """Record a network; raise InUse, naming the first, where its overlay has one already."""
+    """Record a network; raise InUse, naming the first, where its overlay has one already, or is being removed."""
+    leaving.check(tx, network.overlay)
     other = of_overlay(tx, network.overlay)
     if other is not None and other.id != network.id:
         raise taken(other)

@@ -50,6 +50,12 @@ def find(tx: Transaction, name: str) -> Overlay:
 
 def remove(tx: Transaction, name: str) -> None:
     """Forget an overlay with its agent subnets and pools; the caller has made sure that nothing uses it."""
+    vacate(tx, name)
+    tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
+
+
+def vacate(tx: Transaction, name: str) -> None:
+    """Forget all that this host holds of an overlay; the caller has made sure that nothing uses it."""
     tx.execute(
         "DELETE FROM address WHERE pool IN (SELECT id FROM pool WHERE overlay = ?)",
         (name,),
@@ -58,7 +64,15 @@ def remove(tx: Transaction, name: str) -> None:
     tx.execute("DELETE FROM cni_network WHERE overlay = ?", (name,))
     tx.execute("DELETE FROM agent_subnet WHERE overlay = ?", (name,))
     tx.execute("DELETE FROM local_subnet WHERE overlay = ?", (name,))
-    tx.execute("DELETE FROM overlay WHERE name = ?", (name,))
+
+
+def has_any_of(tx: Transaction, name: str) -> bool:
+    """Tell whether this host holds anything of an overlay, on its way out or not."""
+    found = tx.execute(
+        "SELECT 1 FROM agent_subnet WHERE overlay = :name UNION ALL SELECT 1 FROM pool WHERE overlay = :name",
+        {"name": name},
+    )
+    return found.fetchone() is not None
 
 
 def add_agent_subnet(tx: Transaction, held: AgentSubnet) -> None:

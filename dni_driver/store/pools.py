@@ -9,12 +9,16 @@ from ipaddress import ip_network
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Family, Network, Overlay, family_of, share_addresses
 from dni_driver.core.records import PoolRecord, mesos_pool_id, plain_pool_id, pool_id
-from dni_driver.store import local_subnets, overlays
+from dni_driver.store import leaving, local_subnets, overlays
 from dni_driver.store.database import Transaction
 
 
 def use_overlay(tx: Transaction, overlay: str, family: Family, ip_range: Network | None, now: float) -> PoolRecord:
-    """Count one more use of an overlay's pool; raise InUse while one with another range is being made."""
+    """Count one more use of an overlay's pool.
+
+    Raises InUse while one with another range is being made, and where the overlay is being removed.
+    """
+    leaving.check(tx, overlay)
     return _use(tx, PoolRecord(id=pool_id(overlay, family), family=family, overlay=overlay, ip_range=ip_range), now)
 
 

@@ -17,6 +17,7 @@ from dni_driver.store import (
     cni,
     endpoints,
     hosting,
+    leaving,
     local_subnets,
     networks,
     overlays,
@@ -79,4 +80,5 @@ def _with_peers(tx: Transaction, known: list[Peer]) -> Records:
         hosting=hosting.get(tx),
         vtep=peers.vtep(tx) if peers.has_any(tx) else None,
         peers=known,
+        leaving=leaving.every(tx),
     )

@@ -215,6 +215,9 @@ class _Operations:
     def remove_overlay(self, name: str) -> None:
         self._note("remove", name)
 
+    def keep_overlay(self, name: str) -> None:
+        self._note("keep", name)
+
     def set_backend(self, name: str, backend: Backend) -> OverlayReport:
         self._note("set", name, backend)
         return msgspec.structs.replace(DCOS, backend=backend)
@@ -330,6 +333,7 @@ def test_an_overlay_is_answered_whole_with_numbers_beyond_64_bits(console: Conso
         "local_subnet": None,
         "agents": 0,
         "hindrance": None,
+        "leaving": None,
     }
 
 
@@ -408,6 +412,11 @@ def test_the_backend_of_an_overlay_is_changed(console: Console, operations: _Ope
     with pytest.raises(Refused, match="Invalid enum value 'gre'"):
         console.patch("/v1/overlays/dcos", {"backend": "gre"})
     assert operations.asked == [("set", "dcos", "direct")]
+
+
+def test_the_removal_of_an_overlay_is_called_off(console: Console, operations: _Operations) -> None:
+    assert console.post("/v1/overlays/my%20net/keep", {}) == {}
+    assert operations.asked == [("keep", "my net")]
 
 
 def test_agents_are_listed_and_forgotten(console: Console, operations: _Operations) -> None:

@@ -440,9 +440,9 @@ def test_what_mesos_does_not_have_is_refused_with_what_to_do(registry: MesosRegi
     with pytest.raises(NotFound):
         registry.widen(define("dev", [ip_network("10.64.0.0/16")]))
     with pytest.raises(Refused, match="overlay 'dcos' is Mesos': take it out of the overlay configuration"):
-        registry.remove("dcos")
+        registry.begin_removal("dcos", AGENT)
     with pytest.raises(NotFound, match="no overlay 'dev'"):
-        registry.remove("dev")
+        registry.begin_removal("dev", AGENT)
     with pytest.raises(Exhausted, match=r"Mesos gives agent 192\.0\.2\.10 no more of overlay 'dcos' \(IPv4\)"):
         registry.lease("dcos", 4, AGENT)
     with pytest.raises(NotFound):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from tests.dcos_net import Poller, remote
 from tests.e2e import host_state, programmed
 from tests.e2e.conftest import ENGINE
-from tests.e2e.containers import reaches, start
+from tests.e2e.containers import CREATE, reaches, refused, start
 from tests.e2e.host_state import eventually
 from tests.lab import Host, Lab
+from tests.lab.cuts import cut_off
 from tests.lab.zookeeper import ZooKeeper
 
 PEER_SECONDS = 25
@@ -107,18 +109,42 @@ def test_containers_of_all_hosts_are_on_one_overlay_however_its_packets_travel(h
         eventually(lambda: host_state.findings(host) == [] or None, 20, "dni check finds something")  # noqa: B023
 
 
-def test_an_overlay_comes_to_every_host_and_goes_when_no_container_is_on_it_anywhere(hosts: list[Host]) -> None:
-    one, two, _ = hosts
+def test_an_overlay_comes_to_every_host_and_goes_when_no_container_is_on_it_anywhere(
+    cluster: Lab, hosts: list[Host]
+) -> None:
+    one, two, three = hosts
     one.dni("overlay", "create", "dev", "--subnet", "10.64.0.0/16", "--backend", "direct")
     for host in hosts:
         eventually(lambda: "dev" in networks(host) or None, PEER_SECONDS, "there is no network")  # noqa: B023
-    start(two, "web", net="dev")
+    _keeps_it_although_it_was_cut_off(cluster, one, three)
+    eventually(lambda: "dev" in networks(two) or None, PEER_SECONDS, "its network does not come back")
+    web = start(two, "web", net="dev")
+    eventually(lambda: reaches(three, "late", web) or None, PEER_SECONDS, "the container has lost its network")
+    three.docker("rm", "-f", "late")
     eventually(lambda: _refusal(one, two.address), PEER_SECONDS, "the overlay is not in use")
     two.docker("rm", "-f", "web")
     eventually(lambda: one.try_dni("overlay", "rm", "dev").returncode == 0 or None, 20, "the overlay stays")
     for host in hosts:
         eventually(lambda: "dev" not in networks(host) or None, 20, "the network stays")  # noqa: B023
         eventually(lambda: len(host_state.overlays(host)) == 1 or None, 20, "the overlay is still known")  # noqa: B023
+
+
+def _keeps_it_although_it_was_cut_off(cluster: Lab, remover: Host, away: Host) -> None:
+    """A host that starts a container while it is cut off, and counts as alive, keeps the overlay when it hears."""
+    time.sleep(2.0)  # for all to have told that their new networks are no use of it
+    with cut_off(cluster.switch, away):
+        start(away, "late", net="dev")
+        answer = remover.try_dni("overlay", "rm", "dev")
+        assert (
+            f"'dev' is being removed, and no answer has come from {away.address}: it goes by itself" in answer.stderr
+        )
+        assert "dev is being removed, as agent" in remover.dni("overlay", "ls")
+        refusal = refused(remover, *CREATE, "--ipam-opt", "overlay=dev", "again")
+        assert f"'dev' is being removed, as agent {remover.address} was told to" in refusal
+        assert "dev" not in networks(remover)
+    in_use = f"overlay 'dev' is in use on {away.address}"
+    eventually(lambda: in_use in remover.try_dni("overlay", "rm", "dev").stderr or None, 20, "it is not kept")
+    eventually(lambda: host_state.findings(away) == [] or None, 20, "dni check finds something")
 
 
 def test_every_half_of_a_host_is_reached_from_every_other(hosts: list[Host]) -> None:

@@ -162,7 +162,10 @@ def test_a_wrong_setting_leaves_the_plugin_disabled_and_dockerds_log_says_why(ma
     assert r"DNI_LOG_LEVEL = \"loud\": must be" in machine.journal("docker.service")
     machine.docker("plugin", "set", PLUGIN, "DNI_LOG_LEVEL=debug")
     machine.docker("plugin", "enable", PLUGIN)
-    assert machine.dni("status").startswith(f"agent     {machine.address}")
+    begins = f"agent     {machine.address}"
+    host_state.eventually(
+        lambda: machine.try_dni("status").stdout.startswith(begins), 30, "the agent does not answer"
+    )
 
 
 def test_plugin_and_driver_on_a_socket_do_not_run_on_one_host(machine: Machine) -> None:

@@ -78,7 +78,10 @@ def podman(fresh_host: Host, ipam: str) -> Iterator[Podman]:
         made = Podman(host)
         yield made
         made("rm", "-f", "-t", "0", "-a")
-        host.run("sh", "-c", f"rm -rf {_LIST} /etc/containers /run/podman {host.directory}/podman")
+        argv = ("rm", "-rf", _LIST, "/etc/containers", "/run/podman", f"{host.directory}/podman")
+        host_state.eventually(
+            lambda: host.try_run(*argv).returncode == 0, 30, "Podman still writes into its directory"
+        )
 
 
 def test_podmans_containers_and_dockers_are_on_one_overlay(

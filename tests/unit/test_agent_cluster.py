@@ -33,6 +33,7 @@ from dni_driver.store import Store, fence, pools
 from dni_driver.store.records import read_all
 from tests.fakes import DCOS, UNDERLAY_MTU
 from tests.lab.zookeeper import ZooKeeper, running
+from tests.removing import remove
 from tests.scratch import fast_directory
 from tests.unit.agents import AgentsKernel, FakeDocker, claim, create_network
 
@@ -383,7 +384,7 @@ def test_what_uses_an_overlay_is_told_to_the_others_by_itself(make: Make) -> Non
     registry = one.registry
     eventually(lambda: registry.link.children("uses/1") != [])
     with pytest.raises(InUse, match=f"'dcos' is in use on {two.ip}"):
-        registry.remove("dcos")
+        remove(registry, "dcos")
 
 
 def test_the_backend_of_an_overlay_changes_on_every_host(make: Make) -> None:

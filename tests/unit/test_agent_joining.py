@@ -24,6 +24,7 @@ from dni_driver.registry import Host, Lease, Registry, open_registry
 from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, peers, pools
 from dni_driver.store.forget import forget_network
 from tests.fakes import AGENT, DCOS, FakeClock
+from tests.removing import remove, remove_here
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, claim, create_network
 
@@ -280,7 +281,7 @@ def test_an_overlay_removed_elsewhere_is_forgotten_where_nothing_uses_it(
     joining = start()
     joining.join()
     joining.define(DEV)
-    registry.remove("dev")
+    remove(registry, "dev")
     assert joining.join() == []
     assert known(store) == [DCOS]
 
@@ -291,7 +292,7 @@ def test_an_overlay_redefined_elsewhere_is_taken_over_where_nothing_uses_it(
     joining = start()
     joining.join()
     joining.define(DEV)
-    registry.remove("dev")
+    remove(registry, "dev")
     registry.define(define("dev", [ip_network("10.65.0.0/16")]))
     joining.join()
     assert held(store) == ["dcos 9.0.0.0/24", "dev 10.65.0.0/24"]
@@ -333,7 +334,7 @@ def test_the_default_overlay_may_be_given_another_backend(start: Start, registry
         assert again.join() == []
         assert [overlay.backend for overlay in registry.overlays()] == [backend]
         with pytest.raises(Refused, match="is the default overlay"):
-            again.remove("dcos")
+            remove_here(again, "dcos")
 
 
 def test_a_host_that_lost_its_session_is_alive_again_before_it_removes_what_it_holds_itself(
@@ -351,7 +352,7 @@ def test_a_host_that_lost_its_session_is_alive_again_before_it_removes_what_it_h
 
     monkeypatch.setattr(type(registry), "alive", lambda _: frozenset())
     monkeypatch.setattr(type(registry), "register", noted)
-    joining.remove("dev")
+    remove_here(joining, "dev")
     assert registered == [AGENT]
     assert known(store) == [DCOS]
 
@@ -364,7 +365,7 @@ def test_an_overlay_redefined_elsewhere_and_in_use_here_is_a_problem_and_nothing
     joining.join()
     joining.define(DCOS)
     create_network(store, FakeClock().now)
-    registry.remove("dcos")
+    remove(registry, "dcos")
     registry.define(define("dcos", [ip_network("10.65.0.0/16")]))
     (problem,) = joining.join()
     assert problem.startswith("overlay 'dcos': overlay 'dcos' exists already, with 10.65.0.0/16")
@@ -568,11 +569,11 @@ def test_a_removed_overlay_is_gone_from_store_and_registry(start: Start, store: 
     joining = start()
     joining.join()
     joining.define(DEV)
-    joining.remove("dev")
+    remove_here(joining, "dev")
     assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
     assert leases(registry) == [(str(AGENT), "9.0.0.0/24")]
     with pytest.raises(NotFound, match="no overlay 'dev'"):
-        joining.remove("dev")
+        remove_here(joining, "dev")
 
 
 def test_an_overlay_can_be_removed_that_only_the_store_or_only_the_registry_knows(
@@ -580,11 +581,11 @@ def test_an_overlay_can_be_removed_that_only_the_store_or_only_the_registry_know
 ) -> None:
     joining = start()
     joining.define(DEV)
-    registry.remove("dev")
-    joining.remove("dev")
+    remove(registry, "dev")
+    remove_here(joining, "dev")
     assert known(store) == []
     registry.define(DEV)
-    joining.remove("dev")
+    remove_here(joining, "dev")
     assert registry.overlays() == []
 
 
@@ -593,9 +594,9 @@ def test_the_default_overlay_stays_unless_the_settings_say_otherwise(
 ) -> None:
     start().join()
     with pytest.raises(Refused, match="'dcos' is the default overlay"):
-        start().remove("dcos")
+        remove_here(start(), "dcos")
     changed = define("dcos", [ip_network("10.0.0.0/8")])
-    start(default=changed).remove("dcos")
+    remove_here(start(default=changed), "dcos")
     assert start(default=changed).join() == []
     assert known(store) == registry.overlays() == [changed]
 
@@ -613,7 +614,7 @@ def test_an_overlay_with_a_network_is_not_removed(start: Start, store: Store) ->
     with store.write() as tx:
         networks.set_name(tx, NETWORK, "front")
     with pytest.raises(InUse, match=r"has the Docker network 'front' on this host: .*docker network rm front"):
-        joining.remove("dcos")
+        remove_here(joining, "dcos")
     assert DCOS in known(store)
 
 
@@ -625,7 +626,7 @@ def test_an_overlay_with_an_address_in_use_is_not_removed(start: Start, store: S
         pools.use_overlay(tx, "dcos", 4, None, 1)
     claim(store, "9.0.0.130", 1, AddressState.RESERVED)
     with pytest.raises(InUse, match=r"address 9\.0\.0\.130 of overlay 'dcos' is in use .*`dni repair` frees it"):
-        joining.remove("dcos")
+        remove_here(joining, "dcos")
 
 
 def test_an_overlay_whose_network_is_being_created_is_not_removed(start: Start, store: Store) -> None:
@@ -634,7 +635,7 @@ def test_an_overlay_whose_network_is_being_created_is_not_removed(start: Start, 
     joining.define(DEV)
     dev_in_use(store)
     with pytest.raises(InUse, match="a Docker network is being created on overlay 'dev'"):
-        joining.remove("dev")
+        remove_here(joining, "dev")
 
 
 class _Gone:

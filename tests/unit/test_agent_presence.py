@@ -21,6 +21,7 @@ from dni_driver.registry import Host, Registry, open_registry
 from dni_driver.store import Store, fence, pools
 from dni_driver.store.claiming import ANY, claim, halves_of
 from tests.fakes import AGENT, DCOS, FakeClock
+from tests.removing import remove
 from tests.scratch import fast_directory
 from tests.unit.agents import create_network
 
@@ -238,12 +239,12 @@ def test_what_is_used_here_is_told_and_a_network_that_went_is_told_too(here: Her
     create_network(here.store, here.clock.now)
     here.presence.tell()
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.10"):
-        here.registry.remove("dcos")
+        remove(here.registry, "dcos")
     with here.store.write() as tx:
         tx.execute("DELETE FROM network")
         tx.execute("UPDATE pool SET uses = 0")
     here.presence.tell()
-    here.registry.remove("dcos")
+    remove(here.registry, "dcos")
 
 
 def test_an_overlay_whose_addresses_host_local_has_given_to_containers_is_not_removed_on_another_host(
@@ -255,10 +256,10 @@ def test_an_overlay_whose_addresses_host_local_has_given_to_containers_is_not_re
     held.write_text("c1\r\neth0")
     here.presence.tell()
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.10"):
-        here.registry.remove("dcos")
+        remove(here.registry, "dcos")
     held.unlink()
     here.presence.tell()
-    here.registry.remove("dcos")
+    remove(here.registry, "dcos")
 
 
 def test_what_host_local_has_given_and_cannot_be_told_counts_as_used(
@@ -268,7 +269,7 @@ def test_what_host_local_has_given_and_cannot_be_told_counts_as_used(
     (tmp_path / "dcos").write_text("no directory")
     assert here.presence.tell() == []
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.10"):
-        here.registry.remove("dcos")
+        remove(here.registry, "dcos")
 
 
 def test_a_host_that_another_keeps_from_being_an_agent_tells_nothing(here: Here) -> None:

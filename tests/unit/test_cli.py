@@ -439,6 +439,19 @@ def test_a_removed_overlay_is_named(dni: Dni, agent: _CannedAgent) -> None:
     assert json.loads(dni("overlay", "rm", "a/b", "--json").out) == {"removed": "a/b"}
 
 
+def test_an_overlay_that_is_kept_is_named(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["POST /v1/overlays/dev/keep"] = (200, {})
+    assert dni("overlay", "keep", "dev").out == "dev\n"
+    assert json.loads(dni("overlay", "keep", "dev", "--json").out) == {"kept": "dev"}
+
+
+def test_an_overlay_that_is_leaving_is_shown_as_such_with_how_to_call_that_off(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/overlays"] = (200, [{**OVERLAY, "name": "dev", "leaving": "10.0.0.1"}])
+    assert dni("overlay", "ls").out.endswith(
+        "\nOverlay dev is being removed, as agent 10.0.0.1 was told to; to call that off: dni overlay keep dev\n"
+    )
+
+
 def test_addresses_are_shown_with_who_has_them_since_when(
     dni: Dni, agent: _CannedAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from dni_driver.core.overlays import Address, Family, define
 from dni_driver.core.reports import address_reports
 from dni_driver.core.views import DockerView
 from dni_driver.core.wanted import wanted
-from dni_driver.store import overlays, pools, room
+from dni_driver.store import leaving, overlays, pools, room
 from dni_driver.store.claiming import ANY, claim, halves_of
 from tests.fakes import AGENT, DCOS, DUAL, SIX, lease
 from tests.unit.agents import create_network
@@ -79,6 +79,19 @@ def test_the_limits_of_a_container_are_changed_while_it_runs_or_stay_where_the_k
 def test_the_same_once_more_is_answered_likewise_and_takes_nothing(host: Host) -> None:
     assert host.attach("one") == host.attach("one")
     assert host.held() == {"9.0.0.2": "one"}
+
+
+def test_nobody_gets_a_place_on_an_overlay_that_is_leaving_and_its_file_goes(host: Host, writing: Host) -> None:
+    writing.cni.round()
+    for one in (host, writing):
+        with one.store.write() as tx:
+            leaving.mark(tx, "dcos", AGENT)
+    with pytest.raises(InUse, match="'dcos' is being removed, as agent "):
+        host.attach("one")
+    assert (host.held(), host.records().cni_networks) == ({}, [])
+    assert (writing.files / "dcos.conf").exists()
+    writing.cni.withdraw("dcos")
+    assert list(writing.files.iterdir()) == []
 
 
 def test_a_second_link_of_a_container_is_another_endpoint(host: Host) -> None:

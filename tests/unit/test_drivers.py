@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import pytest
 
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
-from dni_driver.core.errors import Exhausted, KernelError, NotFound, NotMended
+from dni_driver.core.errors import Exhausted, InUse, KernelError, NotFound, NotMended
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Network, Overlay, define
 from dni_driver.core.wanted import Link, Wanted, wanted
@@ -19,14 +19,16 @@ from dni_driver.plugin import wire
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.registry import open_registry
-from dni_driver.store import Store, addresses, networked, overlays
+from dni_driver.store import Store, addresses, leaving, networked, overlays
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, DCOS, FakeClock, FakeKernel
+from tests.removing import remove_here
 
 DEV = define("dev", [ip_network("10.70.0.0/16")])
 PLAIN = "plain/172.30.0.0/29"
 GATEWAY = {wire.ADDRESS_TYPE: wire.GATEWAY_TYPE}
 NETWORK, WEB = "a" * 64, "b" * 64
+OTHER = IPv4Address("192.0.2.20")
 
 
 class MeddledKernel(FakeKernel):
@@ -74,7 +76,7 @@ class Host:
 
     def remove(self, overlay: str) -> None:
         """Remove one."""
-        self.joining.remove(overlay)
+        remove_here(self.joining, overlay)
 
     def pool(self, overlay: str = "dcos", subnet: str = "") -> wire.RequestPoolResponse:
         """Request a pool, as for `--subnet SUBNET --ipam-opt overlay=NAME`."""
@@ -230,6 +232,62 @@ def test_a_pool_of_an_overlay_that_goes_meanwhile_is_not_found(host: Host) -> No
         host.pool("dev")
 
 
+# -- an overlay that is being removed in the whole cluster
+
+
+def leave(host: Host, overlay: str) -> None:
+    """Have the agent hear of that."""
+    with host.store.write() as tx:
+        leaving.mark(tx, overlay, OTHER)
+
+
+BEING_REMOVED = r"'dcos' is being removed, as agent 192\.0\.2\.20 was told to: .*dni overlay keep dcos"
+
+
+def test_no_network_is_begun_on_an_overlay_that_is_leaving(host: Host) -> None:
+    leave(host, "dcos")
+    with pytest.raises(InUse, match=BEING_REMOVED):
+        host.pool()
+    with pytest.raises(InUse, match=BEING_REMOVED):
+        create_alone(host)
+    assert read_all(host.store).pools == []
+
+
+def test_a_network_that_was_half_made_when_its_overlay_began_to_leave_goes_no_further(host: Host) -> None:
+    pool = host.pool()
+    gateway = host.address(pool.pool_id, GATEWAY)
+    leave(host, "dcos")
+    with pytest.raises(InUse, match=BEING_REMOVED):
+        host.address(pool.pool_id, GATEWAY)
+    with pytest.raises(InUse, match=BEING_REMOVED):
+        host.create(pool, gateway)
+    assert read_all(host.store).networks == []
+
+
+def test_no_container_is_started_on_an_overlay_that_is_leaving(host: Host) -> None:
+    pool = host.pool()
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    interface = wire.EndpointInterface(address=host.address(pool.pool_id))
+    leave(host, "dcos")
+    with pytest.raises(InUse, match=BEING_REMOVED):
+        host.address(pool.pool_id)
+    with pytest.raises(InUse, match=BEING_REMOVED):
+        host.network.create_endpoint(
+            wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=WEB, interface=interface)
+        )
+    with host.store.write() as tx:
+        leaving.clear(tx, "dcos")
+    host.network.create_endpoint(wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=WEB, interface=interface))
+    assert endpoints_of(host) == [WEB]
+
+
+def test_no_container_is_started_either_where_dockerd_asks_nobody_for_addresses(alone: Host) -> None:
+    leave(alone, "dcos")
+    with pytest.raises(InUse, match=BEING_REMOVED):
+        run(alone, "c" * 64, "9.0.0.141")
+    assert endpoints_of(alone) == [WEB]
+
+
 # -- ends of networks that dockerd repeats after its own end cut them short
 
 
@@ -266,11 +324,16 @@ def test_the_last_release_of_a_plain_pool_takes_all_of_it_away(host: Host) -> No
 @pytest.fixture
 def alone(host: Host) -> Host:
     """Have a container on a network whose addresses dockerd asks nobody for."""
+    create_alone(host)
+    run(host)
+    return host
+
+
+def create_alone(host: Host) -> None:
+    """Create a network whose addresses dockerd asks nobody for."""
     data = wire.IPAMData(address_space="null", pool="0.0.0.0/0")
     options = {wire.GENERIC: {"overlay": "dcos"}}
     host.network.create_network(wire.CreateNetworkRequest(network_id=NETWORK, options=options, ipv4_data=[data]))
-    run(host)
-    return host
 
 
 def run(host: Host, endpoint: str = WEB, address: str = "9.0.0.140") -> None:

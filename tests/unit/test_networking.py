@@ -321,12 +321,12 @@ def test_a_network_that_docker_does_not_let_go_keeps_the_overlay(host: Host) -> 
 def test_an_overlay_that_stays_after_all_keeps_its_network(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.agent.define_overlay(DEV)
 
-    def remove(_: str) -> None:
-        raise Refused("it is needed")
+    def withdraw(_: str) -> None:
+        raise InUse("it is needed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(host.agent._parts.joining, "remove", remove)  # noqa: SLF001 - another reason than there can be here
-        with pytest.raises(Refused, match="it is needed"):
+        patch.setattr(host.agent._parts.removal, "_withdraw_cni", withdraw)  # noqa: SLF001 - after the network has gone
+        with pytest.raises(InUse, match="it is needed"):
             host.agent.remove_overlay("dev")
     host.networking.look()
     assert host.names() == ["dev"]

@@ -18,6 +18,7 @@ from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import Address, AgentSubnet, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.registry import Host, Lease, News, Registry, open_registry
+from tests.removing import remove
 
 OpenRegistry = Callable[[], Registry]
 """Opens one and the same registry each time, as another agent or a later start would."""
@@ -167,11 +168,11 @@ def test_a_removed_overlay_takes_its_leases_along(registry: Registry) -> None:
     registry.define(overlay())
     registry.register(host())
     registry.lease("dcos", 4, ME)
-    registry.remove("dcos")
+    remove(registry, "dcos")
     assert registry.overlays() == []
     assert registry.leases() == []
     with pytest.raises(NotFound):
-        registry.remove("dcos")
+        remove(registry, "dcos")
 
 
 def test_a_lease_the_registry_lost_is_confirmed_from_the_store(registry: Registry) -> None:
@@ -379,7 +380,7 @@ def test_a_host_with_a_new_address_takes_everything_along(again: OpenRegistry) -
     assert (member.agent_ip, member.subnets, member.alive) == (OTHER, (mine,), True)
     two.confirm(mine, OTHER, formerly=ME)
     assert two.leases() == [Lease(agent_ip=OTHER, held=mine)]
-    two.remove("dcos")
+    remove(two, "dcos")
 
 
 def test_it_takes_nothing_from_a_host_that_lives_at_its_former_address(again: OpenRegistry) -> None:
@@ -427,7 +428,7 @@ def test_a_forgotten_agent_gives_up_all_it_held(again: OpenRegistry) -> None:
     assert (alive(two), two.leases(ME)) == ({str(OTHER): True}, [])
     assert two.lease("dcos", 4, OTHER) == first
     assert again().register(host(IPv4Address("192.0.2.3"), "three")) == vtep("44.128.0.1")
-    two.remove("dcos")
+    remove(two, "dcos")
 
 
 def counts(used: int, as_of: float = 1.5, subnet: str = "fd01:b::/80") -> Counts:
@@ -536,13 +537,13 @@ def test_an_overlay_stays_as_long_as_any_agent_uses_it(again: OpenRegistry) -> N
     one.use(ME, ["dcos", "dev", "unknown"])
     two.use(OTHER, ["dcos"])
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.1, 192\.0\.2\.2: .*`dni agent forget IP`"):
-        two.remove("dcos")
+        remove(two, "dcos")
     one.use(ME, [])
-    two.remove("dev")
+    remove(two, "dev")
     with pytest.raises(InUse, match=r"is in use on 192\.0\.2\.2:"):
-        one.remove("dcos")
+        remove(one, "dcos")
     two.use(OTHER, [])
-    two.remove("dcos")
+    remove(two, "dcos")
     assert one.overlays() == []
 
 
@@ -560,11 +561,11 @@ def test_an_overlay_stays_as_long_as_a_host_that_is_not_heard_of_may_use_it(agai
     while len(one.alive()) > 1:
         time.sleep(0.05)
     with pytest.raises(InUse, match=r"'dcos' may be in use on 192\.0\.2\.2, from where .*`dni agent forget IP`"):
-        one.remove("dcos")
+        remove(one, "dcos")
     assert len(one.leases()) == 2
-    one.remove("dev")
+    remove(one, "dev")
     one.forget(OTHER)
-    one.remove("dcos")
+    remove(one, "dcos")
     assert one.overlays() == []
 
 
@@ -574,10 +575,103 @@ def test_what_was_held_of_a_removed_overlay_is_not_held_of_a_new_one_of_its_name
     registry.register(host(OTHER, "two"))
     registry.lease("dcos", 4, ME)
     registry.lease("dcos", 4, OTHER)
-    registry.remove("dcos")
+    remove(registry, "dcos")
     registry.define(overlay())
     assert registry.leases() == []
     assert registry.lease("dcos", 4, OTHER) == held("9.0.0.0/24")
+
+
+def leaving(again: OpenRegistry) -> tuple[Registry, Registry, AgentSubnet]:
+    """Answer two agents, and what the second holds of an overlay that the first was told to remove."""
+    one, two = again(), again()
+    one.define(overlay())
+    one.register(host())
+    two.register(host(OTHER, "two"))
+    theirs = two.lease("dcos", 4, OTHER)
+    one.begin_removal("dcos", ME)
+    return one, two, theirs
+
+
+def test_of_an_overlay_that_is_leaving_nobody_gets_any_and_nothing_about_it_changes(again: OpenRegistry) -> None:
+    one, two, theirs = leaving(again)
+    two.begin_removal("dcos", OTHER)
+    assert two.leaving() == one.leaving() == {"dcos": ME}
+    attempts: list[Callable[[], object]] = [
+        lambda: two.lease("dcos", 4, OTHER),
+        lambda: two.confirm(held("9.0.9.0/24"), OTHER),
+        lambda: two.define(overlay()),
+        lambda: two.widen(define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])),
+        lambda: two.set_backend("dcos", "direct"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(
+            InUse, match=r"'dcos' is being removed, as agent 192\.0\.2\.1 was told to: .*overlay keep"
+        ):
+            attempt()
+    with pytest.raises(InUse, match=r"overlaps 9\.0\.0\.0/8 of overlay 'dcos'"):
+        two.define(overlay("dev", "9.7.0.0/16"))
+    two.confirm(theirs, OTHER)
+    assert (one.leases(), one.overlays()) == ([Lease(agent_ip=OTHER, held=theirs)], [overlay()])
+
+
+def test_it_is_gone_once_nobody_holds_any_of_it(again: OpenRegistry) -> None:
+    one, two, theirs = leaving(again)
+    assert not one.end_removal("dcos")
+    two.give_back(theirs, OTHER)
+    assert one.end_removal("dcos")
+    assert two.end_removal("dcos")
+    assert (one.overlays(), one.leaving()) == ([], {})
+    two.define(overlay("dev", "9.7.0.0/16"))
+
+
+def test_it_waits_for_a_holder_that_is_cut_off_until_that_is_forgotten(again: OpenRegistry) -> None:
+    one, two, _ = leaving(again)
+    two.close()
+    while len(one.alive()) > 1:
+        time.sleep(0.05)
+    one.begin_removal("dcos", ME)
+    assert not one.end_removal("dcos")
+    one.forget(OTHER)
+    assert one.end_removal("dcos")
+
+
+def test_an_agent_that_uses_it_keeps_it_and_is_named(again: OpenRegistry) -> None:
+    one, two, _ = leaving(again)
+    for _ in range(2):
+        two.keep("dcos", OTHER)
+    assert one.leaving() == {}
+    attempts: list[Callable[[], object]] = [
+        lambda: one.end_removal("dcos"),
+        lambda: one.begin_removal("dcos", ME),
+    ]
+    for attempt in attempts:
+        with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.2: "):
+            attempt()
+    two.lease("dcos", 4, OTHER)
+    two.use(OTHER, [])
+    one.begin_removal("dcos", ME)
+
+
+def test_its_removal_can_be_called_off(again: OpenRegistry) -> None:
+    one, two, _ = leaving(again)
+    two.keep("dcos")
+    with pytest.raises(InUse, match="'dcos' stays: its removal was called off meanwhile"):
+        one.end_removal("dcos")
+    assert two.lease("dcos", 4, OTHER) == held("9.0.1.0/24")
+    attempts: list[Callable[[], object]] = [lambda: one.keep("dev"), lambda: one.begin_removal("dev", ME)]
+    for attempt in attempts:
+        with pytest.raises(NotFound, match="no overlay 'dev'"):
+            attempt()
+
+
+def test_that_it_is_leaving_or_stays_is_news(again: OpenRegistry) -> None:
+    one, two = again(), again()
+    one.define(overlay())
+    two.news(5)
+    one.begin_removal("dcos", ME)
+    assert two.news(5) == News(overlays=True)
+    one.keep("dcos")
+    assert two.news(5) == News(overlays=True)
 
 
 def test_the_backend_of_an_overlay_can_change(again: OpenRegistry) -> None:
@@ -630,7 +724,7 @@ def test_agents_that_lose_a_removed_overlays_subnets_are_news(again: OpenRegistr
     one.register(host())
     one.lease("dcos", 4, ME)
     two.news(5)
-    one.remove("dcos")
+    remove(one, "dcos")
     assert two.news(5) == News(peers=(peer(ME, "44.128.0.1"),), overlays=True)
 
 
@@ -668,7 +762,7 @@ def test_agents_may_be_named_by_ipv6_addresses(again: OpenRegistry) -> None:
     news = two.news(0)
     assert [peer.agent_ip for peer in news.peers] == [SIX, OTHER_SIX]
     with pytest.raises(InUse, match=r"fd00::11"):
-        two.remove("dcos")
+        remove(two, "dcos")
     one.close()
     two.forget(SIX)
     assert two.news(5).gone == {SIX}

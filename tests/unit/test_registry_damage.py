@@ -15,6 +15,7 @@ from kazoo.client import KazooClient
 from dni_driver.core.errors import DniError, NotFound, StoreError, Unavailable
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.registry.zookeeper import journal
+from tests.removing import remove
 from tests.unit.test_agent_cluster import DEV, Host, Make, eventually, join, make, url
 from tests.unit.test_registry_zookeeper import DCOS, FIRST, Open, audit, connect, host, raw
 
@@ -114,7 +115,7 @@ def test_rubbish_in_an_agents_record_is_named_and_deleted_it_is_written_anew(
         ("alive/16/rubbish", lambda registry: registry.alive()),
         ("vteps/0/rubbish", lambda registry: registry.register(host(5))),
         ("subnets/1/v4-0/rubbish", lambda registry: registry.lease("dcos", 4, FIRST)),
-        ("uses/1/16/rubbish", lambda registry: registry.remove("dcos")),
+        ("uses/1/16/rubbish", lambda registry: remove(registry, "dcos")),
     ],
 )
 def test_a_node_that_is_none_of_dnis_is_named_and_goes_on_command(

@@ -13,6 +13,7 @@ from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.errors import SettingsError, StoreError
 from dni_driver.registry import Host, open_registry
 from tests.fakes import AGENT, DCOS
+from tests.removing import remove
 
 
 def test_an_unknown_registry_is_refused_naming_what_is_allowed(tmp_path: Path) -> None:
@@ -44,6 +45,7 @@ def test_a_file_from_before_agents_told_how_full_they_are_goes_on(tmp_path: Path
     registry.register(Host(agent_ip=AGENT, identity="me", boot="b"))
     registry.close()
     with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        connection.execute("DROP TABLE leaving")
         connection.execute("DROP TABLE counts")
         connection.execute("PRAGMA user_version = 3")
     registry = open_registry("local", tmp_path)
@@ -74,5 +76,5 @@ def test_to_say_the_same_of_what_is_used_writes_nothing(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA data_version").fetchone() == before
         registry.use(AGENT, ())
         assert connection.execute("PRAGMA data_version").fetchone() != before
-    registry.remove("dcos")
+    remove(registry, "dcos")
     registry.close()

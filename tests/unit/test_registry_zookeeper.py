@@ -24,6 +24,7 @@ from dni_driver.core.errors import (
     DeadlineExceeded,
     DniError,
     Exhausted,
+    InUse,
     NotFound,
     Refused,
     SettingsError,
@@ -34,7 +35,7 @@ from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.core.peers import Peer
 from dni_driver.core.registry_address import ZooKeeperAddress, read_address
 from dni_driver.registry import Access, Host, open_registry
-from dni_driver.registry.zookeeper import ZooKeeperRegistry, counts, digest, follower, journal, link, turn
+from dni_driver.registry.zookeeper import ZooKeeperRegistry, counts, digest, follower, ground, journal, link, turn
 from dni_driver.registry.zookeeper.agents import Agents
 from dni_driver.registry.zookeeper.counts import AgentCounts
 from dni_driver.registry.zookeeper.digest import Digest
@@ -43,6 +44,7 @@ from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
 from tests.lab.zookeeper import ZooKeeper, ensemble, running
+from tests.removing import remove
 from tests.scratch import fast_directory
 
 pytestmark = pytest.mark.zookeeper
@@ -50,6 +52,7 @@ pytestmark = pytest.mark.zookeeper
 DCOS = define("dcos", [ip_network("9.0.0.0/8")])
 DUAL = define("dcos", [ip_network("9.0.0.0/8"), ip_network("fd01:b::/64")])
 DEV = define("dev", [ip_network("10.64.0.0/16")])
+OTHER = define("other", [ip_network("10.65.0.0/16")])
 HALF = HalfCounts(125, 1, 0, 124)
 TOLD = Counts(
     as_of=1.0, subnets=(SubnetCounts(overlay="dcos", subnet="9.0.0.0/24", since=1.0, mesos=HALF, docker=HALF),)
@@ -503,7 +506,10 @@ def life(registry: ZooKeeperRegistry) -> None:
         lambda: registry.set_backend("dev", "vxlan"),
         lambda: registry.register(moved),
         lambda: registry.register(Host(agent_ip=FIRST, identity="host 0", boot="boot", formerly=FIRST + 2)),
-        lambda: registry.remove("dev"),
+        lambda: registry.begin_removal("dev", FIRST),
+        lambda: registry.keep("dev", FIRST),
+        lambda: registry.use(FIRST, []),
+        lambda: remove(registry, "dev"),
     ]
     for step in steps:
         with suppress(Refused):
@@ -570,15 +576,15 @@ def test_an_agent_that_ends_at_any_write_blocks_nobody_and_goes_on_where_it_was(
             assert [one.held for one in again.leases(FIRST + 5)] == [theirs]
             assert theirs not in [one.held for one in again.leases(FIRST)]
             assert follow(other, known) == follow(again, {})
-    assert place > 70
+    assert place > 80
     assert kinds == {"before a folder", "before a transaction", "after a transaction", "before a removal"}
 
 
 def test_a_registry_of_a_newer_version_is_refused(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
     connect().overlays()
-    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"5")
+    raw.set(f"/{zookeeper_url.rpartition('/')[2]}/format", b"9")
     for attempt in (lambda: connect().overlays(), lambda: connect().register(host()), lambda: connect().news(0)):
-        with pytest.raises(StoreError, match=r"written by a newer dni \(version 5\): install that one"):
+        with pytest.raises(StoreError, match=r"written by a newer dni \(version 9\): install that one"):
             attempt()
 
 
@@ -595,15 +601,19 @@ def test_a_registry_that_becomes_newer_while_an_agent_runs_is_left_as_it_is(
 ) -> None:
     registry, place = connect(), f"/{zookeeper_url.rpartition('/')[2]}"
     registry.define(DCOS)
+    registry.define(OTHER)
     registry.register(host())
     held = registry.lease("dcos", 4, FIRST)
+    registry.begin_removal("other", FIRST)
     raw.set(f"{place}/format", b"9")
     before = nodes(raw, place)
     attempts: list[Callable[[], object]] = [
         lambda: registry.define(DEV),
         lambda: registry.widen(DUAL),
         lambda: registry.set_backend("dcos", "direct"),
-        lambda: registry.remove("dcos"),
+        lambda: registry.begin_removal("dcos", FIRST),
+        lambda: registry.keep("other"),
+        lambda: registry.end_removal("other"),
         lambda: registry.use(FIRST, ["dcos"]),
         lambda: registry.register(msgspec.structs.replace(host(), reclaim_after=5.0)),
         lambda: registry.register(host(7)),
@@ -676,8 +686,113 @@ def test_an_overlay_goes_although_a_holder_is_known_by_nothing_else(
     for shard in raw.get_children(place):
         if str(FIRST + 1) in raw.get_children(f"{place}/{shard}"):
             raw.delete(f"{place}/{shard}/{FIRST + 1}")
-    registry.remove("dcos")
+    remove(registry, "dcos")
     assert registry.overlays() == []
+
+
+def format_of(raw: KazooClient, zookeeper_url: str) -> bytes:
+    version: bytes = raw.get(f"/{zookeeper_url.rpartition('/')[2]}/format")[0]
+    return version
+
+
+def test_while_an_overlay_is_leaving_the_registry_is_for_those_who_know_what_that_means(
+    connect: Open, raw: KazooClient, zookeeper_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older dni that is at work writes nothing from then on, and one that starts reads nothing."""
+    registry, older = connect(), connect()
+    registry.define(DCOS)
+    registry.define(DEV)
+    older.register(host())
+    held = older.lease("dcos", 4, FIRST)
+    registry.begin_removal("dcos", FIRST)
+    registry.begin_removal("dev", FIRST)
+    assert format_of(raw, zookeeper_url) == b"5"
+    with monkeypatch.context() as patch:
+        patch.setattr(ground, "VERSION", 4)
+        for attempt in (
+            lambda: older.define(OTHER),
+            lambda: older.lease("dcos", 4, FIRST),
+            lambda: connect().overlays(),
+        ):
+            with pytest.raises(StoreError, match=r"written by a newer dni \(version 5\)"):
+                attempt()
+    registry.register(host(1))
+    assert format_of(raw, zookeeper_url) == b"5"
+    assert registry.end_removal("dev")
+    assert format_of(raw, zookeeper_url) == b"5"
+    registry.keep("dcos")
+    assert format_of(raw, zookeeper_url) == b"1"
+    assert older.lease("dcos", 4, FIRST) != held
+
+
+def test_that_is_said_beside_where_vteps_come_from_and_how_agents_are_named(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    registry.define(DEV)
+    registry.begin_removal("dcos", FIRST)
+    registry.register(Host(agent_ip=SIX, identity="six", boot="b", vtep_subnet=IPv4Network("44.128.0.0/12")))
+    assert format_of(raw, zookeeper_url) == b"8"
+    registry.end_removal("dcos")
+    assert format_of(raw, zookeeper_url) == b"4"
+    registry.begin_removal("dev", FIRST)
+    registry.widen_vteps(IPv4Network("44.128.0.0/10"))
+    assert format_of(raw, zookeeper_url) == b"8"
+    registry.keep("dev")
+    assert format_of(raw, zookeeper_url) == b"4"
+
+
+def test_overlays_that_an_older_dni_recorded_are_not_leaving(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry, place = connect(), f"/{zookeeper_url.rpartition('/')[2]}/overlays"
+    registry.define(DCOS)
+    assert b"leaving" not in raw.get(place)[0]
+    assert (registry.leaving(), registry.overlays()) == ({}, [DCOS])
+    registry.begin_removal("dcos", FIRST)
+    registry.keep("dcos")
+    assert b"leaving" not in raw.get(place)[0]
+
+
+def test_a_lease_that_was_begun_before_its_overlay_began_to_leave_is_refused(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = connect(), connect()
+    registry.define(DCOS)
+    registry.register(host())
+    make_room = ground.Ground.make_room
+
+    def late(one: ground.Ground, paths: Sequence[str]) -> None:
+        if one is registry.ground and not other.leaving():
+            other.begin_removal("dcos", FIRST + 1)
+        make_room(one, paths)
+
+    monkeypatch.setattr(ground.Ground, "make_room", late)
+    with pytest.raises(InUse, match="'dcos' is being removed"):
+        registry.lease("dcos", 4, FIRST)
+    assert registry.leases() == []
+    assert registry.end_removal("dcos")
+
+
+def test_an_overlay_that_is_kept_in_the_moment_in_which_nobody_holds_any_stays(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = connect(), connect()
+    registry.define(DCOS)
+    registry.begin_removal("dcos", FIRST)
+    transaction = ground.Ground.transaction
+
+    def late(one: ground.Ground) -> Changes:
+        begun = transaction(one)
+        if one is registry.ground and other.leaving():
+            other.keep("dcos", FIRST + 1)
+        return begun
+
+    monkeypatch.setattr(ground.Ground, "transaction", late)
+    with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.2"):
+        registry.end_removal("dcos")
+    assert registry.overlays() == [DCOS]
 
 
 def test_a_registry_that_a_newer_dni_made_anew_is_left_as_it_is(

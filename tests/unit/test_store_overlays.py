@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from dni_driver.core.errors import NotFound
+from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import AgentSubnet, Overlay
 from dni_driver.core.records import AddressState
-from dni_driver.store import Store, addresses, overlays, pools
+from dni_driver.store import Store, addresses, leaving, overlays, pools
 from tests import strategies
 from tests.fakes import AGENT, DCOS, DUAL
 from tests.scratch import fast_directory
@@ -76,3 +76,25 @@ def test_an_overlay_is_forgotten_with_its_pools_and_agent_subnets(store: Store) 
         assert overlays.every(tx) == [DCOS]
         assert [held.overlay for held in overlays.agent_subnets(tx)] == ["dcos"]
         assert (pools.every(tx), addresses.every(tx)) == ([], [])
+
+
+def test_that_an_overlay_is_leaving_is_known_until_it_stays_or_is_gone(store: Store) -> None:
+    with store.write() as tx:
+        for name in ("dcos", "dual", "unknown"):
+            leaving.mark(tx, name, AGENT)
+        assert leaving.every(tx) == {"dcos": AGENT, "dual": AGENT}
+        leaving.clear(tx, "dcos")
+        leaving.check(tx, "dcos")
+        with pytest.raises(InUse, match="'dual' is being removed"):
+            leaving.check(tx, "dual")
+        overlays.remove(tx, "dual")
+        assert leaving.every(tx) == {}
+
+
+def test_what_is_held_of_an_overlay_is_given_up_before_it_is_gone(store: Store) -> None:
+    with store.write() as tx:
+        pools.use_overlay(tx, "dual", 4, None, 0.0)
+        assert overlays.has_any_of(tx, "dual")
+        overlays.vacate(tx, "dual")
+        assert not overlays.has_any_of(tx, "dual")
+        assert overlays.every(tx) == [DCOS, DUAL]

@@ -31,7 +31,9 @@ from dni_driver.registry.zookeeper.layout import (
     Entry,
     Record,
     encode,
+    has_other_vteps,
     of_agent,
+    while_leaving,
 )
 from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
 from dni_driver.registry.zookeeper.turn import Turn
@@ -63,6 +65,7 @@ class Ground:
         """Another number after the registry was deleted, and made anew."""
         self._prepared: int | None = None
         self._format = 0
+        self._version = VERSIONS[4]
         self._folders: set[str] = set()
 
     def settled(self, attempt: Callable[[], R]) -> R:
@@ -100,8 +103,9 @@ class Ground:
         if found is None:
             self._found()
             found = self.link.get(FORMAT)
-        if found is None or self._checked_version(found.data) < 1:
+        if found is None or (version := self._checked_version(found.data)) < 1:
             raise self._foreign()
+        self._version = version
         self._prepared, self._format, self._folders = epoch, found.version, set()
 
     def _checked_version(self, data: bytes) -> int:
@@ -140,9 +144,16 @@ class Ground:
         return understood(self.link.address, found.data, Definitions, OVERLAYS), found.version
 
     def put_definitions(self, changes: Changes, definitions: Definitions, version: int) -> None:
-        """Have a transaction change the overlays, and tell everybody."""
+        """Have a transaction of `transaction` change the overlays, and tell everybody.
+
+        While one is leaving the registry is for those alone who know what that means.
+        """
         changes.put(OVERLAYS, encode(definitions), version)
         journal.append(changes, Entry())
+        wanted = while_leaving(self._version, is_leaving=bool(definitions.leaving()))
+        if wanted != self._version:
+            changes.put(FORMAT, str(wanted).encode(), self._format)
+            self._prepared = None
 
     def admit(self, changes: Changes, agent_ip: Address, formerly: Address | None) -> None:
         """Have a transaction that adds an agent fail where others are named by the other family of addresses by then.
@@ -153,13 +164,18 @@ class Ground:
         found = self.link.get(FORMAT)
         if found is None:
             raise self.missing(FORMAT)
-        others = OTHER_VTEPS if self._checked_version(found.data) > max(VERSIONS.values()) else 0
-        wanted = str(VERSIONS[family_of(agent_ip)] + others).encode()
+        wanted = self.format_for(agent_ip, other_vteps=has_other_vteps(self._checked_version(found.data)))
         if found.data == wanted:
             changes.check(FORMAT, found.version)
         else:
             check_family(agent_ip, (agent for agent in self.agents_below(AGENTS) if agent != formerly))
             changes.put(FORMAT, wanted, found.version)
+
+    def format_for(self, agent_ip: Address, *, other_vteps: bool) -> bytes:
+        """Answer the version where that agent is among others of its family, as it is to be written."""
+        version = VERSIONS[family_of(agent_ip)] + (OTHER_VTEPS if other_vteps else 0)
+        is_leaving = while_leaving(self._version, is_leaving=True) == self._version
+        return str(while_leaving(version, is_leaving=is_leaving)).encode()
 
     def known(self, agent_ip: Address) -> Known:
         """Answer an agent's record; an empty one for an agent that has none."""

@@ -2,7 +2,7 @@
 """What lies where in ZooKeeper, and how it is written.
 
     format                      the version of all this: 1 where agents have IPv4 addresses, 2 where IPv6 ones
-    overlays                    every overlay, each with a number that no other ever has
+    overlays                    every overlay, each with a number that no other ever has; who is removing it, if any
     agents/SHARD/IP             an agent: identity, VTEP, agent subnets
     alive/SHARD/IP              ephemeral: who says so
     seen/SHARD/IP               written again and again, for the time that ZooKeeper notes
@@ -29,12 +29,15 @@ import msgspec
 
 from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Network, Overlay
 from dni_driver.core.peers import Peer, Vtep
+from dni_driver.core.removal import being_removed
 
 VERSIONS: dict[Family, int] = {4: 1, 6: 2}
 """By the family of the agents' addresses: of IPv6 ones a dni that knows version 1 alone could make nothing."""
 OTHER_VTEPS = 2
 """Added where VTEPs come from another subnet than DC/OS's: an older dni would take them from that all the same."""
-VERSION = max(VERSIONS.values()) + OTHER_VTEPS
+LEAVING = 4
+"""Added while an overlay is leaving: an older dni would take of it, and lose that it is."""
+VERSION = max(VERSIONS.values()) + OTHER_VTEPS + LEAVING
 
 FORMAT = "format"
 OVERLAYS = "overlays"
@@ -82,7 +85,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An overlay as it is recorded."""
+    """An overlay as it is recorded; `leaving`: the agent that was told to remove it."""
 
     number: int
     name: str
@@ -91,9 +94,11 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subnet6: str | None = None
     prefix6: int | None = None
     backend: Backend = "vxlan"
+    leaving: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError where subnets are none, or not cut up by their prefixes."""
+        """Raise ValueError where addresses are none, or subnets not cut up by their prefixes."""
+        self.remover()
         overlay = self.overlay()
         for family in FAMILIES:
             space = overlay.space(family)
@@ -110,6 +115,10 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             prefix6=self.prefix6,
             backend=self.backend,
         )
+
+    def remover(self) -> Address | None:
+        """Answer the agent that was told to remove it."""
+        return ip_address(self.leaving) if self.leaving is not None else None
 
 
 class Definitions(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +138,16 @@ class Definitions(msgspec.Struct, frozen=True, kw_only=True):
     def names(self) -> dict[int, str]:
         """Answer the names by the numbers."""
         return {one.number: one.name for one in self.overlays}
+
+    def leaving(self) -> dict[str, Address]:
+        """Answer who was told to remove which, by name."""
+        return {one.name: remover for one in self.overlays if (remover := one.remover()) is not None}
+
+    def marked(self, name: str, remover: Address | None) -> Definitions:
+        """Answer them with one that is leaving by the word of that agent, or that is not."""
+        text = str(remover) if remover is not None else None
+        changed = (msgspec.structs.replace(one, leaving=text) if one.name == name else one for one in self.overlays)
+        return Definitions(following=self.following, overlays=tuple(changed))
 
     def with_one(self, overlay: Overlay) -> Definitions:
         """Answer them with one more, or with another definition of one."""
@@ -167,6 +186,24 @@ def _definition(overlay: Overlay, number: int) -> Definition:
     )
 
 
+def check_given(definition: Definition | None) -> None:
+    """Raise InUse where an overlay is leaving: nobody gets any of it, and nothing about it changes."""
+    remover = definition.remover() if definition is not None else None
+    if definition is not None and remover is not None:
+        raise being_removed(definition.name, remover)
+
+
+def has_other_vteps(version: int) -> bool:
+    """Tell whether a version says that VTEPs come from another subnet than DC/OS's."""
+    return bool((version - 1) & OTHER_VTEPS)
+
+
+def while_leaving(version: int, *, is_leaving: bool) -> int:
+    """Answer a version as it is while an overlay is leaving, or while none is."""
+    less = (version - 1) & ~LEAVING
+    return 1 + (less | LEAVING if is_leaving else less)
+
+
 def encode(value: msgspec.Struct) -> bytes:
     """Write a value as it is kept."""
     return msgspec.json.encode(value)
@@ -196,6 +233,11 @@ def of_subnet(number: int, subnet: Network, space: Network) -> str:
 def of_overlay(folder: str, number: int) -> str:
     """Answer where something of an overlay lies, below `folder`."""
     return f"{folder}/{number}"
+
+
+def use_of(number: int, agent_ip: Address) -> str:
+    """Answer where it says that an agent uses the overlay of a number."""
+    return of_agent(of_overlay(USES, number), agent_ip)
 
 
 def read_subnet(name: str) -> Network:

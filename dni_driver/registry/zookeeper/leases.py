@@ -19,6 +19,7 @@ from dni_driver.registry.zookeeper.layout import (
     Definition,
     Record,
     Slice,
+    check_given,
     number_of_subnet,
     of_agent,
     of_overlay,
@@ -65,6 +66,7 @@ class Leases:
     def _lease(self, name: str, family: Family, agent_ip: Address, turn: Turn) -> AgentSubnet:
         """Take the lowest; nothing is asked with a number in hand that could be asked before."""
         found = self._find(name)
+        check_given(found.definition)
         overlay = found.definition.overlay()
         self._ground.make_room([of_agent(AGENTS, agent_ip)])
         mine = self._ground.known(agent_ip)
@@ -85,6 +87,7 @@ class Leases:
         path = _path(found.definition, held)
         node = self._link.get(path)
         if node is None:
+            check_given(found.definition)
             changes = self._ground.transaction()
             self._add(changes, found, held, agent_ip, self._ground.known(agent_ip))
             self._ground.commit(changes, path, of_agent(AGENTS, agent_ip))

@@ -19,6 +19,7 @@ from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.leases import Leases
 from dni_driver.registry.zookeeper.link import Link
 from dni_driver.registry.zookeeper.overlays import Overlays
+from dni_driver.registry.zookeeper.removals import Removals
 from dni_driver.registry.zookeeper.vteps import Vteps
 
 
@@ -32,6 +33,7 @@ class ZooKeeperRegistry:
         self.link = Link(address, access, crash_point)
         self.ground = Ground(self.link)
         self._overlays = Overlays(self.ground)
+        self._removals = Removals(self.ground)
         self._leases = Leases(self.ground)
         self._counts = AgentCounts(self.ground)
         self._agents = Agents(self.ground, self._counts)
@@ -58,9 +60,22 @@ class ZooKeeperRegistry:
         """Say which overlays an agent uses now."""
         self._overlays.use(agent_ip, names)
 
-    def remove(self, name: str) -> None:
-        """Forget an overlay and every lease on it."""
-        self._overlays.remove(name)
+    def begin_removal(self, name: str, agent_ip: Address) -> None:
+        """Mark an overlay as leaving."""
+        self._removals.begin(name, agent_ip)
+
+    def leaving(self) -> dict[str, Address]:
+        """Answer the overlays that are leaving, and who was told to remove them."""
+        return self._removals.every()
+
+    def keep(self, name: str, agent_ip: Address | None = None) -> None:
+        """Have an overlay stay that is leaving."""
+        self._removals.call_off(name, agent_ip)
+        self._overlays.forget_told_uses()
+
+    def end_removal(self, name: str) -> bool:
+        """Forget an overlay that is leaving where nobody holds any of it."""
+        return self._removals.end(name)
 
     def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give an agent one more agent subnet."""

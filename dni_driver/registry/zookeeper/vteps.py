@@ -9,13 +9,13 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from dni_driver.core.data_plane import vteps
-from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay, family_of
+from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.interface import Host
 from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.damage import not_understood
 from dni_driver.registry.zookeeper.ground import Ground
-from dni_driver.registry.zookeeper.layout import FORMAT, OTHER_VTEPS, OVERLAYS, VERSIONS, VTEPS, Entry, of_vtep
+from dni_driver.registry.zookeeper.layout import FORMAT, OTHER_VTEPS, OVERLAYS, VTEPS, Entry, has_other_vteps, of_vtep
 from dni_driver.registry.zookeeper.link import Changes
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
@@ -74,8 +74,7 @@ class Vteps:
         else:
             self._settle(changes, known.subnet, known.version)
             if known.subnet != VTEP_SUBNET:
-                version = VERSIONS[family_of(agent_ip)] + OTHER_VTEPS
-                changes.put(FORMAT, str(version).encode(), -1)
+                changes.put(FORMAT, self._ground.format_for(agent_ip, other_vteps=True), -1)
         changes.create(of_vtep(vtep.ip), str(agent_ip).encode())
 
     def widen(self, subnet: IPv4Network) -> None:
@@ -120,7 +119,7 @@ class Vteps:
         if found is None:
             raise self._ground.missing(FORMAT)
         version = self._ground.version(found.data)
-        if version <= max(VERSIONS.values()):
+        if not has_other_vteps(version):
             changes.put(FORMAT, str(version + OTHER_VTEPS).encode(), found.version)
 
 
