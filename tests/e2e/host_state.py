@@ -217,7 +217,7 @@ def stir(host: Administered) -> None:
 
 def pass_collector(host: Host) -> None:
     """Have the collector look, and look again when every grace of the tests' settings is over."""
-    host.dni("status")
+    overlays(host)  # the agent may have been started a moment ago
     stir(host)
     time.sleep(max(GRACES.values()))
     stir(host)
