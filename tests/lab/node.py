@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from tests.lab.errors import CommandError, LabError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent
+_END_SECONDS = 2.0
+"""How long a node takes to end, when nothing keeps it."""
 _ENVIRONMENT: Mapping[str, str] = {
     # The distribution's commands before /usr/local's, which may hold another Docker client.
     "PATH": f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin",
@@ -79,7 +82,9 @@ class Node:
             return
         with contextlib.ExitStack() as reaping:
             # The keeper is reaped last: it ends only when all others are.
-            for process in (self._keeper, *self._spawned):
+            reaping.callback(_reap, self._keeper)
+            reaping.callback(_reap_strays, self._keeper)
+            for process in self._spawned:
                 reaping.callback(_reap, process)
             self._keeper.kill()
         self._keeper = None
@@ -200,6 +205,17 @@ def kill_recorded_keeper(directory: Path) -> None:
     except (FileNotFoundError, ValueError):
         return  # the lab died before the record: the keeper saw its standard input close
     procfs.kill(pid, started)
+
+
+def _reap_strays(keeper: subprocess.Popen[bytes]) -> None:
+    """Reap our dead that keep a node from its end: Ctrl-C can come before anybody knows of a child."""
+    try:
+        keeper.wait(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        for pid in procfs.children(os.getpid()):
+            if procfs.start_time(pid) is None:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import CommandError, Host, Lab, LabError, Machine, Node, Outside, engines, procfs
+from tests.lab import CommandError, Host, Lab, LabError, Machine, Node, Outside, births, engines, procfs
 from tests.lab.node import REPOSITORY
 from tests.lab.traces import Traces, named_for
 
@@ -214,6 +214,16 @@ def test_nothing_is_left_after_a_lab_that_is_interrupted_half_way(monkeypatch: p
     with pytest.raises(KeyboardInterrupt), lab:
         pass
     assert [traces.found() for traces in seen] == [[]]
+
+
+def test_a_child_that_nobody_waits_for_does_not_keep_its_node() -> None:
+    """Ctrl-C can come between its birth and the first look at it."""
+    with Lab() as lab:
+        traces = Traces(lab)
+        with births.beside(lab.outside.pid):
+            stray = subprocess.Popen(["sleep", "600"])
+    assert traces.found() == []
+    stray.wait()
 
 
 def test_one_part_that_cannot_be_removed_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
