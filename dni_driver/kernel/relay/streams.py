@@ -120,11 +120,13 @@ class Stream:
         return self._carry()
 
     def _call_next(self) -> None:
-        while self._left:
-            self._callee = _called(self._left.pop(0), self._way)
-            if self._callee is not None:
-                self._poll.watch(self._callee.fileno(), _EDGES, self._callee_has_news)
-                return
+        """Call the next address; where there is none, or no room on this host, it is over for the caller too."""
+        with suppress(OSError):
+            while self._left:
+                self._callee = _called(self._left.pop(0), self._way)
+                if self._callee is not None:
+                    self._poll.watch(self._callee.fileno(), _EDGES, self._callee_has_news)
+                    return
         self.abort()
 
     def _is_connected(self, mask: int) -> bool:
