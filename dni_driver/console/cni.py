@@ -12,6 +12,8 @@ from dni_driver.core.errors import BadWish, MalformedRequest, Refused
 from dni_driver.core.mesos.cni_conf import IPAMS, SHAPES, Ipam, Shape
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, read_addresses, read_options
 
+_ENDPOINTS = "/v1/cni/endpoints"
+
 
 class CniOperations(Protocol):
     """What this asks of the agent; called from several threads at a time."""
@@ -72,6 +74,11 @@ T = TypeVar("T", bound=str)
 Route = tuple[str, Literal["GET", "POST", "DELETE"], Callable[..., Any]]
 
 
+def is_waited_for(path: str) -> bool:
+    """Tell whether a container cannot start or end before what is asked at a path is answered."""
+    return path == _ENDPOINTS
+
+
 def routes(
     operations: CniOperations, body: Callable[[type[NewEndpoint]], NewEndpoint], query: Callable[..., dict[str, str]]
 ) -> list[Route]:
@@ -96,9 +103,9 @@ def routes(
         )
 
     return [
-        ("/v1/cni/endpoints", "POST", lambda: operations.attach(body(NewEndpoint).wish())),
-        ("/v1/cni/endpoints", "GET", lambda: operations.verify(key())),
-        ("/v1/cni/endpoints", "DELETE", detach),
+        (_ENDPOINTS, "POST", lambda: operations.attach(body(NewEndpoint).wish())),
+        (_ENDPOINTS, "GET", lambda: operations.verify(key())),
+        (_ENDPOINTS, "DELETE", detach),
         ("/v1/cni/configurations/<name>", "GET", configuration),
     ]
 

@@ -12,7 +12,10 @@ from typing import Any
 import structlog
 from flask import Flask
 from waitress import create_server, wasyncore
+from waitress.task import ThreadedTaskDispatcher
 
+from dni_driver.console import cni
+from dni_driver.console.lanes import Lanes, lane
 from dni_driver.core.errors import Unavailable
 from dni_driver.core.listen_address import ListenAddress
 
@@ -21,7 +24,6 @@ log = structlog.get_logger(__name__)
 _UMASK = 0o117
 """Mode 0660: root and the socket's group, nobody else."""
 
-THREADS = 4
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IDLE_SECONDS = 30.0
 """How long waitress sleeps where nothing happens; it then looks for connections to give up."""
@@ -41,7 +43,7 @@ class Server:
             raise Unavailable(f"cannot listen on {path}: {error.strerror or error}") from None
         self._inode = path.stat().st_ino
         self._map: dict[int, Any] = {}
-        self._server = self._serve(app, self._socket)
+        self._server = self._serve(app, self._socket, Lanes(cni.is_waited_for))
         self._servers = [self._server]
 
     def listen_too(self, app: Flask, at: ListenAddress) -> None:
@@ -50,11 +52,11 @@ class Server:
             listener = socket.create_server((str(at.host), at.port), family=_FAMILIES[at.host.version])
         except OSError as error:
             raise Unavailable(f"cannot listen on {at} (api.listen): {error.strerror or error}") from None
-        self._servers.append(self._serve(app, listener))
+        self._servers.append(self._serve(app, listener, lane()))
         log.info("listening", address=str(at))
 
-    def _serve(self, app: Flask, listener: socket.socket) -> Any:
-        return create_server(app, map=self._map, sockets=[listener], threads=THREADS, ident=None)
+    def _serve(self, app: Flask, listener: socket.socket, dispatcher: Lanes | ThreadedTaskDispatcher) -> Any:
+        return create_server(app, map=self._map, sockets=[listener], ident=None, _dispatcher=dispatcher)
 
     def run(self) -> None:
         """Answer until `stop`, or until a signal handler raises something in this thread."""

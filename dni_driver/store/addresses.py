@@ -18,6 +18,8 @@ from dni_driver.store.database import Transaction
 LONGEST_QUEUE = 256
 """Freed addresses that wait to be handed out again. A half of IPv6 has more new ones than are ever used, and each one
 used is a row, which every look at the store reads."""
+_STRIDE = 8
+"""At every so many-th address is noted where the next search begins: a page less in most commits, for a few rows."""
 
 
 def next_free(tx: Transaction, pool: str, spans: Sequence[Span]) -> Address | None:
@@ -29,9 +31,9 @@ def next_free(tx: Transaction, pool: str, spans: Sequence[Span]) -> Address | No
 
 
 def claim_next(tx: Transaction, pool: str, spans: Sequence[Span], now: float) -> Address | None:
-    """Record that next address as claimed, and answer it; the next search goes on from there."""
+    """Record that next address as claimed, and answer it; later searches go on from there or shortly before."""
     span, address = _next(tx, pool, spans)
-    if span is not None and address is not None:
+    if span is not None and address is not None and int(address) % _STRIDE == 0:
         _move_cursor(tx, pool, span, address)
     if address is not None:
         _put(tx, pool, address, AddressState.CLAIMED, now)
@@ -65,11 +67,11 @@ def _never_used(tx: Transaction, pool: str, span: Span) -> Address | None:
     return first_gap(start, span.last, _recorded(tx, pool, start))
 
 
-def _recorded(tx: Transaction, pool: str, start: Address) -> Iterator[Address]:
+def _recorded(tx: Transaction, pool: str, start: Address) -> Iterator[int]:
     rows = tx.execute(
         "SELECT address FROM address WHERE pool = ? AND address >= ? ORDER BY address", (pool, start.packed)
     )
-    return (ip_address(row["address"]) for row in rows)
+    return (int.from_bytes(row["address"]) for row in rows)
 
 
 def _move_cursor(tx: Transaction, pool: str, span: Span, to: Address) -> None:

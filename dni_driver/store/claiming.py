@@ -13,7 +13,17 @@ from dni_driver.core.addresses.reservations import check_not_anothers, reserved_
 from dni_driver.core.errors import InUse
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves, mesos_halves
-from dni_driver.store import Transaction, addresses, fence, leaving, overlays, pools, reservations, room
+from dni_driver.store import (
+    Transaction,
+    addresses,
+    fence,
+    leaving,
+    local_subnets,
+    overlays,
+    pools,
+    reservations,
+    room,
+)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +69,9 @@ def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
         return [pool.subnet] if pool.subnet is not None else []
     if pool.is_mesos:
         return mesos_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
-    return docker_halves(overlays.held(tx, pool.overlay), pool.overlay, pool.family)
+    halves = docker_halves(overlays.agent_subnets(tx, pool.overlay), pool.overlay, pool.family)
+    # Only an overlay that has no addresses of a family has local ones.
+    return halves or docker_halves(local_subnets.every(tx, pool.overlay), pool.overlay, pool.family)
 
 
 def _hold_own(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], own: Address, now: float) -> None:

@@ -109,13 +109,13 @@ def _is_kept(address: Address, kept: Iterable[ReservationRecord]) -> bool:
     return any(address in reservation for reservation in kept)
 
 
-def first_gap(start: Address, last: Address, taken: Iterable[Address]) -> Address | None:
-    """Answer the lowest address from `start` to `last` that `taken` (ascending, from `start`) leaves out."""
+def first_gap(start: Address, last: Address, taken: Iterable[int]) -> Address | None:
+    """Answer the lowest address from `start` to `last` that `taken` leaves out: numbers, ascending, from `start`."""
     candidate = int(start)
-    for address in taken:
-        if int(address) > candidate:
+    for number in taken:
+        if number > candidate:
             break
-        candidate = int(address) + 1
+        candidate = number + 1
     return type(start)(candidate) if candidate <= int(last) else None
 
 
