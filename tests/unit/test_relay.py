@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from itertools import count, islice
 
 import pytest
 
@@ -103,6 +107,66 @@ def test_one_connection_too_many_is_refused_and_the_others_go_on(
         fourth = stack.enter_context(ground.container.accept()[0])
         again.sendall(b"let in")
         assert fourth.recv(64) == b"let in"
+
+
+@contextmanager
+def room_for(descriptors: int) -> Iterator[None]:
+    """Have this process find room for so many more descriptors, and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = (number for number in count() if not _is_open(number))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, descriptors, None)), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def test_a_caller_for_whom_no_connection_to_the_container_can_be_made_does_not_wait(
+    lay: Callable[[int], Ground],
+) -> None:
+    ground = lay(socket.SOCK_STREAM)
+    ground.container.listen()
+    with ExitStack() as stack:
+        calling = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+        calling.settimeout(PATIENCE)
+        with room_for(1):
+            calling.connect(("::1", ground.port))
+            assert is_broken_off(calling)
+        stack.enter_context(ground.caller()).sendall(b"let in")
+        inside, _ = ground.container.accept()
+        with inside:
+            assert inside.recv(64) == b"let in"
+
+
+def test_callers_wait_while_this_host_has_no_room_and_are_let_in_afterwards(lay: Callable[[int], Ground]) -> None:
+    ground = lay(socket.SOCK_STREAM)
+    ground.container.listen()
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as calling:
+        calling.settimeout(PATIENCE)
+        with room_for(0):
+            calling.connect(("::1", ground.port))
+            calling.sendall(b"in the end")
+            assert not select.select([ground.container], [], [], 0.5)[0]
+        ground.clock.pass_by(1.0)
+        inside, _ = ground.container.accept()
+        with inside:
+            inside.settimeout(PATIENCE)
+            assert inside.recv(64) == b"in the end"
+
+
+def is_broken_off(side: socket.socket) -> bool:
+    try:
+        return side.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def test_a_session_that_is_silent_ends_and_the_caller_begins_another() -> None:
