@@ -205,12 +205,18 @@ class Endpoints:
                 raise KernelError("; ".join(failures)) from error
 
     def _plug(self, key: CniKey) -> Link:
+        """Plug a recorded endpoint; raise NotFound, having unplugged it, where it was detached meanwhile."""
         link = self._link(key)
         try:
             self._kernel.plug(link)
         except BridgeMissing:
             self._ready(key.overlay)
             self._kernel.plug(link)
+        with self._store.read() as tx:
+            known = cni.find_endpoint(tx, key.endpoint)
+        if known is None:
+            self._kernel.unplug([key.endpoint])
+            raise _unknown(key)
         return link
 
     def _link(self, key: CniKey) -> Link:
@@ -219,12 +225,16 @@ class Endpoints:
         for link in links:
             if link.endpoint == key.endpoint:
                 return link
-        raise NotFound(f"container {key.container} has no {key.ifname} on overlay {key.overlay!r}")
+        raise _unknown(key)
 
     def _forget(self, endpoint: str) -> None:
         with self._store.write() as tx:
             cni.forget_endpoint(tx, endpoint, self._clock())
         self._kernel.unplug([endpoint])
+
+
+def _unknown(key: CniKey) -> NotFound:
+    return NotFound(f"container {key.container} has no {key.ifname} on overlay {key.overlay!r}")
 
 
 def _families(overlay: Overlay, wish: CniWish) -> list[Family]:

@@ -22,7 +22,7 @@ from dni_driver.core.mesos.cni_wish import CniWish
 from dni_driver.core.overlays import Address, Family, define
 from dni_driver.core.reports import address_reports
 from dni_driver.core.views import DockerView
-from dni_driver.core.wanted import wanted
+from dni_driver.core.wanted import Link, wanted
 from dni_driver.store import leaving, overlays, pools, room
 from dni_driver.store.claiming import ANY, claim, halves_of
 from tests.fakes import AGENT, DCOS, DUAL, SIX, lease
@@ -284,6 +284,23 @@ def test_where_the_kernel_says_no_nothing_is_held(host: Host, step: str, monkeyp
     with pytest.raises(KernelError, match="no mind to"):
         host.attach("before")
     assert host.held() == {"9.0.0.2": "before"}
+
+
+def test_a_container_that_is_taken_away_while_it_comes_leaves_nothing(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that gave up waiting sends DEL, while its ADD is still under way."""
+    plug = host.kernel.plug
+
+    def plug_late(link: Link) -> None:
+        host.cni.detach(key("one"))
+        plug(link)
+
+    monkeypatch.setattr(host.kernel, "plug", plug_late)
+    with pytest.raises(NotFound, match="container one has no eth0 on overlay 'dcos'"):
+        host.attach("one")
+    assert (host.held(), host.kernel.links) == ({}, {})
+    assert host.problems() == []
 
 
 def test_a_check_compares_with_the_kernel(host: Host) -> None:
