@@ -10,12 +10,14 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.lab import unix_http
+from tests.lab import stacks, unix_http
 from tests.lab.errors import LabError
 from tests.lab.node import SCRIPTS, Node
 
 _READY_SECONDS = 60
 _STOP_SECONDS = 60
+_STACKS = "goroutine-stacks-*.log"
+_STACKS_SECONDS, _STACKS_WRITTEN_SECONDS = 20, 1
 
 
 class Dockerd:
@@ -38,9 +40,12 @@ class Dockerd:
     @property
     def pid(self) -> int:
         """The pid of the running dockerd."""
+        return self._running().pid
+
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             raise LabError(f"dockerd does not run on {self._node.name}")
-        return self._process.pid
+        return self._process
 
     def launch(self, settings: dict[str, object]) -> None:
         """Start dockerd with these keys in daemon.json, without waiting for it."""
@@ -71,6 +76,19 @@ class Dockerd:
     def kill(self) -> None:
         """SIGKILL, and wait: containers live on, containerd does not (dockerd had the kernel see to that)."""
         self._end(signal.SIGKILL)
+
+    def stacks(self) -> str:
+        """Answer what a dockerd that does not answer is doing; raise LabError where it does not say so either."""
+        folder = self._node.path("/run/docker")
+        before = set(folder.glob(_STACKS))
+        self._running().send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + _STACKS_SECONDS
+        while not (written := set(folder.glob(_STACKS)) - before):
+            if time.monotonic() > deadline:
+                raise LabError(f"dockerd of {self._node.name} does not say what it is doing")
+            time.sleep(0.1)
+        time.sleep(_STACKS_WRITTEN_SECONDS)
+        return stacks.brief(written.pop().read_text(errors="replace"))
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process

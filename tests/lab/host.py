@@ -72,8 +72,12 @@ class Host(Node):
         stdin: str | bytes | None = None,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """As docker, but answer also when it fails."""
-        return self.try_run("docker", *words, stdin=stdin, timeout=timeout, mounts_of=self._dockerd.mounts_of)
+        """As docker, but answer also when it fails; what runs out of time says what dockerd was doing."""
+        try:
+            return self.try_run("docker", *words, stdin=stdin, timeout=timeout, mounts_of=self._dockerd.mounts_of)
+        except CommandError as error:
+            doing = self._dockerd.stacks()
+            raise CommandError(error.argv, None, error.stdout, f"{error.stderr}\n{doing}") from error
 
     def launch_dni(self, env: Mapping[str, str] = _NONE, /, **settings: object) -> None:
         """Run `dni up` without waiting, each `section_key=value` as `DNI_SECTION_KEY`; `env` adds other variables."""

@@ -108,6 +108,25 @@ def test_dockerd_finds_a_plugin_of_the_base_namespace(host: Host) -> None:
     assert plugin.wait(60) == 0
 
 
+def test_a_docker_command_that_takes_too_long_tells_what_dockerd_waits_for(host: Host) -> None:
+    script = """if True:
+        import os, socket, time
+        os.makedirs("/run/docker/plugins", exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("/run/docker/plugins/silent.sock")
+        listener.listen()
+        caller, _ = listener.accept()
+        caller.recv(4096)
+        os.unlink("/run/docker/plugins/silent.sock")
+        time.sleep(60)
+    """
+    plugin = host.spawn(sys.executable, "-c", script)
+    with pytest.raises(CommandError, match=r"(?s)ran out of time.*goroutine \d+ \[.*plugins\.\(\*Client\)\.call"):
+        host.docker("network", "create", "-d", "silent", "n", timeout=5)
+    plugin.kill()
+    plugin.wait()
+
+
 def test_sys_class_net_and_the_host_name_are_the_hosts_own(lab: Lab) -> None:
     for host in lab.hosts:
         assert set(host.run("ls", "/sys/class/net").split()) >= {"lo", "eth0", "docker0"}
