@@ -3,13 +3,13 @@
 
 Hosts here are bare namespaces without Docker; `tests.bench.cluster` has engines. What is made by hand masquerades
 what leaves for elsewhere, as any network of containers must; it checks nobody and isolates nothing. TCP is measured
-twice: where nothing but the processor limits it, and on links as fast as those of common network cards.
+where nothing but the processor limits it, and on links as fast as those of common network cards.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -32,9 +32,8 @@ _BACKENDS: dict[str, Backend] = {"dcos": "vxlan", "dev": "direct"}
 _MTU = 1500
 _NO_LIMIT = 0
 _PACKETS_EACH_ROUND = 20
-LINK = "1gbit"
-"""How fast the links of hosts are, in the words of tc, where the processor is not the limit."""
-_QUEUE = "burst 128k latency 10ms"
+LINKS = {"10gbit": "burst 1m latency 10ms", "1gbit": "burst 128k latency 10ms"}
+"""How fast the links of hosts are where the processor is not the limit, and their queues, in the words of tc."""
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -54,11 +53,11 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What was measured of each way, round by round: bits a second without and with links, seconds for a packet."""
+    """What was measured of each way, round by round: bits a second without and on each link, seconds for a packet."""
 
     tcp: dict[str, list[float]]
     packets: dict[str, list[float]]
-    linked: dict[str, list[float]]
+    linked: dict[str, dict[str, list[float]]]
 
 
 def in_turn(rounds: int) -> Taken:
@@ -66,17 +65,22 @@ def in_turn(rounds: int) -> Taken:
     with ExitStack() as stack:
         switches = [_switch(stack) for _ in ("by hand", *_BACKENDS)]
         ways = dict(_ways(stack, switches))
-        taken = Taken({name: [] for name in ways}, {name: [] for name in ways}, {name: [] for name in ways})
+        taken = Taken(_nothing(ways), _nothing(ways), {link: _nothing(ways) for link in LINKS})
         for _ in range(rounds):
             _tcp(ways, taken.tcp)
             for _ in range(_PACKETS_EACH_ROUND):
                 for name, way in ways.items():
                     taken.packets[name].append(way.packet())
-        for switch in switches:
-            _slow_down(switch)
-        for _ in range(rounds):
-            _tcp(ways, taken.linked)
+        for link, linked in taken.linked.items():
+            for switch in switches:
+                _slow_down(switch, link)
+            for _ in range(rounds):
+                _tcp(ways, linked)
     return taken
+
+
+def _nothing(ways: Iterable[str]) -> dict[str, list[float]]:
+    return {name: [] for name in ways}
 
 
 def _tcp(ways: Mapping[str, Way], taken: Mapping[str, list[float]]) -> None:
@@ -88,7 +92,11 @@ def figures(taken: Taken) -> list[Figure]:
     """Answer how many times as fast as dni its bars are, what there was of each, and what a packet costs."""
     return [
         *_of_tcp("TCP across hosts", taken.tcp),
-        *_of_tcp(f"TCP across hosts on a link of {LINK}", taken.linked),
+        *(
+            figure
+            for link, linked in taken.linked.items()
+            for figure in _of_tcp(f"TCP across hosts on a link of {link}", linked)
+        ),
         *(
             Figure(name=f"  a packet, {name}, µs of processor", value=packets.steady(each) * 1e6, unit="")
             for name, each in taken.packets.items()
@@ -120,11 +128,11 @@ def _switch(stack: ExitStack) -> Namespace:
     return switch
 
 
-def _slow_down(switch: Namespace) -> None:
+def _slow_down(switch: Namespace, link: str) -> None:
     """Have every port of a switch send no faster than a link."""
     for line in switch.sh("ip -o link show master lan").splitlines():
         port = line.split()[1].partition("@")[0]
-        switch.sh(f"tc qdisc add dev {port} root tbf rate {LINK} {_QUEUE}")
+        switch.sh(f"tc qdisc replace dev {port} root tbf rate {link} {LINKS[link]}")
 
 
 def _cluster(stack: ExitStack, folder: Path, name: str, switch: Namespace) -> tuple[list[Member], list[Overlay]]:
