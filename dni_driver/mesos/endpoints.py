@@ -228,8 +228,11 @@ class Endpoints:
         raise _unknown(key)
 
     def _forget(self, endpoint: str) -> None:
+        """Unplug an endpoint, then free its addresses: who gets one next gets the MAC with it."""
+        self._kernel.unplug([endpoint])
         with self._store.write() as tx:
             cni.forget_endpoint(tx, endpoint, self._clock())
+        # An ADD beside this one may have plugged it again in between.
         self._kernel.unplug([endpoint])
 
 
