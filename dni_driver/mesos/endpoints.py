@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
-from dni_driver.core.errors import BridgeMissing, DniError, KernelError, NotFound, NotMended, Refused, Unavailable
+from dni_driver.core.errors import BridgeMissing, KernelError, NotFound, NotMended, Refused, Unavailable
 from dni_driver.core.mac import mac_for
 from dni_driver.core.mesos.cni_conf import Ipam
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, report
@@ -86,7 +86,7 @@ class Endpoints:
         is_new = when_there_is_room(self._store, lambda: self._record(wish, taken), self._sleep)
         try:
             return report(self._plug(wish))
-        except DniError:
+        except Exception:
             if is_new:
                 self._forget(wish.endpoint)
             raise

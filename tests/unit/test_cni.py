@@ -286,6 +286,16 @@ def test_where_the_kernel_says_no_nothing_is_held(host: Host, step: str, monkeyp
     assert host.held() == {"9.0.0.2": "before"}
 
 
+def test_nothing_is_held_either_where_something_else_goes_wrong(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Link) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(host.kernel, "plug", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        host.attach("one")
+    assert (host.held(), host.records().cni_endpoints) == ({}, [])
+
+
 def test_a_container_that_is_taken_away_while_it_comes_leaves_nothing(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
