@@ -147,7 +147,7 @@ def test_a_network_that_the_kernel_refuses_takes_along_the_overlay_defined_for_i
 def test_a_network_that_could_not_be_made_for_another_reason_is_taken_back_too(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """dockerd deletes none that it could not create: the overlay would have its one network already."""
+    """Nobody deletes what dockerd could not create: the overlay would have its one network already."""
 
     def refuse(_: object) -> list[str]:
         raise RuntimeError("can't start new thread")
