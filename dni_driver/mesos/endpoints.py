@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from dni_driver.core.cni_records import CniEndpointRecord, CniNetworkRecord
-from dni_driver.core.errors import BridgeMissing, DniError, KernelError, NotFound, NotMended, Refused, Unavailable
+from dni_driver.core.errors import BridgeMissing, KernelError, NotFound, NotMended, Refused, Unavailable
 from dni_driver.core.mac import mac_for
 from dni_driver.core.mesos.cni_conf import Ipam
 from dni_driver.core.mesos.cni_wish import CniKey, CniReport, CniWish, report
@@ -86,7 +86,7 @@ class Endpoints:
         is_new = when_there_is_room(self._store, lambda: self._record(wish, taken), self._sleep)
         try:
             return report(self._plug(wish))
-        except DniError:
+        except Exception:
             if is_new:
                 self._forget(wish.endpoint)
             raise
@@ -228,8 +228,11 @@ class Endpoints:
         raise _unknown(key)
 
     def _forget(self, endpoint: str) -> None:
+        """Unplug an endpoint, then free its addresses: who gets one next gets the MAC with it."""
+        self._kernel.unplug([endpoint])
         with self._store.write() as tx:
             cni.forget_endpoint(tx, endpoint, self._clock())
+        # An ADD beside this one may have plugged it again in between.
         self._kernel.unplug([endpoint])
 
 

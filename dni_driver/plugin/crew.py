@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import structlog
 
@@ -45,7 +46,7 @@ class Crew:
         self._bell = os.eventfd(0)
 
     def start(self) -> None:
-        """Have the first thread wait; raise RuntimeError where there can be none."""
+        """Have the first thread wait; raise RuntimeError or OSError where there can be none."""
         with self._count:
             self._hire()
 
@@ -57,14 +58,21 @@ class Crew:
             member.join(max(0.0, ends - time.monotonic()))
 
     def _hire(self) -> None:
-        """Make a thread, which counts as waiting from now on; the caller holds the count."""
-        member = threading.Thread(target=self._work, name=f"dni-call-{len(self._members)}", daemon=True)
-        member.start()
+        """Make a thread, which counts as waiting from now on; the caller holds the count.
+
+        Raises RuntimeError where there can be none, OSError where there can be no file for it: it would die of that.
+        """
+        name = f"dni-call-{len(self._members)}"
+        with ExitStack() as undo:
+            eye = undo.enter_context(select.epoll())
+            member = threading.Thread(target=self._work, args=(eye,), name=name, daemon=True)
+            member.start()
+            undo.pop_all()
         self._members.append(member)
         self._waiting += 1
 
-    def _work(self) -> None:
-        with select.epoll() as eye:
+    def _work(self, eye: select.epoll) -> None:
+        with eye:
             eye.register(self._bell, select.EPOLLIN)
             eye.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
             while (connection := self._accept(eye)) is not None:
@@ -97,5 +105,5 @@ class Crew:
             if not self._waiting and len(self._members) < self._most:
                 try:
                     self._hire()
-                except RuntimeError as error:
+                except (RuntimeError, OSError) as error:
                     log.warning("calls wait for each other", error=str(error))

@@ -144,7 +144,7 @@ class NetworkDriver:
         try:
             self._mend_bridge(docker_bridge(network.overlay))
             self._settle(network)
-        except DniError:
+        except Exception:
             if fresh:
                 self._take_back(network.id)
             raise

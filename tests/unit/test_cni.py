@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -286,6 +286,16 @@ def test_where_the_kernel_says_no_nothing_is_held(host: Host, step: str, monkeyp
     assert host.held() == {"9.0.0.2": "before"}
 
 
+def test_nothing_is_held_either_where_something_else_goes_wrong(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Link) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(host.kernel, "plug", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        host.attach("one")
+    assert (host.held(), host.records().cni_endpoints) == ({}, [])
+
+
 def test_a_container_that_is_taken_away_while_it_comes_leaves_nothing(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +311,56 @@ def test_a_container_that_is_taken_away_while_it_comes_leaves_nothing(
         host.attach("one")
     assert (host.held(), host.kernel.links) == ({}, {})
     assert host.problems() == []
+
+
+def test_nobody_gets_an_address_while_the_link_of_who_had_it_is_there(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two links with one MAC on a bridge: what is meant for the one that comes goes to the one that leaves."""
+    unplug = host.kernel.unplug
+
+    def unplug_late(endpoints: Iterable[str]) -> None:
+        if host.kernel.links:
+            with pytest.raises(InUse, match=r"9\.0\.0\.2 is in use by container one"):
+                host.attach("two", "9.0.0.2")
+        unplug(endpoints)
+
+    host.attach("one")
+    monkeypatch.setattr(host.kernel, "unplug", unplug_late)
+    host.cni.detach(key("one"))
+    assert host.address("two", "9.0.0.2") == "9.0.0.2/25"
+
+
+def test_a_container_that_comes_once_more_while_it_is_taken_away_leaves_nothing(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unplug = host.kernel.unplug
+
+    def come_once_more(endpoints: Iterable[str]) -> None:
+        monkeypatch.setattr(host.kernel, "unplug", unplug)
+        unplug(endpoints)
+        host.attach("one")
+
+    host.attach("one")
+    monkeypatch.setattr(host.kernel, "unplug", come_once_more)
+    host.cni.detach(key("one"))
+    assert (host.held(), host.kernel.links) == ({}, {})
+
+
+def test_an_address_whose_link_cannot_be_taken_away_stays_held_until_it_can(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Iterable[str]) -> None:
+        raise Unavailable("overloaded")
+
+    host.attach("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(host.kernel, "unplug", refuse)
+        with pytest.raises(Unavailable, match="overloaded"):
+            host.cni.detach(key("one"))
+        assert host.held() == {"9.0.0.2": "one"}
+    host.cni.detach(key("one"))
+    assert (host.held(), host.kernel.links) == ({}, {})
 
 
 def test_a_check_compares_with_the_kernel(host: Host) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -130,6 +131,31 @@ def test_where_no_thread_can_be_made_calls_are_answered_one_after_the_other(
     with started(listener, tell_name, 4):
         monkeypatch.setattr(threading.Thread, "start", refuse)
         assert names_of_who_answers(listener, 3) == {b"dni-call-0"}
+
+
+def test_a_thread_for_which_no_file_could_be_opened_is_made_later(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that died unseen would count as waiting for ever: there would never be another."""
+    held = Held()
+    with started(listener, held, 3), monkeypatch.context() as poor:
+        poor.setattr(select, "epoll", refuse_to_open)
+        callers = [knock(listener)]
+        assert held.taken.acquire(timeout=PATIENCE)
+        held.go.set()
+        assert callers[0].recv(4) == b"done"
+        held.go.clear()
+        poor.undo()
+        callers += [knock(listener), knock(listener)]
+        assert [held.taken.acquire(timeout=PATIENCE / 10) for _ in range(2)] == [True] * 2
+        held.go.set()
+        assert [caller.recv(4) for caller in callers[1:]] == [b"done"] * 2
+    for caller in callers:
+        caller.close()
+
+
+def refuse_to_open() -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def refuse(_: threading.Thread) -> None:

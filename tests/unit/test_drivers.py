@@ -144,6 +144,21 @@ def test_a_network_that_the_kernel_refuses_takes_along_the_overlay_defined_for_i
     assert "dev" not in host.overlays()
 
 
+def test_a_network_that_could_not_be_made_for_another_reason_is_taken_back_too(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody deletes what dockerd could not create: the overlay would have its one network already."""
+
+    def refuse(_: object) -> list[str]:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as poor:
+        poor.setattr(host.kernel, "reconcile", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            create_alone(host)
+    assert read_all(host.store).networks == []
+
+
 def test_an_overlay_stays_when_its_first_network_goes(host: Host) -> None:
     pool = host.pool("dev", "10.70.0.0/16")
     gateway = host.address(pool.pool_id, GATEWAY)

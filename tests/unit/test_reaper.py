@@ -66,3 +66,20 @@ def test_the_end_leaves_nothing_undeleted(deletions: Deletions, rested: Reaper) 
     rested.doom(["second"])
     rested.close()
     assert deletions.batches == [{"first"}, {"second"}]
+
+
+def test_links_that_no_thread_could_delete_are_deleted_with_the_next(
+    deletions: Deletions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    late = Reaper(deletions)
+    with monkeypatch.context() as poor:
+        poor.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            late.doom(["first"])
+    late.doom(["second"])
+    assert deletions.happened.wait(LONG / 10)
+    late.close()
+    assert deletions.batches == [{"first", "second"}]

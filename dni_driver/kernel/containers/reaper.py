@@ -37,8 +37,9 @@ class Reaper:
         with self._changed:
             self._waiting.update(names)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="dni-reaper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="dni-reaper", daemon=True)
+                thread.start()
+                self._thread = thread
             self._changed.notify_all()
 
     def await_death(self, name: str) -> None:
