@@ -12,10 +12,12 @@ import msgspec
 import pytest
 from kazoo.client import KazooClient
 
+from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import DniError, InUse, NotFound, StoreError, Unavailable
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.registry import Host as Agent
 from dni_driver.registry.zookeeper import journal
+from dni_driver.registry.zookeeper.layout import shard_of_agent
 from tests.removing import remove
 from tests.unit.test_agent_cluster import DEV, Host, Make, eventually, join, make, url
 from tests.unit.test_registry_zookeeper import DCOS, FIRST, Open, audit, connect, host, raw
@@ -227,6 +229,17 @@ def test_an_overlays_node_that_was_emptied_keeps_nobody_waiting(
     registry.define(DCOS)
     registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")), FIRST)
     assert time.monotonic() - began < AT_ONCE
+    audit(registry)
+
+
+def test_a_folder_that_was_deleted_by_hand_is_made_anew_by_agents_that_run(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry = connect()
+    vtep = registry.register(host())
+    raw.delete(f"{place_of(zookeeper_url)}/agents/{shard_of_agent(FIRST):02d}", recursive=True)
+    with deadline(AT_ONCE):
+        assert registry.register(msgspec.structs.replace(host(), vtep=vtep)) == vtep
     audit(registry)
 
 
