@@ -174,7 +174,7 @@ def test_a_holder_that_is_rubbish_is_named_and_deleted_it_is_written_anew(
             attempt()
         assert obey(raw, str(said.value)) == node
         attempt()
-    assert [one.held for one in registry.leases(FIRST)] == [held]
+    assert [one.subnets for one in registry.members()] == [(held,)]
     audit(registry)
 
 

@@ -284,6 +284,26 @@ def test_a_host_that_has_begun_to_use_it_before_it_heard_keeps_it_and_is_named(t
     begin(one)
 
 
+def test_a_host_that_uses_it_refuses_no_container_there_meanwhile(
+    two: list[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    begin(one)
+    other.start_container()
+    marked: list[str] = []
+    monkeypatch.setattr(leaving, "mark", lambda _tx, overlay, _remover: marked.append(overlay))
+    other.look()
+    assert marked == []
+
+
+def test_what_a_host_said_of_itself_before_does_not_keep_it_once_that_is_over(two: list[Host]) -> None:
+    """It is told every some seconds; who removes the network and then the overlay does not wait for that."""
+    one, _ = two
+    assert one.registry is not None
+    one.registry.use(one.ip, ["dev"])
+    begin(one)
+
+
 def test_its_removal_can_be_called_off(two: list[Host]) -> None:
     one, other = two
     begin(one)
