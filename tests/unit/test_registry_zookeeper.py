@@ -767,16 +767,22 @@ def test_overlays_that_an_older_dni_recorded_are_not_leaving(
     assert b"leaving" not in raw.get(place)[0]
 
 
+@pytest.mark.parametrize("is_another_leaving", [False, True])
 def test_a_lease_that_was_begun_before_its_overlay_began_to_leave_is_refused(
-    connect: Open, monkeypatch: pytest.MonkeyPatch
+    connect: Open, monkeypatch: pytest.MonkeyPatch, *, is_another_leaving: bool
 ) -> None:
+    """Also where another is leaving already, so that `format` stays as it is."""
     registry, other = connect(), connect()
     registry.define(DCOS)
+    registry.define(DEV)
     registry.register(host())
+    if is_another_leaving:
+        registry.begin_removal("dev", FIRST)
+        registry.overlays()
     make_room = ground.Ground.make_room
 
     def late(one: ground.Ground, paths: Sequence[str]) -> None:
-        if one is registry.ground and not other.leaving():
+        if one is registry.ground and "dcos" not in other.leaving():
             other.begin_removal("dcos", FIRST + 1)
         make_room(one, paths)
 
