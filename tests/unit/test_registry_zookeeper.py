@@ -674,6 +674,41 @@ def test_an_agent_that_comes_and_goes_while_others_are_reclaimed_keeps_what_it_h
     assert registry.leases() == []
 
 
+@pytest.mark.parametrize(
+    ("attempt", "said"),
+    [
+        (lambda registry, _: registry.forget(FIRST), "is alive"),
+        (lambda registry, held: registry.confirm(held, FIRST + 2, FIRST), f"is held by agent {FIRST}"),
+    ],
+    ids=["to forget it", "to take over what it holds"],
+)
+def test_an_agent_that_comes_back_in_the_moment_in_which_it_loses_something_keeps_it(
+    connect: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    attempt: Callable[[ZooKeeperRegistry, AgentSubnet], object],
+    said: str,
+) -> None:
+    registry, gone, back = connect(), connect(), connect()
+    registry.define(DCOS)
+    gone.register(host())
+    held = gone.lease("dcos", 4, FIRST)
+    gone.close()
+    eventually(lambda: registry.alive() == frozenset())
+    transaction, comes = ground.Ground.transaction, [host()]
+
+    def late(one: ground.Ground) -> Changes:
+        begun = transaction(one)
+        while one is registry.ground and comes:
+            back.register(comes.pop())
+        return begun
+
+    monkeypatch.setattr(ground.Ground, "transaction", late)
+    with pytest.raises(InUse, match=said):
+        attempt(registry, held)
+    assert [one.held for one in back.leases(FIRST)] == [held]
+    audit(back)
+
+
 def test_who_is_no_longer_the_one_that_looks_reclaims_nothing(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = connect()
     registry.register(host())
@@ -810,6 +845,25 @@ def test_an_overlay_that_is_kept_in_the_moment_in_which_nobody_holds_any_stays(
     monkeypatch.setattr(ground.Ground, "transaction", late)
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.2"):
         registry.end_removal("dcos")
+    assert registry.overlays() == [DCOS]
+
+
+def test_an_overlay_stays_that_somebody_says_to_use_in_the_moment_in_which_it_goes(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = connect(), connect()
+    registry.define(DCOS)
+    registry.begin_removal("dcos", FIRST)
+    transaction, users = ground.Ground.transaction, [FIRST + 1]
+
+    def late(one: ground.Ground) -> Changes:
+        begun = transaction(one)
+        while one is registry.ground and users:
+            other.use(users.pop(), ["dcos"])
+        return begun
+
+    monkeypatch.setattr(ground.Ground, "transaction", late)
+    assert not registry.end_removal("dcos")
     assert registry.overlays() == [DCOS]
 
 

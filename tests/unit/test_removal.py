@@ -235,6 +235,7 @@ def test_it_goes_when_all_have_given_it_up_with_its_networks_everywhere(two: lis
     assert one.networks() == other.networks() == ["dcos", "dev"]
     begin(one)
     assert (one.overlays(), other.overlays()) == (["dcos", "dev leaves"], ["dcos", "dev"])
+    assert (len(one.holds()), len(other.holds())) == (1, 2)
     assert registered(one) == ["dcos", "dev"]
     assert other.look() == []
     assert registered(one) == ["dcos"]
@@ -282,6 +283,16 @@ def test_a_host_that_has_begun_to_use_it_before_it_heard_keeps_it_and_is_named(t
     other.stop_container()
     other.look()
     begin(one)
+
+
+def test_what_a_crash_kept_out_of_the_store_of_its_holder_is_given_back_too(make: Make) -> None:
+    one, other = make(0), make(1)
+    one.agent.define_overlay(DEV)
+    assert other.registry is not None
+    other.registry.lease("dev", 4, other.ip)
+    begin(one)
+    other.look()
+    assert registered(one) == ["dcos"]
 
 
 def test_a_host_that_uses_it_refuses_no_container_there_meanwhile(
