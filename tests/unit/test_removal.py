@@ -397,6 +397,7 @@ def test_while_docker_is_away_its_network_and_it_stay_and_nobody_says_that_it_is
         "overlay 'dev' is being removed, and stays on this host for now: dockerd does not answer; it goes by itself "
         "after that; to call the removal off: dni overlay keep dev"
     )
+    assert other.agent._parts.removal.is_hindered, "it is tried again as soon as dockerd is back"  # noqa: SLF001
     with pytest.raises(InUse, match="is being removed"):
         other.start_container()
     other.docker.away = None
