@@ -11,6 +11,7 @@ import structlog
 
 from dni_driver.agent.identity import Identity
 from dni_driver.core.agent_ip import in_order
+from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Address
 from dni_driver.registry import News, Registry
 from dni_driver.store import Store, peers
@@ -47,7 +48,8 @@ class Following:
         self._overlays_changed = overlays_changed
         self._heard = heard
         self._stopping = threading.Event()
-        self._is_current = False
+        self._untaken: News | None = None
+        self._has_all = self._is_current = False
 
     @property
     def is_current(self) -> bool:
@@ -55,14 +57,17 @@ class Following:
         return self._is_current
 
     def follow(self) -> Sequence[str]:
-        """Take over news until `stop`; raise Unavailable or StoreError where there are none to be had."""
+        """Take over news until `stop`; raise Unavailable or StoreError where there are none to be had.
+
+        What the store could not take is taken first when this is called again: the registry tells it once.
+        """
         try:
             while not self._stopping.is_set():
-                news = self._registry.news(_WAIT)
-                self._heard()
+                self._untaken = news = self._untaken or self._hear()
                 if news:
                     self._take(news)
-                self._is_current = self._is_current or news.whole
+                self._untaken = None
+                self._is_current = self._has_all = self._has_all or news.whole
         finally:
             self._is_current = False
         return ()
@@ -70,6 +75,16 @@ class Following:
     def stop(self) -> None:
         """End `follow`; the registry is to be closed after this."""
         self._stopping.set()
+
+    def _hear(self) -> News:
+        """Answer news; after what is raised here the registry tells everything anew."""
+        try:
+            news = self._registry.news(_WAIT)
+        except DniError:
+            self._has_all = False
+            raise
+        self._heard()
+        return news
 
     def _take(self, news: News) -> None:
         own = {self._identity.agent_ip(), self._identity.recorded()}

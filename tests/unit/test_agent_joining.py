@@ -21,7 +21,7 @@ from dni_driver.core.overlays import Address, AgentSubnet, Backend, Overlay, def
 from dni_driver.core.peers import Vtep
 from dni_driver.core.records import CREATION_SECONDS, AddressState, NetworkRecord
 from dni_driver.registry import Host, Lease, Registry, open_registry
-from dni_driver.store import Store, claiming, identity, local_subnets, networks, overlays, peers, pools
+from dni_driver.store import Store, claiming, identity, leaving, local_subnets, networks, overlays, peers, pools
 from dni_driver.store.forget import forget_network
 from tests.fakes import AGENT, DCOS, FakeClock
 from tests.removing import remove, remove_here
@@ -526,6 +526,25 @@ def test_an_overlay_whose_network_never_came_goes_again(start: Start, store: Sto
     clock.pass_by(CREATION_SECONDS)
     assert joining.join() == []
     assert (known(store), registry.overlays()) == ([DCOS], [DCOS])
+
+
+def test_nothing_is_begun_with_an_overlay_that_goes_again_before_it_is_given_back(
+    start: Start, store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, marked = FakeClock(), []
+    joining = start(clock=clock)
+    joining.try_out(DEV)
+    clock.pass_by(CREATION_SECONDS)
+    give_back = registry.give_back
+
+    def noted(held: AgentSubnet, agent_ip: Address) -> None:
+        with store.read() as tx:
+            marked.append(list(leaving.every(tx)))
+        give_back(held, agent_ip)
+
+    monkeypatch.setattr(registry, "give_back", noted)
+    joining.join()
+    assert marked == [["dev"]]
 
 
 def test_an_overlay_whose_network_was_created_stays_although_nobody_settled_it(start: Start, store: Store) -> None:

@@ -12,9 +12,12 @@ import msgspec
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.core.errors import DniError, NotFound, StoreError, Unavailable
+from dni_driver.core.deadline import deadline
+from dni_driver.core.errors import DniError, InUse, NotFound, StoreError, Unavailable
 from dni_driver.core.overlays import AgentSubnet, define
+from dni_driver.registry import Host as Agent
 from dni_driver.registry.zookeeper import journal
+from dni_driver.registry.zookeeper.layout import shard_of_agent
 from tests.removing import remove
 from tests.unit.test_agent_cluster import DEV, Host, Make, eventually, join, make, url
 from tests.unit.test_registry_zookeeper import DCOS, FIRST, Open, audit, connect, host, raw
@@ -36,6 +39,7 @@ RUBBISH_OF_AN_AGENT = (
     b'{"identity": "host 0", "vtep": "44"}',
     b'{"identity": "host 0", "vtep": "44.128.0.1/20", "subnets": [[1, "nine"]]}',
 )
+HOLDERS = ("subnets/1/v4-0/9.0.0.0-24", "vteps/0/44.128.0.1")
 AT_ONCE = 8.0
 """Seconds; who waits for something in vain gives up after 15."""
 LATE = define("late", [ip_network("10.66.0.0/16")])
@@ -153,14 +157,64 @@ def test_what_all_rests_on_and_is_missing_is_named(
         registry.define(DEV)
 
 
-def test_a_holder_that_is_rubbish_is_named(connect: Open, raw: KazooClient, zookeeper_url: str) -> None:
+def test_a_holder_that_is_rubbish_is_named_and_deleted_it_is_written_anew(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
     registry = connect()
     registry.define(DCOS)
+    registry.register(host())
     held = registry.lease("dcos", 4, FIRST)
-    node = f"{place_of(zookeeper_url)}/subnets/1/v4-0/9.0.0.0-24"
-    raw.set(node, b"\xffrubbish")
-    with pytest.raises(StoreError, match=rf"damaged: {node} in ZooKeeper is not understood"):
-        registry.confirm(held, FIRST)
+    for name, attempt in (
+        ("subnets/1/v4-0/9.0.0.0-24", lambda: registry.confirm(held, FIRST)),
+        ("vteps/0/44.128.0.1", lambda: registry.register(host())),
+    ):
+        node = f"{place_of(zookeeper_url)}/{name}"
+        raw.set(node, b"\xffrubbish")
+        with pytest.raises(StoreError, match=rf"damaged: {node} in ZooKeeper is not understood") as said:
+            attempt()
+        assert obey(raw, str(said.value)) == node
+        attempt()
+    assert [one.subnets for one in registry.members()] == [(held,)]
+    audit(registry)
+
+
+def test_what_says_who_holds_something_is_written_anew_by_agents_that_run(
+    make: Make, raw: KazooClient, url: str
+) -> None:
+    """And nobody else gets it: the agent finds what was deleted when it joins again, as it does every minute."""
+    (one,) = join(make, 1)
+    for node in HOLDERS:
+        raw.delete(f"{place_of(url)}/{node}")
+    one()._loops.joining.hurry()  # noqa: SLF001 - not to wait for a minute
+    eventually(lambda: all(raw.exists(f"{place_of(url)}/{node}") for node in HOLDERS))
+    assert one.registry is not None
+    audit(one.registry)
+
+
+def test_what_another_got_after_it_was_deleted_by_hand_is_nobodys_but_its(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    """Neither when the first to have it is forgotten, nor when that takes another address, nor when it is back."""
+    registry, gone = connect(), connect()
+    registry.define(DCOS)
+    gone.register(host())
+    held = gone.lease("dcos", 4, FIRST)
+    for node in HOLDERS:
+        raw.delete(f"{place_of(zookeeper_url)}/{node}")
+    assert str(registry.register(host(1)).ip.ip) == "44.128.0.1"
+    assert registry.lease("dcos", 4, FIRST + 1) == held
+    assert gone.leases(FIRST) == []
+    with pytest.raises(InUse, match=rf"held by agent {FIRST + 1}"):
+        gone.confirm(held, FIRST)
+    gone.register(Agent(agent_ip=FIRST + 2, identity="host 0", boot="boot", formerly=FIRST))
+    assert str(gone.register(msgspec.structs.replace(host(2), identity="host 0")).ip.ip) == "44.128.0.2"
+    audit(registry)
+    gone.close()
+    raw.delete(f"{place_of(zookeeper_url)}/vteps/0/44.128.0.2")
+    assert str(connect().register(host(3)).ip.ip) == "44.128.0.2"
+    eventually(lambda: FIRST + 2 not in registry.alive())
+    registry.forget(FIRST + 2)
+    audit(registry)
 
 
 def test_an_overlays_node_that_was_emptied_keeps_nobody_waiting(
@@ -175,6 +229,17 @@ def test_an_overlays_node_that_was_emptied_keeps_nobody_waiting(
     registry.define(DCOS)
     registry.confirm(AgentSubnet(overlay="dcos", subnet=ip_network("9.0.0.0/24")), FIRST)
     assert time.monotonic() - began < AT_ONCE
+    audit(registry)
+
+
+def test_a_folder_that_was_deleted_by_hand_is_made_anew_by_agents_that_run(
+    connect: Open, raw: KazooClient, zookeeper_url: str
+) -> None:
+    registry = connect()
+    vtep = registry.register(host())
+    raw.delete(f"{place_of(zookeeper_url)}/agents/{shard_of_agent(FIRST):02d}", recursive=True)
+    with deadline(AT_ONCE):
+        assert registry.register(msgspec.structs.replace(host(), vtep=vtep)) == vtep
     audit(registry)
 
 

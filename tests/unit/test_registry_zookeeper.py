@@ -41,6 +41,7 @@ from dni_driver.registry.zookeeper.digest import Digest
 from dni_driver.registry.zookeeper.layout import COUNTS, RECLAIMER, VTEPS, Record, of_agent, shard_of_agent
 from dni_driver.registry.zookeeper.link import Changes, Conflict, Link
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
+from dni_driver.registry.zookeeper.removals import Removals
 from dni_driver.registry.zookeeper.turn import Turn
 from tests import certificates as made
 from tests.lab.zookeeper import ZooKeeper, ensemble, running
@@ -226,6 +227,17 @@ def test_an_agent_whose_session_expired_comes_back_to_life(connect: Open) -> Non
     assert not two.news(0)
     two.register(host(1))
     eventually(lambda: any(peer.agent_ip == FIRST + 1 for peer in one.news(1).peers))
+
+
+def test_an_agent_that_loses_its_server_while_it_joins_says_so(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which session it has nobody can tell meanwhile."""
+    registry = connect()
+    registry.register(host())
+    monkeypatch.setattr(KazooClient, "client_id", None)
+    with pytest.raises(Unavailable, match="does not answer"):
+        registry.register(host())
 
 
 def test_a_new_process_of_a_host_takes_over_from_one_that_was_killed(connect: Open) -> None:
@@ -662,6 +674,41 @@ def test_an_agent_that_comes_and_goes_while_others_are_reclaimed_keeps_what_it_h
     assert registry.leases() == []
 
 
+@pytest.mark.parametrize(
+    ("attempt", "said"),
+    [
+        (lambda registry, _: registry.forget(FIRST), "is alive"),
+        (lambda registry, held: registry.confirm(held, FIRST + 2, FIRST), f"is held by agent {FIRST}"),
+    ],
+    ids=["to forget it", "to take over what it holds"],
+)
+def test_an_agent_that_comes_back_in_the_moment_in_which_it_loses_something_keeps_it(
+    connect: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    attempt: Callable[[ZooKeeperRegistry, AgentSubnet], object],
+    said: str,
+) -> None:
+    registry, gone, back = connect(), connect(), connect()
+    registry.define(DCOS)
+    gone.register(host())
+    held = gone.lease("dcos", 4, FIRST)
+    gone.close()
+    eventually(lambda: registry.alive() == frozenset())
+    transaction, comes = ground.Ground.transaction, [host()]
+
+    def late(one: ground.Ground) -> Changes:
+        begun = transaction(one)
+        while one is registry.ground and comes:
+            back.register(comes.pop())
+        return begun
+
+    monkeypatch.setattr(ground.Ground, "transaction", late)
+    with pytest.raises(InUse, match=said):
+        attempt(registry, held)
+    assert [one.held for one in back.leases(FIRST)] == [held]
+    audit(back)
+
+
 def test_who_is_no_longer_the_one_that_looks_reclaims_nothing(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = connect()
     registry.register(host())
@@ -755,16 +802,22 @@ def test_overlays_that_an_older_dni_recorded_are_not_leaving(
     assert b"leaving" not in raw.get(place)[0]
 
 
+@pytest.mark.parametrize("is_another_leaving", [False, True])
 def test_a_lease_that_was_begun_before_its_overlay_began_to_leave_is_refused(
-    connect: Open, monkeypatch: pytest.MonkeyPatch
+    connect: Open, monkeypatch: pytest.MonkeyPatch, *, is_another_leaving: bool
 ) -> None:
+    """Also where another is leaving already, so that `format` stays as it is."""
     registry, other = connect(), connect()
     registry.define(DCOS)
+    registry.define(DEV)
     registry.register(host())
+    if is_another_leaving:
+        registry.begin_removal("dev", FIRST)
+        registry.overlays()
     make_room = ground.Ground.make_room
 
     def late(one: ground.Ground, paths: Sequence[str]) -> None:
-        if one is registry.ground and not other.leaving():
+        if one is registry.ground and "dcos" not in other.leaving():
             other.begin_removal("dcos", FIRST + 1)
         make_room(one, paths)
 
@@ -793,6 +846,56 @@ def test_an_overlay_that_is_kept_in_the_moment_in_which_nobody_holds_any_stays(
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.2"):
         registry.end_removal("dcos")
     assert registry.overlays() == [DCOS]
+
+
+def test_an_overlay_stays_that_somebody_says_to_use_in_the_moment_in_which_it_goes(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = connect(), connect()
+    registry.define(DCOS)
+    registry.begin_removal("dcos", FIRST)
+    transaction, users = ground.Ground.transaction, [FIRST + 1]
+
+    def late(one: ground.Ground) -> Changes:
+        begun = transaction(one)
+        while one is registry.ground and users:
+            other.use(users.pop(), ["dcos"])
+        return begun
+
+    monkeypatch.setattr(ground.Ground, "transaction", late)
+    assert not registry.end_removal("dcos")
+    assert registry.overlays() == [DCOS]
+
+
+def test_an_overlay_stays_whose_last_holder_takes_it_to_another_address_in_that_moment(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, moving = connect(), connect()
+    registry.define(DCOS)
+    moving.register(host())
+    held = moving.lease("dcos", 4, FIRST)
+    registry.begin_removal("dcos", FIRST)
+    is_known, moves = Removals._is_known, [Host(agent_ip=FIRST + 2, identity="host 0", boot="boot", formerly=FIRST)]  # noqa: SLF001 - between looking and forgetting
+
+    def late(removals: Removals, agent_ip: Address) -> bool:
+        while moves:
+            moving.register(moves.pop())
+        return is_known(removals, agent_ip)
+
+    monkeypatch.setattr(Removals, "_is_known", late)
+    assert not registry.end_removal("dcos")
+    assert [one.held for one in registry.leases(FIRST + 2)] == [held]
+
+
+def test_a_host_with_a_new_address_says_anew_what_it_uses(connect: Open) -> None:
+    registry = connect()
+    registry.define(DCOS)
+    registry.register(host())
+    registry.use(FIRST, ["dcos"])
+    registry.register(Host(agent_ip=FIRST + 2, identity="host 0", boot="boot", formerly=FIRST))
+    registry.use(FIRST + 2, ["dcos"])
+    with pytest.raises(InUse, match=rf"'dcos' is in use on {FIRST + 2}"):
+        registry.begin_removal("dcos", FIRST)
 
 
 def test_a_registry_that_a_newer_dni_made_anew_is_left_as_it_is(
@@ -1024,6 +1127,34 @@ def test_counts_of_a_newer_dni_or_none_at_all_keep_nobody_from_the_others(connec
     assert found[FIRST] == told(0)
     assert found[FIRST + 1] == "was written by a newer dni (version 2)"
     assert str(found[FIRST + 2]).startswith("is not understood (")
+
+
+def test_who_hears_nothing_watches_for_one_thing_once_however_often_it_looks(connect: Open) -> None:
+    """ZooKeeper's client keeps each watch that it is given, as long as nothing happens."""
+    registry = connect()
+    registry.define(DCOS)
+    for _ in range(5):
+        registry.news(0)
+    watches = registry.link.client._data_watchers  # noqa: SLF001 - nobody else tells
+    assert [len(one) for one in watches.values()] == [1]
+
+
+def test_an_entry_that_a_deleted_journal_had_is_not_looked_for_in_the_next_one(
+    connect: Open, raw: KazooClient, zookeeper_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told, and not there: everything was read again and again, without a pause."""
+    monkeypatch.setattr(journal, "_CHECKED_EVERY", 0.0)
+    one, two = connect(), connect()
+    one.define(DCOS)
+    two.news(0)
+    assert not two.news(0)
+    two.link.rung.clear()
+    one.define(DEV)
+    assert two.link.rung.wait(20)
+    raw.delete(f"/{zookeeper_url.rpartition('/')[2]}", recursive=True)
+    connect().define(DCOS)
+    assert two.news(0).whole
+    assert not two.news(0)
 
 
 def test_many_changes_at_once_are_read_together(connect: Open) -> None:

@@ -235,6 +235,7 @@ def test_it_goes_when_all_have_given_it_up_with_its_networks_everywhere(two: lis
     assert one.networks() == other.networks() == ["dcos", "dev"]
     begin(one)
     assert (one.overlays(), other.overlays()) == (["dcos", "dev leaves"], ["dcos", "dev"])
+    assert (len(one.holds()), len(other.holds())) == (1, 2)
     assert registered(one) == ["dcos", "dev"]
     assert other.look() == []
     assert registered(one) == ["dcos"]
@@ -281,6 +282,36 @@ def test_a_host_that_has_begun_to_use_it_before_it_heard_keeps_it_and_is_named(t
     assert one.networks() == other.networks() == ["dcos", "dev"], "its network came back where it had gone"
     other.stop_container()
     other.look()
+    begin(one)
+
+
+def test_what_a_crash_kept_out_of_the_store_of_its_holder_is_given_back_too(make: Make) -> None:
+    one, other = make(0), make(1)
+    one.agent.define_overlay(DEV)
+    assert other.registry is not None
+    other.registry.lease("dev", 4, other.ip)
+    begin(one)
+    other.look()
+    assert registered(one) == ["dcos"]
+
+
+def test_a_host_that_uses_it_refuses_no_container_there_meanwhile(
+    two: list[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    begin(one)
+    other.start_container()
+    marked: list[str] = []
+    monkeypatch.setattr(leaving, "mark", lambda _tx, overlay, _remover: marked.append(overlay))
+    other.look()
+    assert marked == []
+
+
+def test_what_a_host_said_of_itself_before_does_not_keep_it_once_that_is_over(two: list[Host]) -> None:
+    """It is told every some seconds; who removes the network and then the overlay does not wait for that."""
+    one, _ = two
+    assert one.registry is not None
+    one.registry.use(one.ip, ["dev"])
     begin(one)
 
 
@@ -366,6 +397,7 @@ def test_while_docker_is_away_its_network_and_it_stay_and_nobody_says_that_it_is
         "overlay 'dev' is being removed, and stays on this host for now: dockerd does not answer; it goes by itself "
         "after that; to call the removal off: dni overlay keep dev"
     )
+    assert other.agent._parts.removal.is_hindered, "it is tried again as soon as dockerd is back"  # noqa: SLF001
     with pytest.raises(InUse, match="is being removed"):
         other.start_container()
     other.docker.away = None

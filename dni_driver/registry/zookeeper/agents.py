@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Interface
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -28,11 +28,10 @@ from dni_driver.registry.zookeeper.layout import (
     USES,
     Record,
     encode,
+    nodes_of,
     of_agent,
     of_overlay,
-    of_subnet,
     of_vtep,
-    read_subnet,
     subnets_of,
     vtep_of,
 )
@@ -127,7 +126,11 @@ class Agents:
             check_move(host, self._sign(formerly).life if is_ours else None, mine.record.identity)
             if is_ours:
                 return vtep_in(self._move(host, formerly, theirs, mine).ip.ip, known.subnet)
-        vtep = vtep_of(mine.record) or self._vteps.held(host, known)
+        vtep = vtep_of(mine.record)
+        if vtep is None:
+            vtep = self._vteps.held(host, known)
+        elif not self._vteps.is_kept(vtep, host.agent_ip):
+            host, vtep = msgspec.structs.replace(host, vtep=vtep), None
         if vtep is None:
             self._ground.make_room(_paths(host.agent_ip))
             was_seen = self._link.exists(of_agent(SEEN, host.agent_ip)) is not None
@@ -186,10 +189,10 @@ class Agents:
         changes = self._ground.transaction()
         self._ground.admit(changes, host.agent_ip, formerly)
         new = str(host.agent_ip).encode()
-        for path in self._there(self._held_by(old)):
+        for path in self._held_by(formerly, old):
             changes.put(path, new, -1)
-        if mine.record.vtep is not None:
-            changes.delete(of_vtep(IPv4Interface(mine.record.vtep)))
+        for path in self._held_by(host.agent_ip, Record(vtep=mine.record.vtep)):
+            changes.delete(path)
         self._leave(changes, formerly, theirs, self._sign(formerly))
         self._ground.put_record(changes, host.agent_ip, record, mine.version)
         self._come_alive(changes, host, self._sign(host.agent_ip))
@@ -224,22 +227,18 @@ class Agents:
         # ZooKeeper cannot be asked that a node is not there: to make it and to take it away says so.
         changes.create(alive)
         changes.delete(alive)
-        for path in self._there(self._held_by(known.record)):
+        for path in self._held_by(agent_ip, known.record):
             changes.delete(path)
         self._leave(changes, agent_ip, known, Sign(None, is_ours=False), seen)
         self._ground.commit(changes, alive, of_agent(COUNTS, agent_ip))
 
-    def _held_by(self, record: Record) -> list[str]:
-        """Answer the nodes that say who holds what, those of one agent."""
+    def _held_by(self, agent_ip: Address, record: Record) -> list[str]:
+        """Answer the nodes of what an agent holds by its record; what somebody deleted another may have by now."""
         definitions, _ = self._ground.definitions()
-        paths = [of_vtep(vtep.ip)] if (vtep := vtep_of(record)) else []
-        for one in definitions.overlays:
-            for held in record.subnets:
-                subnet = read_subnet(held.subnet)
-                space = one.overlay().space(6 if subnet.version == 6 else 4)  # noqa: PLR2004
-                if held.overlay == one.number and space is not None:
-                    paths.append(of_subnet(one.number, subnet, space[0]))
-        return paths
+        vtep = vtep_of(record)
+        paths = [*([of_vtep(vtep.ip)] if vtep else []), *nodes_of(record, definitions)]
+        nodes = zip(paths, self._link.every(paths), strict=True)
+        return [path for path, node in nodes if node is not None and not _is_anothers(node.data, agent_ip)]
 
     def _uses(self, agent_ip: Address) -> list[str]:
         definitions, _ = self._ground.definitions()
@@ -331,6 +330,13 @@ class Agents:
             self._forget(agent_ip, seen)
             return True
         return False
+
+
+def _is_anothers(holder: bytes, agent_ip: Address) -> bool:
+    """Tell whether a node is of what another agent holds; rubbish is nobody's."""
+    with suppress(ValueError):
+        return ip_address(holder.decode()) != agent_ip
+    return False
 
 
 def _paths(agent_ip: Address) -> list[str]:

@@ -225,6 +225,8 @@ class Ground:
         except Conflict as conflict:
             if conflict.path == FORMAT:
                 self._prepared = None
+            # Somebody may have deleted it.
+            self._folders.discard(conflict.path.rpartition("/")[0])
             raise
         journal.trim(self.link, results)
 

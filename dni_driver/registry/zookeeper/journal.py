@@ -8,7 +8,7 @@ agents; many changes at once cost it little more than a question each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
@@ -61,6 +61,7 @@ class Reader:
         self._link = link
         self._next: int | None = None
         self._told: int | None = None
+        self._watch = partial(self._tell, -1)
         self._state = (-1, -1)
         self._checked = 0.0
         self._born = -1
@@ -69,6 +70,8 @@ class Reader:
         """Stand at the end: what is read after this is as new as that, or newer."""
         self._state = (self._link.epoch, self._link.turns)
         self._checked = monotonic()
+        # Of another journal, that was deleted, an entry may have been told that is not there yet in this one.
+        self._told = None
         self._next, self._born = _end(self._link)
 
     @property
@@ -106,7 +109,13 @@ class Reader:
 
     def _is_there(self, place: int) -> bool:
         """Tell whether an entry is there; where it is not, have the link rung when it comes."""
-        return self._told == place or self._link.exists(_path(place), partial(self._tell, place)) is not None
+        return self._told == place or self._link.exists(_path(place), self._watching(place)) is not None
+
+    def _watching(self, place: int) -> Callable[[Any], None]:
+        """Answer the same as before for the same place: ZooKeeper's client keeps each that it is given."""
+        if self._watch.args != (place,):
+            self._watch = partial(self._tell, place)
+        return self._watch
 
     def _tell(self, place: int, event: Any) -> None:
         if event.type == EventType.CREATED:

@@ -29,7 +29,7 @@ from zlib import crc32
 
 import msgspec
 
-from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Network, Overlay
+from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Network, Overlay, family_of
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.removal import being_removed
 
@@ -267,6 +267,18 @@ def subnets_of(record: Record, names: dict[int, str]) -> tuple[AgentSubnet, ...]
         for one in record.subnets
         if one.overlay in names
     )
+
+
+def nodes_of(record: Record, definitions: Definitions) -> dict[str, AgentSubnet]:
+    """Answer the nodes of what an agent holds of the overlays that there are, with what each says is held."""
+    known = {one.number: one for one in definitions.overlays}
+    found = {}
+    for definition, subnet in ((known.get(one.overlay), read_subnet(one.subnet)) for one in record.subnets):
+        space = definition.overlay().space(family_of(subnet)) if definition is not None else None
+        if definition is not None and space is not None:
+            held = AgentSubnet(overlay=definition.name, subnet=subnet)
+            found[of_subnet(definition.number, subnet, space[0])] = held
+    return found
 
 
 def vtep_of(record: Record) -> Vtep | None:

@@ -20,6 +20,7 @@ from dni_driver.registry.zookeeper.layout import (
     Record,
     Slice,
     check_given,
+    nodes_of,
     number_of_subnet,
     of_agent,
     of_overlay,
@@ -55,13 +56,21 @@ class Leases:
     def every(self, agent_ip: Address | None) -> list[Lease]:
         """Answer who holds what (Registry.leases)."""
         self._ground.prepare()
-        records = self._ground.records() if agent_ip is None else {agent_ip: self._ground.known(agent_ip).record}
+        if agent_ip is not None:
+            return [Lease(agent_ip=agent_ip, held=held) for held in self._held_by(agent_ip)]
+        records = self._ground.records()
         names = self._ground.definitions()[0].names()
         return [
             Lease(agent_ip=agent, held=held)
             for agent, record in records.items()
             for held in subnets_of(record, names)
         ]
+
+    def _held_by(self, agent_ip: Address) -> list[AgentSubnet]:
+        """Answer what an agent holds by its record, and by the nodes that keep others from it: some may be lost."""
+        nodes = nodes_of(self._ground.known(agent_ip).record, self._ground.definitions()[0])
+        found = zip(nodes.values(), self._link.every(list(nodes)), strict=True)
+        return [held for held, node in found if node is not None and node.data == _holder(agent_ip)]
 
     def _lease(self, name: str, family: Family, agent_ip: Address, turn: Turn) -> AgentSubnet:
         """Take the lowest; nothing is asked with a number in hand that could be asked before."""
@@ -94,7 +103,9 @@ class Leases:
         elif formerly is not None and node.data == _holder(formerly) != _holder(agent_ip) and self._is_gone(formerly):
             self._move(found.definition, node, held, (formerly, agent_ip))
         elif node.data != _holder(agent_ip):
-            raise held_by(held, read_holder(self._link.address, node.data, path))
+            holder = read_holder(self._link.address, node.data, path)
+            self._give_back(held, agent_ip)
+            raise held_by(held, holder)
         else:
             self._note_held(found, node, held, agent_ip)
 
@@ -113,7 +124,8 @@ class Leases:
         """Have a transaction give an agent what nobody has, while the overlays are what was found."""
         changes.check(OVERLAYS, found.version)
         changes.create(_path(found.definition, held), _holder(agent_ip))
-        more = (*mine.record.subnets, _slice(found.definition, held))
+        slice_ = _slice(found.definition, held)
+        more = (*_less(mine.record, slice_), slice_)
         self._put(changes, agent_ip, mine, more, found.numbers)
 
     def _move(self, definition: Definition, node: Found, held: AgentSubnet, agents: tuple[Address, Address]) -> None:
@@ -136,15 +148,19 @@ class Leases:
         return self._link.exists(of_agent(ALIVE, agent_ip)) is None
 
     def _give_back(self, held: AgentSubnet, agent_ip: Address) -> None:
+        """End a lease; of what is another's, or nobody's, the agent's record is only to say nothing more."""
         definitions = self._ground.definitions()[0]
         definition = definitions.named(held.overlay)
-        node = self._link.get(_path(definition, held)) if definition and _fits(definition, held) else None
-        if definition is None or node is None or node.data != _holder(agent_ip):
+        if definition is None or not _fits(definition, held):
             return
-        mine = self._ground.known(agent_ip)
+        mine, node = self._ground.known(agent_ip), self._link.get(_path(definition, held))
+        left = _less(mine.record, _slice(definition, held))
         changes = self._ground.transaction()
-        changes.delete(_path(definition, held), node.version)
-        self._put(changes, agent_ip, mine, _less(mine.record, _slice(definition, held)), definitions.names())
+        if node is not None and node.data == _holder(agent_ip):
+            changes.delete(_path(definition, held), node.version)
+        elif left == mine.record.subnets:
+            return
+        self._put(changes, agent_ip, mine, left, definitions.names())
         self._ground.commit(changes)
 
     def _put(

@@ -98,8 +98,11 @@ class Link:
 
     @property
     def session(self) -> int:
-        """Answer the number of the session, as ephemeral nodes have it."""
-        number: int = self.client.client_id[0]
+        """Answer the number of the session, as ephemeral nodes have it; raise Unavailable where there is none now."""
+        known = self.client.client_id
+        if known is None:
+            raise self.away()
+        number: int = known[0]
         return number
 
     def wait(self, seconds: float) -> None:

@@ -13,7 +13,9 @@ from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import OVERLAYS, SUBNETS, USES, check_given, of_overlay, use_of
 from dni_driver.registry.zookeeper.vteps import Vteps
 
-_UNTOLD: tuple[int, int, frozenset[int]] = (-1, -1, frozenset())
+_Told = tuple[int, int, Address | None, frozenset[int]]
+"""A session, which registry it found, an agent, and what that uses by number."""
+_UNTOLD: _Told = (-1, -1, None, frozenset())
 
 
 class Overlays:
@@ -24,7 +26,7 @@ class Overlays:
         self._ground = ground
         self._link = ground.link
         self._vteps = Vteps(ground)
-        self._used: tuple[int, int, frozenset[int]] = _UNTOLD
+        self._used: _Told = _UNTOLD
 
     def every(self) -> list[Overlay]:
         """Answer all overlays, by name."""
@@ -89,7 +91,7 @@ class Overlays:
     def _use(self, agent_ip: Address, names: Collection[str]) -> None:
         definitions, version = self._ground.definitions()
         wanted = frozenset(one.number for one in definitions.overlays if one.name in names)
-        state = (self._link.epoch, self._ground.born, wanted)
+        state = (self._link.epoch, self._ground.born, agent_ip, wanted)
         if state == self._used:
             return
         paths = {one.number: use_of(one.number, agent_ip) for one in definitions.overlays}

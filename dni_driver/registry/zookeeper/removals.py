@@ -16,6 +16,7 @@ from dni_driver.registry.interface import not_to_be_asked, stays, unknown, used_
 from dni_driver.registry.zookeeper.damage import read_holder
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import AGENTS, ALIVE, LINE, SUBNETS, USES, of_agent, of_overlay, use_of
+from dni_driver.registry.zookeeper.link import Found
 
 
 class Removals:
@@ -57,7 +58,8 @@ class Removals:
         users = set(self._ground.agents_below(of_overlay(USES, known.number)))
         if users:
             raise used_by(name, users)
-        silent = set(self._holders(known.number)) - set(self._ground.agents_below(ALIVE))
+        holders = {read_holder(self._link.address, node.data, path) for path, node in self._held(known.number)}
+        silent = holders - set(self._ground.agents_below(ALIVE))
         silent &= set(self._ground.agents_below(AGENTS))
         if silent:
             raise not_to_be_asked(name, silent)
@@ -93,31 +95,35 @@ class Removals:
         users = set(self._ground.agents_below(uses))
         if known.leaving is None:
             raise stays(name, users)
-        if users or any(self._is_known(agent) for agent in self._holders(known.number)):
+        if users:
             return False
         changes = self._ground.transaction()
+        for path, node in self._held(known.number):
+            if self._is_known(read_holder(self._link.address, node.data, path)):
+                return False
+            # Who was known by another address a moment ago has taken it along.
+            changes.check(path, node.version)
         self._ground.put_definitions(changes, definitions.without(name), version)
         for folder in (*shards, uses):
             changes.delete(folder)
         self._ground.commit(changes)
         return True
 
-    def _holders(self, number: int) -> Iterator[Address]:
-        """Answer the agents that hold agent subnets of the overlay of a number; none is read before it is asked for.
+    def _held(self, number: int) -> Iterator[tuple[str, Found]]:
+        """Answer the nodes of held agent subnets of the overlay of a number; none is read before it is asked for.
 
         Where all give theirs back, each looks for one that is left.
         """
         folder = of_overlay(SUBNETS, number)
         for shard in [f"{folder}/{name}" for name in self._link.children(folder)]:
             paths = [f"{shard}/{name}" for name in self._link.children(shard)]
-            for path, one in self._read(paths):
-                yield read_holder(self._link.address, one, path)
+            yield from self._read(paths)
 
-    def _read(self, paths: list[str]) -> Iterator[tuple[str, bytes]]:
+    def _read(self, paths: list[str]) -> Iterator[tuple[str, Found]]:
         """Answer nodes with their data: the first by itself, then the others together."""
         for some in (paths[:1], paths[1:]):
             nodes = zip(some, self._link.every(some), strict=True)
-            yield from ((path, one.data) for path, one in nodes if one is not None)
+            yield from ((path, one) for path, one in nodes if one is not None)
 
     def _is_known(self, agent_ip: Address) -> bool:
         """Tell whether a holder is an agent: what is left of one that is none any more stays nobody's."""

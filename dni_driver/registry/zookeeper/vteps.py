@@ -13,7 +13,7 @@ from dni_driver.core.overlays import VTEP_SUBNET, Address, Overlay
 from dni_driver.core.peers import Vtep
 from dni_driver.registry.interface import Host
 from dni_driver.registry.zookeeper import journal
-from dni_driver.registry.zookeeper.damage import not_understood
+from dni_driver.registry.zookeeper.damage import not_understood, read_holder
 from dni_driver.registry.zookeeper.ground import Ground
 from dni_driver.registry.zookeeper.layout import FORMAT, OTHER_VTEPS, OVERLAYS, VTEPS, Entry, has_other_vteps, of_vtep
 from dni_driver.registry.zookeeper.link import Changes
@@ -53,6 +53,12 @@ class Vteps:
         had = vteps.kept(host.vtep, known.subnet)
         node = self._link.get(of_vtep(had.ip)) if had is not None else None
         return had if node is not None and node.data == str(host.agent_ip).encode() else None
+
+    def is_kept(self, vtep: Vtep, agent_ip: Address) -> bool:
+        """Tell whether others are kept from an agent's VTEP: somebody may have deleted the node that does."""
+        path = of_vtep(vtep.ip)
+        node = self._link.get(path)
+        return node is not None and read_holder(self._link.address, node.data, path) == agent_ip
 
     def free(self, host: Host, known: Range, turn: Turn) -> Vtep:
         """Answer the VTEP that an agent had, where nobody has it, else the lowest that is free; raise Exhausted."""
