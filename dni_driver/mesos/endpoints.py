@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Protocol
@@ -84,12 +85,12 @@ class Endpoints:
             for one in occupied(wish.overlay, self._directories)
         ]
         is_new = when_there_is_room(self._store, lambda: self._record(wish, taken), self._sleep)
-        try:
-            return report(self._plug(wish))
-        except Exception:
+        with ExitStack() as undo:
             if is_new:
-                self._forget(wish.endpoint)
-            raise
+                undo.callback(self._forget, wish.endpoint)
+            plugged = report(self._plug(wish))
+            undo.pop_all()
+        return plugged
 
     def detach(self, key: CniKey) -> None:
         """Take a container's place away; one that is not there is gone already."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from ipaddress import ip_address
 from typing import Protocol
 
@@ -141,13 +142,12 @@ class NetworkDriver:
             if fresh and network.without_ipam:
                 without_ipam.take(tx, network, self._kernel, network.since)
             self._reserve(tx, network, reading.own_addresses(told))
-        try:
+        with ExitStack() as undo:
+            if fresh:
+                undo.callback(self._take_back, network.id)
             self._mend_bridge(docker_bridge(network.overlay))
             self._settle(network)
-        except Exception:
-            if fresh:
-                self._take_back(network.id)
-            raise
+            undo.pop_all()
         return wire.Response()
 
     def delete_network(self, request: wire.NetworkRequest) -> wire.Response:
