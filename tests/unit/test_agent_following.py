@@ -67,3 +67,28 @@ def test_news_that_the_store_could_not_take_are_taken_when_it_can(
     with store.read() as tx:
         assert peers.every(tx) == [peer(2)]
     assert current == [False, True, True]
+
+
+def test_who_is_not_among_all_that_there_are_is_gone_and_this_host_joins_where_it_is_itself(store: Store) -> None:
+    """It was forgotten while nobody heard of it here."""
+    woken: list[str] = []
+    following = Following(
+        store,
+        cast(
+            "Registry",
+            _Registry(
+                News(peers=(peer(1), peer(2)), whole=True),
+                News(peers=(peer(2),), whole=True),
+                News(gone=frozenset({FIRST})),
+            ),
+        ),
+        Identity(store, lambda: FIRST, FIRST),
+        peers_changed=lambda: woken.append("kernel"),
+        overlays_changed=lambda: woken.append("joining"),
+        heard=lambda: None,
+    )
+    with pytest.raises(Unavailable):
+        following.follow()
+    with store.read() as tx:
+        assert peers.every(tx) == [peer(2)]
+    assert woken == ["kernel", "joining", "kernel", "joining", "joining"]

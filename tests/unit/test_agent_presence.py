@@ -102,6 +102,17 @@ def test_a_host_that_is_cut_off_stops_handing_out_addresses_after_half_the_time(
     assert here.until() == began + HOUR
 
 
+def test_a_sign_of_life_counts_from_when_it_was_begun_and_not_from_its_answer(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others count from when the registry had it, which may be as early as that."""
+    here.clock.pass_by(HOUR / 2)
+    began = here.clock.now
+    monkeypatch.setattr(here.registry, "seen", lambda _: here.clock.pass_by(14), raising=False)
+    assert here.presence.tell() == []
+    assert here.until() == began + HOUR
+
+
 def test_a_clock_that_is_set_back_does_not_let_it_go_on(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     here.registry.away = True
     before = fence.uptime()

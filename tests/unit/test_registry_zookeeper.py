@@ -467,6 +467,39 @@ def test_a_full_subnet_of_vteps_is_widened_and_more_agents_join(connect: Open) -
     audit(registries[0])
 
 
+@pytest.mark.parametrize("is_first", [False, True])
+def test_an_overlay_that_is_defined_in_the_moment_in_which_vteps_get_its_addresses_keeps_them(
+    connect: Open, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
+) -> None:
+    registry, other = connect(), connect()
+    if not is_first:
+        registry.register(host())
+    assert registry.overlays() == other.overlays() == []
+    commit, comes = Link.commit, [define("dev", [ip_network("44.129.0.0/16")])]
+
+    def late(one: Link, changes: Changes) -> list[object]:
+        while one is registry.link and comes:
+            other.define(comes.pop())
+        return commit(one, changes)
+
+    monkeypatch.setattr(Link, "commit", late)
+    wide = IPv4Network("44.128.0.0/12")
+    with pytest.raises(InUse, match="'dev'"):
+        _ = registry.register(host(vtep_subnet=wide)) if is_first else registry.widen_vteps(wide)  # type: ignore[func-returns-value]
+
+
+def test_of_agents_that_are_the_first_all_at_once_none_takes_a_vtep_from_elsewhere(connect: Open) -> None:
+    """One that was about to be the first has made the folder of its VTEP."""
+    registry = connect()
+    registry.overlays()
+    registry.link.make_folders([f"{VTEPS}/0"])
+    subnet = IPv4Network("10.96.0.0/12")
+    assert [str(registry.register(host(n, vtep_subnet=subnet)).ip) for n in (0, 1)] == [
+        "10.96.0.1/12",
+        "10.96.0.2/12",
+    ]
+
+
 def test_vteps_of_another_subnet_are_for_those_who_know_of_it(
     connect: Open, raw: KazooClient, zookeeper_url: str
 ) -> None:
@@ -617,6 +650,7 @@ def test_a_registry_that_becomes_newer_while_an_agent_runs_is_left_as_it_is(
     registry.register(host())
     held = registry.lease("dcos", 4, FIRST)
     registry.begin_removal("other", FIRST)
+    own = raw.get(f"{place}/format")[0]
     raw.set(f"{place}/format", b"9")
     before = nodes(raw, place)
     attempts: list[Callable[[], object]] = [
@@ -638,9 +672,14 @@ def test_a_registry_that_becomes_newer_while_an_agent_runs_is_left_as_it_is(
         lambda: registry.tell(FIRST, TOLD),
     ]
     for attempt in attempts:
+        raw.set(f"{place}/format", own)
+        registry.overlays()
+        raw.set(f"{place}/format", b"9")
         with pytest.raises(StoreError, match=r"written by a newer dni \(version 9\): install that one"):
             attempt()
-    assert nodes(raw, place) == before
+    after = nodes(raw, place)
+    assert {node: after.get(node) for node in before} == before
+    assert [node for node in after.keys() - before.keys() if after[node] or "." in node] == [], "but empty folders"
 
 
 def test_an_agent_that_comes_and_goes_while_others_are_reclaimed_keeps_what_it_holds(

@@ -44,9 +44,14 @@ class Vteps:
             raise self._ground.missing(VTEPS)
         if found.data:
             return Range(self._read(found.data), found.version)
-        if found.stat.numChildren or host is None:
+        if host is None or self._is_any_given():
             return Range(VTEP_SUBNET, found.version)
         return Range(vteps.chosen(host.vtep_subnet, host.vtep), found.version, is_recorded=False)
+
+    def _is_any_given(self) -> bool:
+        """Tell whether an agent has a VTEP: the folder of one is made before, by all who join at once."""
+        folders = [f"{VTEPS}/{name}" for name in self._link.children(VTEPS)]
+        return any(stat is not None and stat.numChildren for stat in self._link.every_stat(folders))
 
     def held(self, host: Host, known: Range) -> Vtep | None:
         """Answer the VTEP that an agent had, where it has it still although its record is gone."""
