@@ -272,6 +272,7 @@ def test_an_agent_whose_last_sign_of_life_was_deleted_is_not_reclaimed_and_gives
     for agent in (FIRST, FIRST + 1):
         raw.delete(node_of(raw, seen, agent))
     assert registry.reclaim() == []
+    assert node_of(raw, seen, FIRST + 1), "its time is counted from now on"
     assert [lease.agent_ip for lease in registry.leases()] == [FIRST + 1]
     registry.seen(FIRST)
     assert node_of(raw, seen, FIRST)
