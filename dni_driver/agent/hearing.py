@@ -60,15 +60,16 @@ class Hearing:
 
     def _ask(self, agents: Sequence[Address]) -> str | None:
         """Ask the registry; answer in words why it cannot be asked."""
-        now = self._monotonic()
-        if self._silence is not None and now - self._silence[0] < LATELY:
-            return self._silence[1]
+        now, silence = self._monotonic(), self._silence
+        if silence is not None and now - silence[0] < LATELY:
+            return silence[1]
         try:
             with deadline(_PATIENCE + len(agents) / _AGENTS_A_SECOND):
                 told = self._registry.told(agents)
         except DniError as error:
-            self._silence = (self._monotonic(), f"of other agents nothing new is known: {error}")
-            return self._silence[1]
+            why = f"of other agents nothing new is known: {error}"
+            self._silence = (self._monotonic(), why)
+            return why
         self._silence = None
         self._heard |= {agent: (now, told.get(agent)) for agent in agents}
         return None

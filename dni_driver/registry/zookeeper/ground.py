@@ -64,8 +64,7 @@ class Ground:
         self.born = 0
         """Another number after the registry was deleted, and made anew."""
         self._prepared: int | None = None
-        self._format = 0
-        self._version = VERSIONS[4]
+        self._format = 0, VERSIONS[4]
         self._folders: set[str] = set()
 
     def settled(self, attempt: Callable[[], R]) -> R:
@@ -105,8 +104,7 @@ class Ground:
             found = self.link.get(FORMAT)
         if found is None or (version := self._checked_version(found.data)) < 1:
             raise self._foreign()
-        self._version = version
-        self._prepared, self._format, self._folders = epoch, found.version, set()
+        self._prepared, self._format, self._folders = epoch, (found.version, version), set()
 
     def _checked_version(self, data: bytes) -> int:
         version = self.version(data)
@@ -150,9 +148,10 @@ class Ground:
         """
         changes.put(OVERLAYS, encode(definitions), version)
         journal.append(changes, Entry())
-        wanted = while_leaving(self._version, is_leaving=bool(definitions.leaving()))
-        if wanted != self._version:
-            changes.put(FORMAT, str(wanted).encode(), self._format)
+        node_version, format_now = self._format
+        wanted = while_leaving(format_now, is_leaving=bool(definitions.leaving()))
+        if wanted != format_now:
+            changes.put(FORMAT, str(wanted).encode(), node_version)
             self._prepared = None
 
     def admit(self, changes: Changes, agent_ip: Address, formerly: Address | None) -> None:
@@ -174,7 +173,8 @@ class Ground:
     def format_for(self, agent_ip: Address, *, other_vteps: bool) -> bytes:
         """Answer the version where that agent is among others of its family, as it is to be written."""
         version = VERSIONS[family_of(agent_ip)] + (OTHER_VTEPS if other_vteps else 0)
-        is_leaving = while_leaving(self._version, is_leaving=True) == self._version
+        _, format_now = self._format
+        is_leaving = while_leaving(format_now, is_leaving=True) == format_now
         return str(while_leaving(version, is_leaving=is_leaving)).encode()
 
     def known(self, agent_ip: Address) -> Known:
@@ -211,7 +211,7 @@ class Ground:
     def transaction(self) -> Changes:
         """Begin a transaction that fails where the registry was made a newer dni's meanwhile."""
         changes = self.link.transaction()
-        changes.check(FORMAT, self._format)
+        changes.check(FORMAT, self._format[0])
         return changes
 
     def commit(self, changes: Changes, *paths: str) -> None:
