@@ -135,7 +135,7 @@ def overlay_create(named: Named, /, *, no_network: bool, as_json: bool, **overla
     """Create an overlay and its Docker network, on every host of the cluster.
 
     NAME has 1 to 13 characters of a-z, 0-9, '-' and '_'. At least one subnet is needed. The same once more changes
-    nothing, but makes a Docker network that was removed.
+    nothing, but makes a Docker network that was removed. `dni overlay set --help` says what the backends are.
     """
     wanted = {key: value for key, value in overlay.items() if value is not None}
     wanted |= {"network": False} if no_network else {}
@@ -161,7 +161,10 @@ def overlay_rm(named: Named, name: str, *, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def overlay_keep(named: Named, name: str, *, as_json: bool) -> None:
-    """Call off the removal of an overlay, on every host; one that nobody removes stays anyway."""
+    """Call off the removal of an overlay, on every host.
+
+    Where no removal is under way this changes nothing.
+    """
     named.console().post(f"/v1/overlays/{quote(name, safe='')}/keep", {})
     show({"kept": name}, views.Kept, views.kept, as_json=as_json)
 
@@ -212,7 +215,7 @@ dni.add_command(address)
 
 @dni.group()
 def cni() -> None:
-    """Show how Mesos, and others that use CNI, reach the overlays."""
+    """Show, or take away, what Mesos and other runtimes of CNI find the overlays by."""
 
 
 @cni.command("show")
@@ -282,8 +285,8 @@ def check(named: Named, *, as_json: bool) -> int:
 def repair(named: Named, *, as_json: bool) -> int:
     """Mend what `dni check` finds.
 
-    Makes the kernel as the records want it, and frees what leaked for long enough. What is left is shown; the
-    exit status is then 1.
+    Makes the kernel as the records want it, and frees what Docker no longer knows, without the wait that dni itself
+    keeps. What is left is shown; the exit status is then 1.
     """
     report = show(named.console().post("/v1/repair", {}), Repair, views.repair, as_json=as_json)
     return FOUND if report.findings else 0

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README.md is run: every command in it, in its order, on one lab host."""
+"""README.md and docs/networks.md are run: every command in them, in their order, on one lab host."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of README.md does what README.md says."""
+"""Every command of README.md and docs/networks.md does what the page says; docs/settings.md has all settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from dni_driver.cli.settings import Settings
 from tests.lab import Host, Lab
 from tests.readme.transcript import Step, steps
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "docs/networks.md"]
+"""In the order in which they are read: README.md takes away what it made before it ends."""
+SETTINGS = ROOT / "docs/settings.md"
 _PATIENCE = 60.0
 _LOG_LINE = re.compile(r'^time=".*\n', re.MULTILINE)
 """What Docker's client logs beside its answer when it gives up waiting for a container that was refused."""
@@ -40,7 +43,7 @@ def test_a_block_is_commands_and_their_output() -> None:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    rows = [line for line in README.read_text().splitlines() if line.startswith("| `")]
+    rows = [line for line in SETTINGS.read_text().splitlines() if line.startswith("| `")]
     defaults = msgspec.to_builtins(Settings(), enc_hook=str)
     missing = [
         f"{section}.{key} = {default}"
@@ -54,12 +57,15 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 
 @pytest.mark.lab
 @pytest.mark.timeout(600)
-def test_every_command_of_the_readme_prints_what_the_readme_says() -> None:
+def test_every_command_prints_what_its_page_says() -> None:
     with Lab(hosts=1) as lab:
         host = lab.hosts[0]
         host.start_dni()
         wrong = [
-            f"$ {step.command}\n{output}" for step in steps(README.read_text()) if (output := _other(host, step))
+            f"{page.name}: $ {step.command}\n{output}"
+            for page in PAGES
+            for step in steps(page.read_text())
+            if (output := _other(host, step))
         ]
 
     assert not wrong, "\n".join(wrong)

@@ -214,6 +214,17 @@ def test_a_group_without_a_command_shows_its_commands_each_with_a_whole_sentence
         assert "..." not in listed
 
 
+def test_where_a_backend_can_be_chosen_help_leads_to_what_each_is(dni: Dni) -> None:
+    assert "dni overlay set --help" in " ".join(dni("overlay", "create", "--help").out.split())
+    told = dni("overlay", "set", "--help").out.partition("Options:")[0]
+    assert all(backend in told for backend in ("vxlan", "direct", "auto"))
+
+
+def test_help_says_that_a_repair_frees_without_waiting_and_when_keep_changes_nothing(dni: Dni) -> None:
+    assert "without the wait" in " ".join(dni("repair", "--help").out.split())
+    assert "Where no removal is under way this changes nothing" in dni("overlay", "keep", "--help").out
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
