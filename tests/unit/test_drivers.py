@@ -461,6 +461,17 @@ def test_a_plain_gateway_that_is_asked_for_once_more_is_the_same(host: Host) -> 
     assert host.address(PLAIN, GATEWAY) == gateway
 
 
+def test_a_plain_gateway_is_nobody_elses_also_where_somebody_had_it_before(host: Host) -> None:
+    plain(host)
+    asked = wire.RequestAddressRequest(pool_id=PLAIN, address="172.30.0.2", options=GATEWAY)
+    assert host.address(PLAIN) == "172.30.0.2/29"
+    with pytest.raises(InUse, match=r"172\.30\.0\.2 is in use"):
+        host.ipam.request_address(asked)
+    host.ipam.release_address(wire.ReleaseAddressRequest(pool_id=PLAIN, address="172.30.0.2"))
+    host.ipam.request_address(asked)
+    assert "172.30.0.2/29" not in [host.address(PLAIN) for _ in range(4)]
+
+
 def test_an_overlay_gives_nothing_to_a_network_of_another_driver(host: Host) -> None:
     pool = host.pool()
     with pytest.raises(
