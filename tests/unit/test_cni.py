@@ -102,8 +102,10 @@ def test_a_second_link_of_a_container_is_another_endpoint(host: Host) -> None:
 
 def test_a_container_that_comes_back_in_another_namespace_keeps_its_address(host: Host) -> None:
     host.attach("one")
+    host.clock.pass_by(60)
     moved = host.attach("one", sandbox="/run/netns/anew")
     assert (moved.addresses[0].address, moved.sandbox) == ("9.0.0.2/25", "/run/netns/anew")
+    assert [one.since for one in host.records().cni_endpoints] == [host.clock.now]
 
 
 def test_who_had_the_path_of_a_namespace_before_is_forgotten_unless_its_link_is_there(host: Host) -> None:

@@ -11,17 +11,20 @@ import pytest
 
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
-from dni_driver.core.errors import Exhausted, InUse, KernelError, NotFound, NotMended
+from dni_driver.core.errors import Exhausted, InUse, KernelError, NotFound, NotMended, Refused
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import AgentSubnet, Network, Overlay, define
+from dni_driver.core.records import AddressState
 from dni_driver.core.wanted import Link, Wanted, wanted
 from dni_driver.plugin import wire
+from dni_driver.plugin.app import LONGEST_TEXT, create_app
 from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.registry import open_registry
-from dni_driver.store import Store, addresses, leaving, networked, overlays
+from dni_driver.store import Store, addresses, endpoints, leaving, networked, overlays
+from dni_driver.store.claiming import has_room
 from dni_driver.store.records import read_all
-from tests.fakes import AGENT, DCOS, FakeClock, FakeKernel
+from tests.fakes import AGENT, DCOS, FakeClock, FakeKernel, lease
 from tests.removing import remove_here
 
 DEV = define("dev", [ip_network("10.70.0.0/16")])
@@ -433,3 +436,99 @@ def test_a_network_of_an_overlay_that_this_host_has_no_part_of_yet_waits_for_the
     host.ipam = IpamDriver(host.store, host.kernel, host, "dcos", FakeClock(), sleep=lease)
     assert host.pool("dev").pool == "10.70.3.128/25"
     assert len(pauses) == 2
+
+
+# -- calls that come once more, or that something else comes between
+
+
+def test_a_network_that_cannot_be_made_once_more_is_still_the_one_it_was(host: Host) -> None:
+    pool = host.pool()
+    gateway = host.address(pool.pool_id, GATEWAY)
+    host.create(pool, gateway)
+    host.kernel.elsewhere = NotMended([("d-dcos", "nft said no")])
+    with pytest.raises(KernelError):
+        host.create(pool, gateway)
+    assert [network.id for network in read_all(host.store).networks] == [NETWORK]
+
+
+def test_a_network_without_ipam_that_is_created_once_more_uses_its_pool_once(alone: Host) -> None:
+    create_alone(alone)
+    assert [pool.uses for pool in read_all(alone.store).pools] == [1]
+
+
+def test_a_plain_gateway_that_is_asked_for_once_more_is_the_same(host: Host) -> None:
+    gateway = plain(host)
+    assert host.address(PLAIN, GATEWAY) == gateway
+
+
+def test_a_plain_gateway_is_nobody_elses_also_where_somebody_had_it_before(host: Host) -> None:
+    plain(host)
+    asked = wire.RequestAddressRequest(pool_id=PLAIN, address="172.30.0.2", options=GATEWAY)
+    assert host.address(PLAIN) == "172.30.0.2/29"
+    with pytest.raises(InUse, match=r"172\.30\.0\.2 is in use"):
+        host.ipam.request_address(asked)
+    host.ipam.release_address(wire.ReleaseAddressRequest(pool_id=PLAIN, address="172.30.0.2"))
+    host.ipam.request_address(asked)
+    assert "172.30.0.2/29" not in [host.address(PLAIN) for _ in range(4)]
+
+
+def test_an_overlay_gives_nothing_to_a_network_of_another_driver(host: Host) -> None:
+    pool = host.pool()
+    with pytest.raises(
+        Refused, match="overlay 'dcos' has no dni network on this host, and its addresses are for that"
+    ):
+        host.address(pool.pool_id)
+    assert list(read_all(host.store).addresses) == []
+
+
+def test_a_pool_that_is_released_before_its_network_goes_takes_no_address_from_a_start(host: Host) -> None:
+    pool = host.pool()
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    mine = host.address(pool.pool_id)
+    host.release(pool.pool_id)
+    held = [str(one.address) for one in read_all(host.store).addresses if one.state is AddressState.CLAIMED]
+    assert held == [mine.partition("/")[0]]
+
+
+def test_a_join_in_room_that_came_later_finds_its_gateway_on_the_bridge(host: Host) -> None:
+    pool = host.pool()
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    lease(host.store, DCOS, "9.0.7.0/24")
+    for _ in range(125):
+        host.address(pool.pool_id)
+    interface = wire.EndpointInterface(address=host.address(pool.pool_id))
+    assert interface.address == "9.0.7.130/25"
+    host.network.create_endpoint(wire.CreateEndpointRequest(network_id=NETWORK, endpoint_id=WEB, interface=interface))
+    join(host, WEB)
+    assert "9.0.7.129/25" in [str(one) for one in host.kernel.bridges["d-dcos"].addresses]
+
+
+def test_a_container_that_starts_anew_while_the_dead_are_looked_for_is_not_forgotten(
+    alone: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_meanwhile(links: list[Link]) -> list[Link]:
+        with alone.store.write() as tx:
+            endpoints.joined(tx, WEB, "/run/docker/netns/anew")
+        return links
+
+    monkeypatch.setattr(alone.kernel, "gone", start_meanwhile)
+    alone.network.forget_the_dead()
+    assert endpoints_of(alone) == [WEB]
+
+
+def test_the_last_free_address_is_room(host: Host) -> None:
+    pool = host.pool()
+    host.create(pool, host.address(pool.pool_id, GATEWAY))
+    for _ in range(124):
+        host.address(pool.pool_id)
+    with host.store.read() as tx:
+        assert has_room(tx, pool.pool_id)
+    host.address(pool.pool_id)
+    with host.store.read() as tx:
+        assert not has_room(tx, pool.pool_id)
+
+
+def test_an_error_is_short_however_long_what_was_sent(host: Host) -> None:
+    body = wire.encode(wire.AllocateNetworkResponse(options={"overlay": "x" * 1_000_000}))
+    answer = create_app(host.network, host.ipam).test_client().post("/IpamDriver.RequestPool", data=body)
+    assert 100 < len(answer.get_json()["Err"]) <= LONGEST_TEXT

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 import msgspec
 import pytest
 
-from dni_driver.core.errors import NotFound
+from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.records import EndpointRecord, NetworkRecord
@@ -45,6 +45,14 @@ def test_an_endpoint_is_answered_as_it_was_recorded(tx: Transaction, endpoint: E
 def test_a_repeat_changes_nothing(tx: Transaction) -> None:
     endpoints.add(tx, BOTH)
     endpoints.add(tx, msgspec.structs.replace(BOTH, mac="02:42:ff:ff:ff:ff"))
+    assert endpoints.every(tx) == [BOTH]
+
+
+@pytest.mark.parametrize("other", [{"network": OTHER}, {"address": IPv4Interface("10.64.0.131/25")}])
+def test_an_id_that_stands_for_another_endpoint_is_refused(tx: Transaction, other: dict[str, object]) -> None:
+    endpoints.add(tx, BOTH)
+    with pytest.raises(InUse, match="endpoint e1 is recorded with another network or address"):
+        endpoints.add(tx, msgspec.structs.replace(BOTH, **other))
     assert endpoints.every(tx) == [BOTH]
 
 
