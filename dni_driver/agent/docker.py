@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,10 @@ class DockerDaemon:
         with self._explained():
             self._probe()
             client = self._connect()
-            self._stream = client.events(decode=True, filters=_EVENTS)
+            with ExitStack() as undo:
+                undo.callback(client.close)
+                self._stream = client.events(decode=True, filters=_EVENTS)
+                undo.pop_all()
         return self._read(client, self._stream)
 
     def close(self) -> None:

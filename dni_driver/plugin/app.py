@@ -164,13 +164,13 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _any_error(error: Exception) -> Response:
-    method = request.path.lstrip("/")
+    method, text = request.path.lstrip("/"), _line(str(error))
     if isinstance(error, MalformedRequest):
-        log.warning("malformed request", method=method, error=str(error))
-        return _error(str(error), 400)
+        log.warning("malformed request", method=method, error=text)
+        return _error(text, 400)
     if isinstance(error, DniError):
-        log.warning("refused", method=method, error=str(error))
-        return _error(str(error), 500)
+        log.warning("refused", method=method, error=text)
+        return _error(text, 500)
     log.error("failed", method=method, exc_info=error)
     return _error(f"dni failed unexpectedly ({type(error).__name__}): its log says more", 500)
 
@@ -183,6 +183,10 @@ def _as_typed(driver: str, response: Response) -> Response:
 
 
 def _error(text: str, status: int) -> Response:
-    line = " ".join(text.split())[:LONGEST_TEXT]
+    line = _line(text)
     body: dict[str, Any] = {"Err": line, "Error": line}
     return Response(msgspec.json.encode(body), status=status, content_type=CONTENT_TYPE)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:LONGEST_TEXT]

@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import count, islice
 
+import msgspec
 import pytest
 
 from dni_driver.core.ports import HostPort, Protocol, Relayed
@@ -87,6 +88,28 @@ def test_nothing_runs_as_long_as_nobody_has_to_be_carried() -> None:
     relay.close()
 
 
+def test_a_thread_that_this_host_has_no_room_for_is_tried_again(
+    lay: Callable[[int], Ground], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ground = lay(socket.SOCK_STREAM)
+    ground.container.listen()
+    with socket.socket(socket.AF_INET6) as held, closing(Relay()) as relay:
+        held.bind(("::1", 0))
+        at = HostPort(Protocol.TCP, LOOPBACK6, held.getsockname()[1])
+        served = {at: (held, msgspec.structs.replace(ground.relayed, at=at))}
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                relay.settle(served, NOBODY)
+        relay.settle(served, NOBODY)
+        with socket.create_connection(("::1", at.port)) as caller, ground.container.accept()[0] as inside:
+            caller.sendall(b"let in")
+            assert inside.recv(64) == b"let in"
+
+
 def test_one_connection_too_many_is_refused_and_the_others_go_on(
     lay: Callable[[int], Ground], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,8 +161,7 @@ def test_a_caller_for_whom_no_connection_to_the_container_can_be_made_does_not_w
         calling = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
         calling.settimeout(PATIENCE)
         with room_for(1):
-            calling.connect(("::1", ground.port))
-            assert is_broken_off(calling)
+            assert is_broken_off(calling, ground.port)
         stack.enter_context(ground.caller()).sendall(b"let in")
         inside, _ = ground.container.accept()
         with inside:
@@ -162,9 +184,11 @@ def test_callers_wait_while_this_host_has_no_room_and_are_let_in_afterwards(lay:
             assert inside.recv(64) == b"in the end"
 
 
-def is_broken_off(side: socket.socket) -> bool:
+def is_broken_off(calling: socket.socket, port: int) -> bool:
+    """Call; tell whether that ends without a word."""
     try:
-        return side.recv(1) == b""
+        calling.connect(("::1", port))
+        return calling.recv(1) == b""
     except ConnectionResetError:
         return True
 

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial
 
 import structlog
@@ -106,11 +107,16 @@ class Relay:
         if self._thread is not None:
             return
         descriptors.allow_all()
-        self._poll, self._pipes, self._sessions = Poll(), Pipes(), Sessions(self._clock)
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll.watch(self._wake, select.EPOLLIN, lambda _: False)
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
-        self._thread.start()
+        with ExitStack() as undo:
+            self._poll, self._pipes, self._sessions = Poll(), Pipes(), Sessions(self._clock)
+            undo.callback(self._poll.close)
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            undo.callback(os.close, self._wake)
+            self._poll.watch(self._wake, select.EPOLLIN, lambda _: False)
+            thread = threading.Thread(target=self._run, name="relay", daemon=True)
+            thread.start()
+            undo.pop_all()
+        self._thread = thread
 
     def _run(self) -> None:
         seconds: float | None = None
