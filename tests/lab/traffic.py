@@ -33,6 +33,14 @@ class Packet(NamedTuple):
         return self.sender in addresses or self.target in addresses
 
 
+class _Sent(NamedTuple):
+    """What tells a datagram from all others: who leaves and joins again begins with number 1 again."""
+
+    sender: str
+    number: int
+    moment: float
+
+
 class Traffic:
     """Who takes part, by their addresses. Its processes end with the hosts they run on."""
 
@@ -86,9 +94,9 @@ class Traffic:
     def _between(self, since: float, until: float) -> list[Packet]:
         arrived = dict(self._arrived())
         return [
-            Packet(sender, target, sent, arrived.get((sender, number)))
-            for sender, target, number, sent in self._sent()
-            if since <= sent <= until and {sender, target} <= set(self._pulses)
+            Packet(sent.sender, target, sent.moment, arrived.get(sent))
+            for target, sent in self._sent()
+            if since <= sent.moment <= until and {sent.sender, target} <= set(self._pulses)
         ]
 
     def flows(self, seconds: float = 1.0) -> bool:
@@ -103,13 +111,13 @@ class Traffic:
         fresh.write_text("\n".join(self._pulses))
         fresh.replace(self._folder / "peers")
 
-    def _sent(self) -> Iterator[tuple[str, str, int, float]]:
+    def _sent(self) -> Iterator[tuple[str, _Sent]]:
         for own, words in self._notes("s"):
-            yield own, words[0], int(words[1]), float(words[2])
+            yield words[0], _Sent(own, int(words[1]), float(words[2]))
 
-    def _arrived(self) -> Iterator[tuple[tuple[str, int], float]]:
+    def _arrived(self) -> Iterator[tuple[_Sent, float]]:
         for _, words in self._notes("r"):
-            yield (words[0], int(words[1])), float(words[3])
+            yield _Sent(words[0], int(words[1]), float(words[2])), float(words[3])
 
     def _notes(self, kind: str) -> Iterator[tuple[str, list[str]]]:
         """Answer the notes of each address, but for a line that is being written."""
