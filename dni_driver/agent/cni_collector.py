@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import structlog
 
 from dni_driver.agent.ports import Kernel, Time
+from dni_driver.agent.steady import Steady
 from dni_driver.core.cni_records import CniEndpointRecord
 from dni_driver.core.errors import DniError
 from dni_driver.core.invariants.finding import REPAIR, Finding, is_settled
@@ -30,10 +31,12 @@ class CniCollector:
         self._kernel = kernel
         self._grace = grace
         self._time = time
+        self._steady = Steady(time)
         self._gone_since: dict[CniEndpointRecord, float] = {}
 
     def collect(self) -> list[str]:
         """Look once; free what is due, and say so. After a restart of dni every wait begins anew."""
+        self._steady()
         now = self._time.monotonic()
         seen = self._gone_since
         self._gone_since = {one: seen.get(one, now) for one in self.gone()}
@@ -60,7 +63,7 @@ class CniCollector:
         return self._kernel.missing_sandboxes(one.sandbox for one in endpoints)
 
     def _settled(self) -> list[CniEndpointRecord]:
-        return [one for one in self.gone() if is_settled(one.since, self._time.clock())]
+        return [one for one in self.gone() if is_settled(one.since, self._steady())]
 
     def _free(self, due: Iterable[CniEndpointRecord]) -> list[str]:
         silent = [one for one in due if not self._is_alive(one)]

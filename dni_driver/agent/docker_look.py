@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.labelling import Labelling
 from dni_driver.agent.ports import Docker
+from dni_driver.agent.steady import Steady
 from dni_driver.agent.watcher import note_names
 from dni_driver.core.addresses.reservations import strays
 from dni_driver.core.errors import Unavailable
@@ -22,18 +23,27 @@ class DockerLook:
     """Looks at Docker, and has each part that cares about it take what is its own. `report`: how dockerd is."""
 
     def __init__(
-        self, store: Store, docker: Docker, collector: Collector, labelling: Labelling, *, freed: Callable[[], None]
+        self,
+        store: Store,
+        docker: Docker,
+        collector: Collector,
+        labelling: Labelling,
+        *,
+        steady: Steady,
+        freed: Callable[[], None],
     ) -> None:
-        """Have asked nothing yet; `freed` is called when something was freed."""
+        """Have asked nothing yet; `steady` is read at each look, `freed` called when something was freed."""
         self._store = store
         self._docker = docker
         self._collector = collector
         self._labelling = labelling
+        self._steady = steady
         self._freed = freed
         self.report = DockerReport(reachable=False, error="not asked yet")
 
     def look(self) -> Sequence[str]:
         """Look once: take over names, free what is due; say who has not the address reserved for it."""
+        self._steady()
         records = read_all(self._store)
         try:
             version = self._docker.version()

@@ -9,6 +9,7 @@ from typing import TypeVar
 from dni_driver.agent.collector import Collector
 from dni_driver.agent.ports import Docker, Kernel, Time
 from dni_driver.agent.reconciler import Reconciler
+from dni_driver.agent.steady import Steady
 from dni_driver.core.errors import DniError
 from dni_driver.core.invariants.check import findings
 from dni_driver.core.invariants.finding import REPAIR, Finding, is_settled
@@ -42,12 +43,13 @@ class Inspection:
     as it is for a minute, which no action of dockerd lasts, and does not answer on its bridge.
     """
 
-    def __init__(self, store: Store, kernel: Kernel, docker: Docker, time: Time) -> None:
-        """Take what is to be compared."""
+    def __init__(self, store: Store, kernel: Kernel, docker: Docker, time: Time, steady: Steady) -> None:
+        """Take what is to be compared; `steady` tells how old it is."""
         self._store = store
         self._kernel = kernel
         self._docker = docker
         self._time = time
+        self._steady = steady
 
     def check(self) -> list[Finding]:
         """Answer what is wrong, at two looks a second apart."""
@@ -92,7 +94,7 @@ class Inspection:
         """Answer the leaks that are no call in progress, and the look at Docker that shows them."""
         records = read_all(self._store)
         docker = self._docker.view(records)
-        now = self._time.clock()
+        now = self._steady()
         return {leak for leak in leaks(records, docker) if is_settled(newest(leak), now)}, docker
 
     def _look(self) -> list[Finding]:
@@ -100,7 +102,7 @@ class Inspection:
         target = wanted(records)
         kernel, dark = _seen(lambda: self._kernel.observe(target), "kernel", SEE_LOG)
         docker, away = _seen(lambda: self._docker.view(records), "docker", "start dockerd, then run dni check again")
-        return [*findings(records, kernel, docker, target, self._time.clock()), *dark, *away]
+        return [*findings(records, kernel, docker, target, self._steady()), *dark, *away]
 
 
 def _seen(look: Callable[[], T], about: str, mend: str) -> tuple[T | None, list[Finding]]:

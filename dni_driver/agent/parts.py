@@ -29,6 +29,7 @@ from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.removal import Removal
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import Leasing
+from dni_driver.agent.steady import Steady
 from dni_driver.agent.telling import Telling
 from dni_driver.agent.whereabouts import Whereabouts
 from dni_driver.core.invariants.collection import Sightings
@@ -85,8 +86,11 @@ class Parts:
         self.removal = Removal(registry, self.identity, self.joining, self.networking, self.cni.withdraw)
         self.collector = Collector(store, kernel, Sightings(options.graces()), time)
         self.labelling = Labelling(store, self.reconciler)
-        self.docker_look = DockerLook(store, docker, self.collector, self.labelling, freed=self.something_freed)
-        self.inspection = Inspection(store, kernel, docker, time)
+        steady = Steady(time)
+        self.docker_look = DockerLook(
+            store, docker, self.collector, self.labelling, steady=steady, freed=self.something_freed
+        )
+        self.inspection = Inspection(store, kernel, docker, time, steady)
 
     def something_freed(self) -> None:
         """Have the kernel follow; and join again soon where this host could not give up what the registry told it to.
