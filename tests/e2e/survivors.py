@@ -79,7 +79,7 @@ class Survivors:
         ends = time.monotonic() + CALM_SECONDS
         while unrest := self._unrest():
             log.info("not calm: %s", unrest)
-            assert time.monotonic() < ends, unrest
+            assert time.monotonic() < ends, f"{unrest}; {self._all_there_is()}"
         self.check_addresses()
 
     def _unrest(self) -> str | None:
@@ -97,6 +97,12 @@ class Survivors:
             if status["problems"] or findings or lives != everybody:
                 return f"{host.name}: {status['problems']}, {findings}, alive {lives}"
         return None
+
+    def _all_there_is(self) -> str:
+        """Answer what arrives and what each host says, for whoever has to find out why it is not calm."""
+        now = time.monotonic()
+        said = [f"{host.name}: {host.try_dni('status').stdout}" for host in self.hosts]
+        return "\n".join([in_words(self.traffic.packets(now - 1, now), now), *said])
 
     def check_addresses(self) -> None:
         """Find no address twice, nor an agent subnet that two agents hold."""

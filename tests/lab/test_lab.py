@@ -89,38 +89,32 @@ def test_the_base_namespace_sees_dockers_sockets_and_network_namespaces(host: Ho
     assert host.path("/run/docker.sock").is_socket()
 
 
+PLUGIN = """if True:
+    import os, socket, sys, time
+    os.makedirs("/run/docker/plugins", exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[1])
+    listener.listen()
+    caller, _ = listener.accept()
+    caller.recv(4096)
+    caller.sendall(sys.argv[2].encode())
+    os.unlink(sys.argv[1])
+    time.sleep(float(sys.argv[3]))
+"""
+"""Answers one call, as a plugin of the base namespace; what follows says where, what, and for how long it stays."""
+
+
 def test_dockerd_finds_a_plugin_of_the_base_namespace(host: Host) -> None:
     """It implements nothing, which dockerd can tell only by asking it."""
-    script = """if True:
-        import os, socket
-        os.makedirs("/run/docker/plugins", exist_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind("/run/docker/plugins/hollow.sock")
-        listener.listen()
-        caller, _ = listener.accept()
-        caller.recv(4096)
-        caller.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 17\\r\\n\\r\\n{"Implements":[]}')
-        os.unlink("/run/docker/plugins/hollow.sock")
-    """
-    plugin = host.spawn(sys.executable, "-c", script)
+    answer = 'HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{"Implements":[]}'
+    plugin = host.spawn(sys.executable, "-c", PLUGIN, "/run/docker/plugins/hollow.sock", answer, "0")
     refusal = host.try_docker("network", "create", "-d", "hollow", "n").stderr
     assert "does not implement" in refusal
     assert plugin.wait(60) == 0
 
 
 def test_a_docker_command_that_takes_too_long_tells_what_dockerd_waits_for(host: Host) -> None:
-    script = """if True:
-        import os, socket, time
-        os.makedirs("/run/docker/plugins", exist_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind("/run/docker/plugins/silent.sock")
-        listener.listen()
-        caller, _ = listener.accept()
-        caller.recv(4096)
-        os.unlink("/run/docker/plugins/silent.sock")
-        time.sleep(60)
-    """
-    plugin = host.spawn(sys.executable, "-c", script)
+    plugin = host.spawn(sys.executable, "-c", PLUGIN, "/run/docker/plugins/silent.sock", "", "60")
     with pytest.raises(CommandError, match=r"(?s)ran out of time.*goroutine \d+ \[.*plugins\.\(\*Client\)\.call"):
         host.docker("network", "create", "-d", "silent", "n", timeout=5)
     plugin.kill()

@@ -733,15 +733,7 @@ def test_an_agent_that_comes_back_in_the_moment_in_which_it_loses_something_keep
     held = gone.lease("dcos", 4, FIRST)
     gone.close()
     eventually(lambda: registry.alive() == frozenset())
-    transaction, comes = ground.Ground.transaction, [host()]
-
-    def late(one: ground.Ground) -> Changes:
-        begun = transaction(one)
-        while one is registry.ground and comes:
-            back.register(comes.pop())
-        return begun
-
-    monkeypatch.setattr(ground.Ground, "transaction", late)
+    when_it_begins(monkeypatch, registry, lambda: back.register(host()))
     with pytest.raises(InUse, match=said):
         attempt(registry, held)
     assert [one.held for one in back.leases(FIRST)] == [held]
@@ -867,21 +859,28 @@ def test_a_lease_that_was_begun_before_its_overlay_began_to_leave_is_refused(
     assert registry.end_removal("dcos")
 
 
+def when_it_begins(
+    monkeypatch: pytest.MonkeyPatch, registry: ZooKeeperRegistry, happens: Callable[[], object]
+) -> None:
+    """Have something happen once, when a registry has looked and begins to change what it found."""
+    transaction, to_come = ground.Ground.transaction, [happens]
+
+    def late(one: ground.Ground) -> Changes:
+        begun = transaction(one)
+        while one is registry.ground and to_come:
+            to_come.pop()()
+        return begun
+
+    monkeypatch.setattr(ground.Ground, "transaction", late)
+
+
 def test_an_overlay_that_is_kept_in_the_moment_in_which_nobody_holds_any_stays(
     connect: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, other = connect(), connect()
     registry.define(DCOS)
     registry.begin_removal("dcos", FIRST)
-    transaction = ground.Ground.transaction
-
-    def late(one: ground.Ground) -> Changes:
-        begun = transaction(one)
-        if one is registry.ground and other.leaving():
-            other.keep("dcos", FIRST + 1)
-        return begun
-
-    monkeypatch.setattr(ground.Ground, "transaction", late)
+    when_it_begins(monkeypatch, registry, lambda: other.keep("dcos", FIRST + 1))
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.2"):
         registry.end_removal("dcos")
     assert registry.overlays() == [DCOS]
@@ -893,15 +892,7 @@ def test_an_overlay_stays_that_somebody_says_to_use_in_the_moment_in_which_it_go
     registry, other = connect(), connect()
     registry.define(DCOS)
     registry.begin_removal("dcos", FIRST)
-    transaction, users = ground.Ground.transaction, [FIRST + 1]
-
-    def late(one: ground.Ground) -> Changes:
-        begun = transaction(one)
-        while one is registry.ground and users:
-            other.use(users.pop(), ["dcos"])
-        return begun
-
-    monkeypatch.setattr(ground.Ground, "transaction", late)
+    when_it_begins(monkeypatch, registry, lambda: other.use(FIRST + 1, ["dcos"]))
     assert not registry.end_removal("dcos")
     assert registry.overlays() == [DCOS]
 
