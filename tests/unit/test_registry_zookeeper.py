@@ -216,6 +216,36 @@ def test_a_registry_that_hangs_is_given_up_in_time(own_server: ZooKeeper) -> Non
         eventually(lambda: registry.overlays() == [DCOS])
 
 
+def test_a_server_that_hangs_is_left_however_much_it_is_asked(own_server: ZooKeeper) -> None:
+    """A sign of life is asked for only where there is nothing else to ask."""
+    with opening(f"zookeeper://{own_server.address}") as connect:
+        registry = connect()
+        registry.define(DCOS)
+        own_server.freeze()
+
+        def is_left() -> bool:
+            registry.link.client.exists_async("/")
+            return not registry.link.client.connected
+
+        eventually(is_left, seconds=3 * link.SESSION_SECONDS)
+        own_server.thaw()
+        eventually(lambda: registry.overlays() == [DCOS])
+
+
+def test_who_asks_for_news_in_the_moment_in_which_the_registry_is_closed_hears_none(
+    connect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = connect()
+    registry.news(5)
+
+    def closing() -> None:
+        registry.close()
+        raise registry.link.away()
+
+    monkeypatch.setattr(registry.ground, "prepare", closing)
+    assert not registry.news(60)
+
+
 def test_an_agent_whose_session_expired_comes_back_to_life(connect: Open) -> None:
     one, two = connect(), connect()
     one.register(host())

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from ipaddress import ip_address
 from time import monotonic
 
+from dni_driver.core.errors import Unavailable
 from dni_driver.core.overlays import Address
 from dni_driver.core.peers import Peer
 from dni_driver.registry.interface import News
@@ -46,7 +47,14 @@ class Follower:
 
     def news(self, seconds: float) -> News:
         """Answer what has changed (Registry.news)."""
-        ends = monotonic() + seconds
+        try:
+            return self._wait(monotonic() + seconds)
+        except Unavailable:
+            if self._link.closed:
+                return News()
+            raise
+
+    def _wait(self, ends: float) -> News:
         while not self._link.closed:
             self._link.rung.clear()
             found = self._look()

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 SESSION_SECONDS = 10.0
 """For how long an agent that is not heard of counts as alive."""
 ANSWER_SECONDS = 5.0
+_SILENT_SECONDS = SESSION_SECONDS * 2 / 3
+"""After which another server is asked: a sound one says something every third of a session at the latest."""
 _RECONNECT_SECONDS = 2.0
 _AT_A_TIME = 500
 """Reads on their way together."""
@@ -86,7 +88,7 @@ class Link:
         self._refused = False
         if access.ca is not None or access.certificate is not None:
             tls.context(access)  # files that cannot be used are named at once
-        self._connecting = Connecting(access) if access.tls else None
+        self._connecting = Connecting(access, _SILENT_SECONDS)
         self.client = _client(address, access, self._connecting)
         self.client.add_listener(self._turned)
         self.client.start_async()
@@ -115,7 +117,7 @@ class Link:
         servers = ", ".join(self.address.servers)
         if self._refused:
             return Unavailable(f"the registry refuses this host (ZooKeeper at {servers}): look at registry.user")
-        if self._connecting is not None and self._connecting.trouble is not None:
+        if self._connecting.trouble is not None:
             return Unavailable(f"the registry cannot be used: ZooKeeper at {self._connecting.trouble}")
         return Unavailable(
             f"the registry does not answer (ZooKeeper at {servers}): containers go on, new ones start, and it is "
@@ -343,7 +345,7 @@ def _found(answer: Any) -> Found | None:
     return None if answer is None else Found(*answer)
 
 
-def _client(address: ZooKeeperAddress, access: Access, connecting: Connecting | None) -> KazooClient:
+def _client(address: ZooKeeperAddress, access: Access, connecting: Connecting) -> KazooClient:
     quiet = logging.getLogger("kazoo")
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
