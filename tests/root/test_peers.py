@@ -156,6 +156,19 @@ def test_what_somebody_else_damaged_is_noticed_and_mended(first: Member, damage:
     assert first.reconcile() == []
 
 
+def test_what_goes_unsaid_with_the_agent_ip_comes_back_with_it(cluster: Cluster) -> None:
+    """As a DHCP client does that renews too late: it takes the address away and puts it back a moment later."""
+    cluster.meet(dcos="direct")
+    first = cluster.near[0]
+    before = listed(first)
+    first.sh("ip addr del 10.0.0.1/24 dev eth0")
+    assert "9.0.2.0/24" not in first.sh("ip route")
+    first.sh("ip addr add 10.0.0.1/24 dev eth0", "ip route add default via 10.0.0.254")
+    first.reconcile()
+    assert listed(first) == before
+    assert first.reconcile() == []
+
+
 def test_a_vtep_with_another_number_is_made_anew(cluster: Cluster) -> None:
     first, second = cluster.near[:2]
     first.sh("ip link add vtep1024 type vxlan id 7 dstport 4789")
