@@ -169,6 +169,15 @@ def test_what_goes_unsaid_with_the_agent_ip_comes_back_with_it(cluster: Cluster)
     assert first.reconcile() == []
 
 
+def test_an_address_of_somebody_else_on_the_vtep_takes_no_way_along(first: Member) -> None:
+    first.sysctl("ipv4/conf/vtep1024/promote_secondaries", 0)
+    before = listed(first)
+    first.sh("ip addr del 44.128.0.1/20 dev vtep1024", "ip addr add 44.128.0.99/20 dev vtep1024")
+    first.reconcile()
+    assert listed(first) == before
+    assert first.reconcile() == []
+
+
 def test_a_vtep_with_another_number_is_made_anew(cluster: Cluster) -> None:
     first, second = cluster.near[:2]
     first.sh("ip link add vtep1024 type vxlan id 7 dstport 4789")

@@ -158,6 +158,16 @@ def test_addresses_follow_the_records(dcos: Host) -> None:
     assert "fd01" not in listed
 
 
+def test_an_address_of_somebody_else_takes_none_of_ours_along(dcos: Host) -> None:
+    """The kernel deletes with an address those of its subnet that came later, where it was not told otherwise."""
+    dcos.sysctl("ipv4/conf/d-dcos/promote_secondaries", 0)
+    before = dcos.sh("ip -o addr show d-dcos"), dcos.sh("ip route")
+    dcos.sh("ip addr del 9.0.0.129/25 dev d-dcos", "ip addr add 9.0.0.200/25 dev d-dcos")
+    dcos.reconcile()
+    assert (dcos.sh("ip -o addr show d-dcos"), dcos.sh("ip route")) == before
+    assert dcos.reconcile() == []
+
+
 def test_a_bridge_of_somebody_else_is_left_alone_and_the_rest_is_done(host: Host) -> None:
     host.sh("ip link add d-dcos type bridge", "ip addr add 9.0.0.129/25 dev d-dcos")
     host.want(DCOS, DEV)
