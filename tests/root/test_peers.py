@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root.cluster import Cluster, Member, peer, place
-from tests.root.ground import Namespace
+from tests.root.ground import Namespace, cover
 from tests.root.packets import Server, call, is_cut_off
 from tests.root.town import overlay
 
@@ -166,6 +167,17 @@ def test_what_goes_unsaid_with_the_agent_ip_comes_back_with_it(cluster: Cluster)
     first.sh("ip addr add 10.0.0.1/24 dev eth0", "ip route add default via 10.0.0.254")
     first.reconcile()
     assert listed(first) == before
+    assert first.reconcile() == []
+
+
+def test_a_host_that_calls_table_42_by_a_name_has_all_entries_all_the_same(first: Member, tmp_path: Path) -> None:
+    names = tmp_path / "names"
+    names.mkdir()
+    (names / "own.conf").write_text("42 vpn\n")
+    first.run(cover, names, Path("/etc/iproute2/rt_tables.d"))
+    assert "via 44.128.0.2 dev vtep1024" in first.sh("ip route show table vpn")
+    assert not first.run(first.kernel.observe, first.wanted).peers
+    first.now += 61
     assert first.reconcile() == []
 
 
