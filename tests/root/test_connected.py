@@ -39,6 +39,15 @@ def test_all_routes_that_are_flushed_are_put_back_those_to_what_is_on_our_links_
     assert member.reconcile() == []
 
 
+def test_a_route_that_was_replaced_is_put_before_the_one_that_took_its_place(member: Member) -> None:
+    taken = ("9.0.1.128/25 via 10.0.0.254 dev eth0", "fd01:b::1:8000:0:0/81 dev eth0 metric 256")
+    member.sh(*(f"ip route replace {one}" for one in taken))
+    assert len(member.reconcile()) == 2
+    assert "dev d-dcos" in member.sh("ip route get 9.0.1.130")
+    assert all(any(line.startswith(one) for line in routes(member)) for one in taken)
+    assert member.reconcile() == []
+
+
 def test_a_route_that_leads_elsewhere_by_a_rule_of_the_administrators_is_left_alone(member: Member) -> None:
     member.sh("ip rule add to 9.0.1.128/25 lookup 77", "ip route add 9.0.1.128/25 via 10.0.0.254 table 77")
     before = routes(member)
