@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.root.cluster import Cluster, Member
+from tests.root.town import Host, overlay
 
 pytestmark = pytest.mark.root
 
@@ -46,6 +47,18 @@ def test_a_route_that_was_replaced_is_put_before_the_one_that_took_its_place(mem
     assert "dev d-dcos" in member.sh("ip route get 9.0.1.130")
     assert all(any(line.startswith(one) for line in routes(member)) for one in taken)
     assert member.reconcile() == []
+
+
+def test_a_flushed_route_is_missed_whatever_stands_around_it(host: Host) -> None:
+    """A route of the same name in another table, one that drops the rest, and a gateway with nothing behind it."""
+    last = overlay("dcos", "9.0.0.254/25", subnets=("9.0.0.0/8",))
+    host.want(last)
+    host.reconcile()
+    host.sh("ip route add 9.0.0.128/25 dev d-dcos table 77")
+    for around in ("blackhole", "prohibit"):
+        host.sh("ip route flush dev d-dcos table main", f"ip route replace {around} 9.0.0.0/8")
+        assert host.reconcile() == ["bridge d-dcos: route to 9.0.0.128/25 put back"]
+        assert host.reconcile() == []
 
 
 def test_a_route_that_leads_elsewhere_by_a_rule_of_the_administrators_is_left_alone(member: Member) -> None:

@@ -98,6 +98,7 @@ def test_when_all_agrees_nothing_is_written(dcos: Host) -> None:
             "link {host} may send as more than its own",
         ),
         ("ip link set d-dcos type bridge group_fwd_mask 0", "frames to link-local groups treated as others"),
+        ("ip link set d-dcos type bridge forward_delay 400", "spanning tree off, no forward delay"),
         ("iptables -F", "chain DNI-FORWARD"),
         ("iptables -F DNI-FORWARD", "chain DNI-FORWARD has other rules"),
         ("iptables -I DNI-FORWARD -j DROP", "chain DNI-FORWARD has other rules"),
@@ -213,6 +214,17 @@ def test_a_bridge_that_was_never_finished_is_made_again(host: Host) -> None:
     assert "made bridge d-dcos" in changes
     assert "alias dni overlay dcos" in host.sh("ip -d link show d-dcos")
     assert "group default" in host.sh("ip link show d-dcos")
+
+
+def test_a_bridge_that_the_kernel_would_not_finish_is_no_strangers(host: Host) -> None:
+    place = msgspec.structs.replace(DCOS, bridge=msgspec.structs.replace(DCOS.bridge, mtu=70000))
+    host.want(place)
+    with pytest.raises(KernelError, match="bridge d-dcos: mtu greater than device maximum"):
+        host.reconcile()
+    host.want(DCOS)
+    host.reconcile()
+    assert "alias dni overlay dcos" in host.sh("ip link show d-dcos")
+    assert host.reconcile() == []
 
 
 def test_a_stranger_called_like_a_link_is_left_alone(dcos: Host) -> None:
