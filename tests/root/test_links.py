@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 import pytest
@@ -98,6 +100,14 @@ def test_attach_without_its_bridge_says_so(dcos: Host) -> None:
     with pytest.raises(BridgeMissing, match=r"d-dcos is missing.*dni repair"):
         attach(dcos, link(DCOS))
     assert names(dcos) == set()
+
+
+def test_a_bridge_that_is_full_is_said_to_be(dcos: Host) -> None:
+    made = [f"link add x{n} master d-dcos type veth peer name y{n}\nlink set y{n} master d-dcos" for n in range(512)]
+    filling = partial(subprocess.run, ["ip", "-force", "-batch", "-"], capture_output=True, check=False)
+    dcos.run(filling, input="\n".join(made).encode())
+    with pytest.raises(KernelError, match=r"on d-dcos cannot be made: the bridge has as many links .* \(1023\)"):
+        attach(dcos, link(DCOS))
 
 
 def test_attach_does_not_take_over_a_stranger(dcos: Host) -> None:
