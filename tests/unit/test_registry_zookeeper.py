@@ -278,6 +278,19 @@ def test_a_new_process_of_a_host_takes_over_from_one_that_was_killed(connect: Op
     assert is_alive(successor)
 
 
+@pytest.mark.parametrize("way", ["settled", "settled_in_turn"])
+def test_who_finds_others_in_its_way_again_and_again_asks_ever_less_often(connect: Open, way: str) -> None:
+    attempts: list[object] = []
+
+    def attempt(*turn: object) -> None:
+        attempts.append(turn)
+        raise Conflict("somebody else")
+
+    with deadline(2.0), pytest.raises(DeadlineExceeded, match=r"again and again \(somebody else\)"):
+        getattr(connect().ground, way)(attempt)
+    assert 3 < len(attempts) < 50
+
+
 def test_ten_agents_that_join_at_once_never_get_the_same(connect: Open) -> None:
     connect().define(DCOS)
     ready, got = threading.Barrier(10), []
