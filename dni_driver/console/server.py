@@ -28,6 +28,9 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _AT_THE_SOCKET, _OVER_TCP = 400, 100
 """How many connections there are of both kinds together when no more are taken of one: whoever opens many over TCP,
 where nobody knows who asks, is in nobody's way at the socket."""
+_LARGEST_BODY = 1 << 18
+"""In bytes. What is longer is not read: waitress would put it on the disk, up to a gigabyte for each connection. The
+app answers in its own words what is longer than it takes, and not as long as this."""
 _IDLE_SECONDS = 30.0
 """How long waitress sleeps where nothing happens; it then looks for connections to give up."""
 
@@ -62,7 +65,13 @@ class Server:
         self, app: Flask, listener: socket.socket, dispatcher: Lanes | ThreadedTaskDispatcher, most: int
     ) -> Any:
         return create_server(
-            app, map=self._map, sockets=[listener], ident=None, connection_limit=most, _dispatcher=dispatcher
+            app,
+            map=self._map,
+            sockets=[listener],
+            ident=None,
+            connection_limit=most,
+            max_request_body_size=_LARGEST_BODY,
+            _dispatcher=dispatcher,
         )
 
     def run(self) -> None:

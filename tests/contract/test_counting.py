@@ -233,3 +233,10 @@ def test_whoever_opens_many_connections_over_tcp_is_in_nobodys_way_at_the_socket
         for _ in range(30):
             assert Console(path, patience=5).get("/v1/overlays")
     assert ask(at, "GET", "/v1/overlays")[0] == 200
+
+
+def test_a_body_that_is_announced_large_is_not_taken_over_tcp(tcp: tuple[ListenAddress, _Operations]) -> None:
+    at, _ = tcp
+    with socket.create_connection((str(at.host), at.port), 10) as caller:
+        caller.sendall(b"POST /v1/overlays HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert caller.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
