@@ -155,14 +155,22 @@ def _mend_addresses(bridge: Bridge, link: LinkDetails, there: set[Interface], le
     if not missing and not strange:
         return
     with conversation() as kernel:
+        _put(kernel, link, missing)
         for address in missing:
-            with tolerating(errno.EEXIST):
-                kernel.addr("replace", index=link.index, **addresses.described(address))
             ledger.did(f"bridge {bridge.name}: address {address} added")
         for address in strange:
             with tolerating(errno.EADDRNOTAVAIL):
                 kernel.addr("del", index=link.index, **addresses.described(address))
             ledger.did(f"bridge {bridge.name}: address {address} removed")
+        if strange:
+            # One of the same subnet that was there before ours has taken ours along.
+            _put(kernel, link, _sayable(bridge))
+
+
+def _put(kernel: IPRoute, link: LinkDetails, wanted: Iterable[Interface]) -> None:
+    for address in wanted:
+        with tolerating(errno.EEXIST):
+            kernel.addr("replace", index=link.index, **addresses.described(address))
 
 
 def _mend_routes(bridge: Bridge, link: LinkDetails, ledger: Ledger) -> None:

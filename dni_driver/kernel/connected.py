@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 
 from pyroute2.iproute import IPRoute
-from pyroute2.netlink.rtnl import rt_proto, rt_scope
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST
+from pyroute2.netlink.rtnl import RTM_NEWROUTE, rt_proto, rt_scope, rt_type
 
 from dni_driver.core.overlays import Network
 from dni_driver.core.records import Interface
@@ -18,6 +19,8 @@ from dni_driver.kernel.netlink.conversation import Message, conversation, dump, 
 _MAIN = 254
 _METRIC6 = 256
 """What the kernel gives those of IPv6."""
+_PREPEND = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
+"""As `ip route prepend`, which pyroute2 has no word for."""
 
 
 def mend(index: int, carried: Iterable[Interface]) -> list[Network]:
@@ -54,8 +57,9 @@ def _way(kernel: IPRoute, address: Interface) -> int | None:
 
 
 def _put(kernel: IPRoute, index: int, address: Interface) -> None:
-    """Put a route as the kernel would."""
+    """Put a route as the kernel would: before one of somebody else's that has taken its place, and stays."""
     four = {"prefsrc": str(address.ip), "scope": rt_scope["link"]}
     own = four if address.version == 4 else {"priority": _METRIC6}  # noqa: PLR2004
+    put = {"oif": index, "table": _MAIN, "type": rt_type["unicast"], "proto": rt_proto["kernel"], **own}
     with tolerating(errno.EEXIST):
-        kernel.route("add", dst=str(address.network), oif=index, table=_MAIN, proto=rt_proto["kernel"], **own)
+        kernel.route(_PREPEND, dst=str(address.network), **put)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -63,4 +64,6 @@ def in_words(error: Exception) -> str:
     """Answer an error as people read it, without Python's number in front."""
     if isinstance(error, PermissionError):
         return f"{error.strerror}: dni must run as root, or with CAP_NET_ADMIN"
+    if isinstance(error, OSError) and error.errno == errno.EXFULL:
+        return "the bridge has as many links as the kernel allows (1023): use another overlay, or another host"
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

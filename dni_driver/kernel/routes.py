@@ -23,6 +23,8 @@ _STUB = "127.0.0.53"
 _NARROWEST_DEFAULT = {4: 8, 6: 16}
 """Bits; a VPN that takes all traffic has two routes of one bit each."""
 _DEFAULT = "default"
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.EACCES, errno.EINVAL)
+"""What the kernel says of addresses that no route leads to, or one of the kind unreachable, prohibit or blackhole."""
 
 
 class _Route(msgspec.Struct):
@@ -118,7 +120,7 @@ def advertised_uplinks() -> set[str]:
 
 def on_link(address: Address) -> int | None:
     """Answer the link on which an address is to be found, without a router between; None where it is not."""
-    with conversation() as kernel, tolerating(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.ENODEV):
+    with conversation() as kernel, tolerating(*_NO_WAY, errno.ENODEV):
         (route,) = kernel.route("get", dst=str(address))
         if route["type"] == rt_type["unicast"] and route.get("gateway") is None:
             link: int | None = route.get("oif")

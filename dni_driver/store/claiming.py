@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
-from dni_driver.core.addresses.allocation import check_explicit, exhausted, spans, without
+from dni_driver.core.addresses.allocation import check_explicit, exhausted, spans, whole_spans, without
 from dni_driver.core.addresses.reservations import check_not_anothers, reserved_for
-from dni_driver.core.errors import InUse
+from dni_driver.core.errors import InUse, Refused
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.records import AddressState, PoolRecord, ReservationRecord, docker_halves, mesos_halves
 from dni_driver.store import (
@@ -76,7 +76,11 @@ def halves_of(tx: Transaction, pool: PoolRecord) -> list[Network]:
 
 def _hold_own(tx: Transaction, pool: PoolRecord, halves: Sequence[Network], own: Address, now: float) -> None:
     """Hold what is reserved for a container: it gets no other instead, or nobody could rely on it."""
-    check_explicit(own, pool, halves)
+    if not any(own in span for span in whole_spans(pool, halves)):
+        raise Refused(
+            f"address {own} is reserved for this container, and none of this agent's any more: `dni address release "
+            f"{pool.overlay} {own}` gives it up, and the next start gets another"
+        )
     holder = addresses.find(tx, pool.id, own)
     if holder is not None and holder.state is not AddressState.FREE:
         raise InUse(

@@ -157,6 +157,16 @@ def test_a_container_whose_address_somebody_has_gets_no_other(light: Plugin, new
     assert newest.ip("web") == "9.0.0.140"
 
 
+def test_a_container_gets_no_other_either_where_this_agent_no_longer_has_that_address(
+    light: Plugin, newest: Engine
+) -> None:
+    keep(light, "9.0.7.140", container="web")
+    before = light.held()
+    with pytest.raises(PluginError, match=r"none of this agent's any more: `dni address release dcos 9\.0\.7\.140`"):
+        newest.run("web", "dcos")
+    assert light.held() == before
+
+
 def test_before_29_no_name_comes_and_the_next_address_is_given(light: Plugin) -> None:
     keep(light, "9.0.0.140", container="web")
     engine = light.engine(28)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
 _CLONE_NEWNET = 0x40000000
+_CLONE_NEWNS = 0x00020000
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,9 +68,20 @@ class Namespace:
 
 
 def _leave_for_a_new_one() -> int:
-    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _unshare(_CLONE_NEWNET)
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def cover(folder: Path, other: Path) -> None:
+    """Have the calling thread, and what it starts, see a folder in the place of another."""
+    _unshare(_CLONE_NEWNS)
+    for mount in (["--make-rprivate", "/"], ["--bind", str(folder), str(other)]):
+        subprocess.run(["mount", *mount], check=True)
+
+
+def _unshare(what: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(what) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def wire(one: Namespace, name: str, other: Namespace, other_name: str) -> None:

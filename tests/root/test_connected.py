@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.root.cluster import Cluster, Member
+from tests.root.town import Host, overlay
 
 pytestmark = pytest.mark.root
 
@@ -37,6 +38,27 @@ def test_all_routes_that_are_flushed_are_put_back_those_to_what_is_on_our_links_
     ):
         assert what in done
     assert member.reconcile() == []
+
+
+def test_a_route_that_was_replaced_is_put_before_the_one_that_took_its_place(member: Member) -> None:
+    taken = ("9.0.1.128/25 via 10.0.0.254 dev eth0", "fd01:b::1:8000:0:0/81 dev eth0 metric 256")
+    member.sh(*(f"ip route replace {one}" for one in taken))
+    assert len(member.reconcile()) == 2
+    assert "dev d-dcos" in member.sh("ip route get 9.0.1.130")
+    assert all(any(line.startswith(one) for line in routes(member)) for one in taken)
+    assert member.reconcile() == []
+
+
+def test_a_flushed_route_is_missed_whatever_stands_around_it(host: Host) -> None:
+    """A route of the same name in another table, one that drops the rest, and a gateway with nothing behind it."""
+    last = overlay("dcos", "9.0.0.254/25", subnets=("9.0.0.0/8",))
+    host.want(last)
+    host.reconcile()
+    host.sh("ip route add 9.0.0.128/25 dev d-dcos table 77")
+    for around in ("blackhole", "prohibit"):
+        host.sh("ip route flush dev d-dcos table main", f"ip route replace {around} 9.0.0.0/8")
+        assert host.reconcile() == ["bridge d-dcos: route to 9.0.0.128/25 put back"]
+        assert host.reconcile() == []
 
 
 def test_a_route_that_leads_elsewhere_by_a_rule_of_the_administrators_is_left_alone(member: Member) -> None:

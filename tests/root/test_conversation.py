@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dni_driver.kernel import snapshot
+from dni_driver.kernel.netlink import nfnetlink, wire
 from dni_driver.kernel.netlink.conversation import conversation
+from dni_driver.kernel.netlink.nfnetlink import Table
 from tests.open_files import nothing_left_open
 from tests.root.ground import Namespace
 from tests.root.town import DCOS, Host, link
@@ -64,3 +68,21 @@ def test_thirty_two_threads_do_everything_at_once_and_leave_nothing_open(host: H
         host.run(at_once)
         host.kernel.drain()
     assert "dni" not in host.sh("ip -o link show type veth")
+
+
+def test_a_set_that_goes_while_it_is_listed_is_not_taken_for_a_shorter_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.sh("nft add table inet other", "nft add set inet other many '{ type ipv4_addr; }'")
+    table = Table(family=1, name="other")
+    host.run(nfnetlink.add, table, {"many": frozenset(number.to_bytes(4, "big") for number in range(1, 6000))})
+    really = wire.messages
+
+    def robbed(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        monkeypatch.setattr(wire, "messages", really)
+        subprocess.run(["nft", "delete", "table", "inet", "other"], check=True)
+        return really(data)
+
+    monkeypatch.setattr(wire, "messages", robbed)
+    with pytest.raises(FileNotFoundError):
+        host.run(nfnetlink.elements, table, ["many"])

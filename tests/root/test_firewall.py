@@ -12,6 +12,8 @@ from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
 from dni_driver.kernel.firewall import firewall
+from dni_driver.kernel.ledger import Ledger
+from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root import docker
 from tests.root.packets import call
 from tests.root.town import DCOS, FOUR, OPEN, Host
@@ -118,6 +120,25 @@ def test_while_nothing_changes_nothing_is_listed(dcos: Host, monkeypatch: pytest
     monkeypatch.setattr(firewall, "attempt", never)
     monkeypatch.setattr(firewall, "run", never)
     assert dcos.reconcile() == []
+
+
+def test_what_others_change_while_peers_come_and_go_is_put_right(dcos: Host) -> None:
+    class Meddled(LeftToTheAgent):
+        """Peers, and somebody who empties a chain while they are looked after, as any firewall's restart may."""
+
+        def settle(self, wanted: Wanted, ledger: Ledger) -> None:
+            super().settle(wanted, ledger)
+            if meddling:
+                subprocess.run(meddling.pop(), check=True)
+
+    meddling: list[list[str]] = []
+    kernel = Kernel(dcos.run_dir, peers=Meddled)
+    assert dcos.run(kernel.reconcile, lambda: dcos.wanted) == []
+    meddling.append(["nft", "flush", "chain", "inet", "dni", "to-dcos"])
+    assert dcos.run(kernel.reconcile, lambda: dcos.wanted) == [
+        "nft table inet dni was changed by another program: put right"
+    ]
+    assert dcos.run(kernel.reconcile, lambda: dcos.wanted) == []
 
 
 def test_two_processes_share_what_they_know(dcos: Host) -> None:

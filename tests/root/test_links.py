@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from dni_driver.core.errors import BridgeMissing, KernelError
 from dni_driver.core.wanted import Link
@@ -99,6 +102,14 @@ def test_attach_without_its_bridge_says_so(dcos: Host) -> None:
     assert names(dcos) == set()
 
 
+def test_a_bridge_that_is_full_is_said_to_be(dcos: Host) -> None:
+    made = [f"link add x{n} master d-dcos type veth peer name y{n}\nlink set y{n} master d-dcos" for n in range(512)]
+    filling = partial(subprocess.run, ["ip", "-force", "-batch", "-"], capture_output=True, check=False)
+    dcos.run(filling, input="\n".join(made).encode())
+    with pytest.raises(KernelError, match=r"on d-dcos cannot be made: the bridge has as many links .* \(1023\)"):
+        attach(dcos, link(DCOS))
+
+
 def test_attach_does_not_take_over_a_stranger(dcos: Host) -> None:
     wanted = link(DCOS)
     dcos.sh(f"ip link add {wanted.host} type bridge")
@@ -136,12 +147,15 @@ def test_detach_deletes_links_wherever_they_are(dcos: Host) -> None:
 
 
 def test_detach_of_what_is_gone_is_no_error(dcos: Host) -> None:
-    gone, there = link(DCOS, 0), link(DCOS, 1)
+    """However many are: the kernel answers for each, and keeps so many answers and no more."""
+    gone, there = [f"{number:011x}".ljust(64, "0") for number in range(500)], link(DCOS, 1)
     attach(dcos, there)
-    dcos.run(dcos.kernel.detach, [gone.endpoint, there.endpoint, there.endpoint])
-    dcos.kernel.drain()
-    dcos.run(dcos.kernel.detach, [there.endpoint])
-    dcos.kernel.drain()
+    with capture_logs() as logs:
+        dcos.run(dcos.kernel.detach, [*gone, there.endpoint, there.endpoint])
+        dcos.kernel.drain()
+        dcos.run(dcos.kernel.detach, [there.endpoint])
+        dcos.kernel.drain()
+    assert logs == []
     assert names(dcos) == set()
 
 

@@ -64,3 +64,11 @@ def test_who_has_come_after_a_failure_is_heard(dcos: Host) -> None:
 @pytest.mark.parametrize("address", ["192.0.2.1", "9.0.0.129", "127.0.0.1", "2001:db8::1"])
 def test_what_is_not_on_link_does_not_answer(dcos: Host, address: str) -> None:
     assert is_silent(dcos, address, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "prohibit", "blackhole", "throw"])
+def test_what_a_route_keeps_away_does_not_answer(host: Host, kind: str) -> None:
+    """As routing daemons have it of a whole overlay, to keep what leads nowhere from going round in circles."""
+    host.sh(f"ip route add {kind} 9.0.0.0/8", f"ip route add {kind} fd01:b::/64")
+    assert not answers(host, "9.0.0.130")
+    assert not answers(host, "fd01:b::8000:0:2")

@@ -239,6 +239,20 @@ def test_of_what_does_not_fit_the_sender_is_told(cluster: Cluster) -> None:
     assert "mtu 1450" in one.sandbox.sh(f"ip -6 route get {other.address6.ip}")
 
 
+def test_an_underlay_too_narrow_for_ipv6_carries_ipv4_all_the_same(cluster: Cluster) -> None:
+    """As a VPN may be, with 1280 bytes of its own: VXLAN leaves less than IPv6 takes for a link."""
+    first, second = cluster.near[:2]
+    for mtu in (1300, 1500, 1300):
+        for member in (first, second):
+            member.sh(f"ip link set eth0 mtu {mtu}")
+        cluster.meet(dcos="vxlan")
+        assert first.reconcile() == []
+        assert ("unreachable fd01:b:0:0:2::/80" in first.sh("ip -6 route")) == (mtu == 1300)
+        with Container(first, place("dcos", 1)) as one, Container(second, place("dcos", 2)) as other:
+            assert call(one.sandbox, other.address.ip) == str(one.address.ip)
+            assert mtu == 1300 or sees(one, other)
+
+
 def test_an_agent_ip_that_no_link_carries_is_said(cluster: Cluster) -> None:
     first = cluster.near[0]
     first.know(cluster.others(first), {"dcos": "vxlan"})

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root.cluster import Cluster, Member, peer, place
-from tests.root.ground import Namespace
+from tests.root.ground import Namespace, cover
 from tests.root.packets import Server, call, is_cut_off
 from tests.root.town import overlay
 
@@ -153,6 +154,39 @@ def test_what_somebody_else_damaged_is_noticed_and_mended(first: Member, damage:
     seen = first.run(observe, first.wanted)
     assert not seen.peers
     assert not seen.firewall
+    assert first.reconcile() == []
+
+
+def test_what_goes_unsaid_with_the_agent_ip_comes_back_with_it(cluster: Cluster) -> None:
+    """As a DHCP client does that renews too late: it takes the address away and puts it back a moment later."""
+    cluster.meet(dcos="direct")
+    first = cluster.near[0]
+    before = listed(first)
+    first.sh("ip addr del 10.0.0.1/24 dev eth0")
+    assert "9.0.2.0/24" not in first.sh("ip route")
+    first.sh("ip addr add 10.0.0.1/24 dev eth0", "ip route add default via 10.0.0.254")
+    first.reconcile()
+    assert listed(first) == before
+    assert first.reconcile() == []
+
+
+def test_a_host_that_calls_table_42_by_a_name_has_all_entries_all_the_same(first: Member, tmp_path: Path) -> None:
+    names = tmp_path / "names"
+    names.mkdir()
+    (names / "own.conf").write_text("42 vpn\n")
+    first.run(cover, names, Path("/etc/iproute2/rt_tables.d"))
+    assert "via 44.128.0.2 dev vtep1024" in first.sh("ip route show table vpn")
+    assert not first.run(first.kernel.observe, first.wanted).peers
+    first.now += 61
+    assert first.reconcile() == []
+
+
+def test_an_address_of_somebody_else_on_the_vtep_takes_no_way_along(first: Member) -> None:
+    first.sysctl("ipv4/conf/vtep1024/promote_secondaries", 0)
+    before = listed(first)
+    first.sh("ip addr del 44.128.0.1/20 dev vtep1024", "ip addr add 44.128.0.99/20 dev vtep1024")
+    first.reconcile()
+    assert listed(first) == before
     assert first.reconcile() == []
 
 

@@ -98,6 +98,7 @@ def test_when_all_agrees_nothing_is_written(dcos: Host) -> None:
             "link {host} may send as more than its own",
         ),
         ("ip link set d-dcos type bridge group_fwd_mask 0", "frames to link-local groups treated as others"),
+        ("ip link set d-dcos type bridge forward_delay 400", "spanning tree off, no forward delay"),
         ("iptables -F", "chain DNI-FORWARD"),
         ("iptables -F DNI-FORWARD", "chain DNI-FORWARD has other rules"),
         ("iptables -I DNI-FORWARD -j DROP", "chain DNI-FORWARD has other rules"),
@@ -158,6 +159,16 @@ def test_addresses_follow_the_records(dcos: Host) -> None:
     assert "fd01" not in listed
 
 
+def test_an_address_of_somebody_else_takes_none_of_ours_along(dcos: Host) -> None:
+    """The kernel deletes with an address those of its subnet that came later, where it was not told otherwise."""
+    dcos.sysctl("ipv4/conf/d-dcos/promote_secondaries", 0)
+    before = dcos.sh("ip -o addr show d-dcos"), dcos.sh("ip route")
+    dcos.sh("ip addr del 9.0.0.129/25 dev d-dcos", "ip addr add 9.0.0.200/25 dev d-dcos")
+    dcos.reconcile()
+    assert (dcos.sh("ip -o addr show d-dcos"), dcos.sh("ip route")) == before
+    assert dcos.reconcile() == []
+
+
 def test_a_bridge_of_somebody_else_is_left_alone_and_the_rest_is_done(host: Host) -> None:
     host.sh("ip link add d-dcos type bridge", "ip addr add 9.0.0.129/25 dev d-dcos")
     host.want(DCOS, DEV)
@@ -203,6 +214,17 @@ def test_a_bridge_that_was_never_finished_is_made_again(host: Host) -> None:
     assert "made bridge d-dcos" in changes
     assert "alias dni overlay dcos" in host.sh("ip -d link show d-dcos")
     assert "group default" in host.sh("ip link show d-dcos")
+
+
+def test_a_bridge_that_the_kernel_would_not_finish_is_no_strangers(host: Host) -> None:
+    place = msgspec.structs.replace(DCOS, bridge=msgspec.structs.replace(DCOS.bridge, mtu=70000))
+    host.want(place)
+    with pytest.raises(KernelError, match="bridge d-dcos: mtu greater than device maximum"):
+        host.reconcile()
+    host.want(DCOS)
+    host.reconcile()
+    assert "alias dni overlay dcos" in host.sh("ip link show d-dcos")
+    assert host.reconcile() == []
 
 
 def test_a_stranger_called_like_a_link_is_left_alone(dcos: Host) -> None:

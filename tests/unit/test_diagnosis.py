@@ -309,6 +309,14 @@ FINE: list[Callable[[], Facts]] = [
     lambda: host(
         firewall__rule_sets=(msgspec.structs.replace(DOCKERS, is_dockers=False, forward=("-A FORWARD -j DROP",)),)
     ),
+    lambda: host(
+        firewall__rule_sets=(
+            msgspec.structs.replace(
+                DOCKERS,
+                forward=("-A FORWARD -j DROP_INVALID", "-A FORWARD -j REJECT-LOG", "-A FORWARD -j DOCKER-USER"),
+            ),
+        )
+    ),
     lambda: host(firewall__forward_chains=(msgspec.structs.replace(STRANGE, mentions=frozenset({"d-dcos"})),)),
     lambda: host(firewall__forward_chains=(msgspec.structs.replace(STRANGE, mentions=frozenset({"d-*"})),)),
     lambda: host(plugin__sockets=(msgspec.structs.replace(OWN_SOCKET, listener=1, program="/sbin/init"),)),

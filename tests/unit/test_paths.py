@@ -104,6 +104,23 @@ def test_a_host_without_ipv6_knows_none() -> None:
     assert four.device.addresses == (ip_interface("44.128.0.1/20"),)
 
 
+@pytest.mark.parametrize("near", [True, False])
+def test_a_vtep_too_small_for_ipv6_carries_ipv4_and_nothing_leaves_by_the_default_route(near: bool) -> None:  # noqa: FBT001
+    narrow, wide = (
+        msgspec.structs.replace(
+            situation(overlay("dcos", "9.0.0.0/8", "fd01:b::/64", backend="auto")),
+            underlay=msgspec.structs.replace(UNDERLAY, mtu=mtu),
+        )
+        for mtu in (1329, 1330)
+    )
+    found = entries(peer(NEAR if near else FAR, *DUAL), narrow)
+    assert found["route", "9.0.2.0/24"] == ("via 10.0.0.2 dev eth0" if near else "via 44.128.0.2 dev vtep1024")
+    assert found["route", "fd01:b:0:0:2::/80"] == "unreachable"
+    assert [of for kind, of in found if kind == "neighbour"] == ["44.128.0.2"]
+    assert narrow.device.addresses == (ip_interface("44.128.0.1/20"),)
+    assert wide.has_ipv6
+
+
 def test_containers_find_agents_in_table_42_where_their_overlay_is_tunnelled() -> None:
     overlays = (
         overlay("one", "10.1.0.0/16"),
@@ -194,6 +211,17 @@ def test_over_ipv6_an_overlay_of_ipv4_alone_leaves_no_way_to_the_agents_addresse
     four = overlay("dcos", "9.0.0.0/8")
     assert ("agent route", "fd00:1::2") not in entries(peer(FAR6, ("dcos", "9.0.2.0/24")), six(four))
     assert rules((four, overlay("six", "fd01:b::/64")), 6) == {("rule", "fd01:b::/64"): "lookup 42"}
+
+
+def test_over_ipv6_a_vtep_too_small_for_ipv6_is_no_way_to_the_agents_addresses() -> None:
+    narrow = msgspec.structs.replace(six(dual("auto")), underlay=msgspec.structs.replace(UNDERLAY6, mtu=1349))
+    assert entries(peer(FAR6, *DUAL), narrow) == {
+        ("neighbour", "44.128.0.2"): "70:b3:d5:80:00:02",
+        ("forwarding", "70:b3:d5:80:00:02"): "fd00:1::2",
+        ("route", "9.0.2.0/24"): "via 44.128.0.2 dev vtep1024",
+        ("route", "fd01:b:0:0:2::/80"): "unreachable",
+    }
+    assert entries(peer(NEAR6, *DUAL), narrow)["route", "fd01:b:0:0:2::/80"] == "via fd00::2 dev eth0 src fd00::1"
 
 
 def test_over_ipv6_the_vtep_sends_from_the_agent_ip_and_has_twenty_bytes_less() -> None:

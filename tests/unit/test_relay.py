@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -182,6 +183,28 @@ def test_callers_wait_while_this_host_has_no_room_and_are_let_in_afterwards(lay:
         with inside:
             inside.settimeout(PATIENCE)
             assert inside.recv(64) == b"in the end"
+
+
+def test_a_port_that_cannot_be_opened_again_yet_is_tried_again() -> None:
+    class Stuck(doors.Door):
+        """Cannot be opened at first."""
+
+        def __init__(self) -> None:
+            self.tries = 0
+
+        def open(self) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    clock, door = FakeClock(), Stuck()
+    porter = doors.Porter(clock)
+    porter.pause(door)
+    clock.pass_by(1.0)
+    assert porter.open_the_paused() == 1.0
+    clock.pass_by(1.0)
+    assert porter.open_the_paused() is None
+    assert door.tries == 2
 
 
 def is_broken_off(calling: socket.socket, port: int) -> bool:

@@ -26,6 +26,19 @@ pytestmark = pytest.mark.zookeeper
 NUMBERED = Numbered(folder="vteps", first=1, last=100, number_of=lambda name: int(name.rpartition(".")[2]))
 
 
+@pytest.mark.parametrize("way", ["settled", "settled_in_turn"])
+def test_who_finds_others_in_its_way_again_and_again_asks_ever_less_often(connect: Open, way: str) -> None:
+    attempts: list[object] = []
+
+    def attempt(*turn: object) -> None:
+        attempts.append(turn)
+        raise Conflict("somebody else")
+
+    with deadline(2.0), pytest.raises(DeadlineExceeded, match=r"again and again \(somebody else\)"):
+        getattr(connect().ground, way)(attempt)
+    assert 3 < len(attempts) < 50
+
+
 def test_ten_agents_that_join_at_once_never_get_the_same(connect: Open) -> None:
     connect().define(DCOS)
     ready, got = threading.Barrier(10), []

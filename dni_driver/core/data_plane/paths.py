@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from dni_driver.core.data_plane.entries import Key
-from dni_driver.core.mtu import Underlay, overlay_mtu
+from dni_driver.core.mtu import SMALLEST_IPV6_MTU, Underlay, overlay_mtu
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, family_of
 from dni_driver.core.peers import Peer, Vtep
@@ -51,13 +51,16 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     def device(self) -> VtepDevice:
         """Answer this agent's VTEP; of what does not fit its MTU the sender is told."""
         addresses: tuple[Interface, ...] = (self.vtep.ip, self.vtep.ip6) if self.has_ipv6 else (self.vtep.ip,)
-        mtu = overlay_mtu(self.underlay.mtu, "vxlan", self.underlay.family)
-        return VtepDevice(mac=self.vtep.mac, addresses=addresses, mtu=mtu, local=self.underlay.local)
+        return VtepDevice(mac=self.vtep.mac, addresses=addresses, mtu=self._mtu, local=self.underlay.local)
 
     @property
     def has_ipv6(self) -> bool:
-        """Tell whether any overlay has IPv6, and this host too."""
-        return self.ipv6 and any(overlay.subnet6 for overlay in self.overlays)
+        """Tell whether any overlay has IPv6, and this host too, and its VTEP room for it."""
+        return self.ipv6 and self._mtu >= SMALLEST_IPV6_MTU and any(overlay.subnet6 for overlay in self.overlays)
+
+    @property
+    def _mtu(self) -> int:
+        return overlay_mtu(self.underlay.mtu, "vxlan", self.underlay.family)
 
 
 def path(backend: Backend, family: Family, *, near: bool, over: Family = 4) -> Path:
@@ -108,7 +111,7 @@ def _vtep_entries(peer: Peer, situation: Situation) -> Iterator[tuple[Key, str]]
     if situation.has_ipv6:
         yield ("neighbour", str(peer.vtep.ip6.ip)), mac
     yield ("forwarding", mac), agent
-    if any(
+    if _is_carried(over, situation) and any(
         one.space(over) and path(one.backend, over, near=near, over=over) == "vxlan" for one in situation.overlays
     ):
         yield ("agent route", agent), _by_vtep(peer.vtep, over)
@@ -122,8 +125,13 @@ def _by_vtep(vtep: Vtep, family: Family) -> str:
     return f"via {(vtep.ip if family == 4 else vtep.ip6).ip} dev {VTEP_LINK}"  # noqa: PLR2004
 
 
+def _is_carried(family: Family, situation: Situation) -> bool:
+    """Tell whether the VTEP carries a family: IPv6 not where the underlay leaves it too small an MTU."""
+    return family == 4 or situation.has_ipv6  # noqa: PLR2004
+
+
 def _way(peer: Peer, subnet: AgentSubnet, way: Path, situation: Situation) -> str:
-    if way == "none":
+    if way == "none" or (way == "vxlan" and not _is_carried(subnet.family, situation)):
         return "unreachable"
     if way == "direct":
         return _directly(peer, subnet.family, situation)

@@ -22,7 +22,8 @@ KINDS = (NO_COMMAND, SECOND_SET, BLOCKED, STRANGE_CHAIN)
 
 _WAYS_IN = ("-j DOCKER-USER", "-j DNI-FORWARD")
 """How a rule ends that leads to dni's own; where there is none yet, dni puts its own first."""
-_STOPS = ("-A FORWARD -j DROP", "-A FORWARD -j REJECT")
+_STOPS = ("-A FORWARD -j DROP ", "-A FORWARD -j REJECT ")
+"""How a rule with a space behind it begins that drops all: a chain of somebody's may be called DROP_INVALID."""
 _PACKAGES = {"nft": "nftables"}
 _FIREWALLD = "inet firewalld"
 
@@ -65,7 +66,7 @@ def _second(rules: RuleSet) -> Iterator[Ailment]:
 
 def _stops_all(rule: str) -> bool:
     """Tell whether a rule of FORWARD drops whatever comes to it."""
-    return rule.startswith(_STOPS)
+    return f"{rule} ".startswith(_STOPS)
 
 
 def _deletion(rules: RuleSet, block: str) -> str:

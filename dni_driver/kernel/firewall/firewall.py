@@ -52,11 +52,11 @@ class Firewall:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Let guests come or go inside the block, in one transaction: that is no change to look into."""
-        before = nfnetlink.generation()
+        """Let guests come or go inside the block: what this thread changes there is nothing to look into."""
+        before, own = nfnetlink.generation(), nfnetlink.transactions()
         yield
-        after = nfnetlink.generation()
-        if self._agreed is not None and before is not None and after == before + 1 and self._agreed[0] == before:
+        after, own = nfnetlink.generation(), nfnetlink.transactions() - own
+        if self._agreed is not None and before is not None and after == before + own and self._agreed[0] == before:
             self._agreed = (after, *self._agreed[1:])
 
     def settle(self, wanted: Wanted, links: Iterable[str], around: Around, ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -41,6 +42,15 @@ Elements = Mapping[str, frozenset[bytes]]
 """The keys of sets, by the name of the set."""
 
 
+class _Own(threading.local):
+    """What a thread has done."""
+
+    transactions = 0
+
+
+_own = _Own()
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """An nftables table: `family` as the kernel counts them (7 is bridge)."""
 
@@ -55,6 +65,11 @@ def generation() -> int | None:
     except OSError:
         return None
     return int.from_bytes(dict(attributes(answer))[_ONLY], "big")
+
+
+def transactions() -> int:
+    """Answer how many of these changes were this thread's own, of those made here."""
+    return _own.transactions
 
 
 def elements(table: Table, sets: Iterable[str]) -> Elements:
@@ -151,6 +166,7 @@ def _transact(changes: Sequence[bytes]) -> None:
         acknowledged = 0
         while acknowledged < len(changes):
             acknowledged += len(list(wire.messages(kernel.recv(_LARGEST))))
+    _own.transactions += 1
 
 
 def _got(kind: int, family: int, body: bytes) -> bytes:

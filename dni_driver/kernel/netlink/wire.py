@@ -12,7 +12,7 @@ REQUEST, ACK, EXCLUSIVE, DUMP, CREATE = 0x1, 0x4, 0x200, 0x300, 0x400
 INTERRUPTED = 0x10
 """Flag of an answer that is not whole: what is listed changed meanwhile."""
 ERROR, DONE = 2, 3
-"""Kinds of message that every family has; an error of number 0 is an acknowledgement."""
+"""Kinds of message that every family has. Each says with an error number how it went, 0 is an acknowledgement."""
 NESTED = 0x8000
 
 _HEADER = struct.Struct("=IHHII")
@@ -32,7 +32,7 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     while at < len(data):
         length, kind, flags, _, _ = _HEADER.unpack_from(data, at)
         body = data[at + _HEADER.size : at + length]
-        if kind == ERROR and (number := -_NUMBER.unpack_from(body)[0]):
+        if kind in (ERROR, DONE) and (number := -_NUMBER.unpack_from(body)[0]):
             raise OSError(number, os.strerror(number))
         yield kind, flags, body
         at += _padded(length)

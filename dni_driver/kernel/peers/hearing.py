@@ -9,6 +9,7 @@ import struct
 from collections.abc import Collection
 
 from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELNEIGH,
     RTM_DELROUTE,
@@ -16,8 +17,10 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWLINK,
     RTM_NEWROUTE,
     RTM_NEWRULE,
+    RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
+    RTMGRP_IPV6_IFADDR,
     RTMGRP_IPV6_ROUTE,
     RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
@@ -27,11 +30,15 @@ from pyroute2.netlink.rtnl import (
 from dni_driver.kernel.netlink import wire
 from dni_driver.kernel.peers.batches import PROTOCOL
 
-_GROUPS = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_RULE
+_ADDRESSES = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+_ROUTES = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
+_RULES = RTMGRP_IPV4_RULE | RTMGRP_IPV6_RULE
+_GROUPS = RTMGRP_LINK | RTMGRP_NEIGH | _ADDRESSES | _ROUTES | _RULES
 _KEPT = 1 << 17
 """Bytes of news that the kernel keeps for us; of more it says that there was more."""
 _LARGEST = 1 << 16
 _LINK_INDEX = struct.Struct("=4xi")
+"""Where it stands in what is told of links and of their addresses."""
 _NEIGHBOUR = struct.Struct("=B3xiH")
 _PROTOCOL_AT = 5
 _PERMANENT = 0x80
@@ -85,7 +92,8 @@ def _heard(ear: socket.socket) -> bytes | None:
 
 
 def _harms(kind: int, body: bytes, links: Collection[int]) -> bool:
-    if kind in (RTM_NEWLINK, RTM_DELLINK):
+    # With an address the kernel deletes the routes that need it, and tells of none of them.
+    if kind in (RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR):
         (index,) = _LINK_INDEX.unpack_from(body)
         return bool(index in links)
     if kind in (RTM_NEWROUTE, RTM_DELROUTE):

@@ -56,8 +56,9 @@ def read(*, with_vtep: bool) -> dict[Key, str]:
     """List all that is ours: routes and rules by their protocol, the rest by its link. Raises KernelError."""
     found: dict[Key, str] = {}
     for family in _families():
-        found |= _routes(_listed(["ip", family, "route", "show", "table", "all", "proto", str(PROTOCOL)], _Route))
-        found |= _rules(_listed(["ip", family, "-N", "rule", "show"], _Rule))
+        ip = ["ip", family, "-N"]
+        found |= _routes(_listed([*ip, "route", "show", "table", "all", "proto", str(PROTOCOL)], _Route))
+        found |= _rules(_listed([*ip, "rule", "show"], _Rule))
     if with_vtep:
         found |= _on_vtep()
     return found

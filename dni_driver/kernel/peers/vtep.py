@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from pyroute2.iproute import IPRoute
@@ -153,20 +153,29 @@ def _make(kernel: IPRoute, wanted: VtepDevice, in_the_way: VtepState | None) -> 
 
 
 def _mend(wanted: VtepDevice, there: VtepState) -> None:
+    strange = _strange(wanted, there)
     with conversation() as kernel:
         _set(kernel, there.index, wanted, _missing(wanted, there))
-        for address in _strange(wanted, there):
-            with tolerating(errno.EADDRNOTAVAIL):
+        for address in strange:
+            # Those of IPv6 go by themselves where the MTU is too small for it now.
+            with tolerating(errno.EADDRNOTAVAIL, errno.ENXIO):
                 kernel.addr("del", index=there.index, **addresses.described(address))
+        if strange:
+            # One of the same subnet that was there before ours has taken ours along.
+            _put(kernel, there.index, wanted.addresses)
 
 
-def _set(kernel: IPRoute, index: int, wanted: VtepDevice, missing: list[Interface] | tuple[Interface, ...]) -> None:
+def _set(kernel: IPRoute, index: int, wanted: VtepDevice, missing: Iterable[Interface]) -> None:
     kernel.link("set", index=index, ifalias=_ALIAS, mtu=wanted.mtu)
     if any(address.version == 6 for address in wanted.addresses):  # noqa: PLR2004
         for key, value in (("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")):
             sysctl.ensure(f"ipv6/conf/{VTEP_LINK}/{key}", value)
     kernel.link("set", index=index, state="up")
-    for address in missing:
+    _put(kernel, index, missing)
+
+
+def _put(kernel: IPRoute, index: int, wanted: Iterable[Interface]) -> None:
+    for address in wanted:
         kernel.addr("replace", index=index, **addresses.described(address))
 
 

@@ -74,7 +74,10 @@ class Porter:
         due = [door for when, door in self._paused if when <= now]
         self._paused = [(when, door) for when, door in self._paused if when > now]
         for door in due:
-            door.open()
+            try:
+                door.open()
+            except OSError:
+                self.pause(door)
         return min((when - now for when, _ in self._paused), default=None)
 
     def _tell(self, words: str) -> None:

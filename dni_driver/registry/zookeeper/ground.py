@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -71,27 +72,25 @@ class Ground:
         """Do something that looks first and changes then, again while others change the same; raise Unavailable."""
         with deadline(_PATIENCE):
             self.prepare()
-            longest = _FIRST_PAUSE
-            while True:
-                try:
-                    return attempt()
-                except Conflict as conflict:
-                    _pause_after(conflict, longest)
-                    longest = min(longest * 2, _LONGEST_PAUSE)
-                    self.prepare()
+            return self._settled(attempt, lambda: None)
 
     def settled_in_turn(self, attempt: Callable[[Turn], R]) -> R:
         """Do something that takes the lowest that is free: where others do so too, after those who came before."""
         with deadline(_PATIENCE_IN_LINE):
             self.prepare()
             with Turn(self.link, self.make_room) as turn:
-                while True:
-                    try:
-                        return attempt(turn)
-                    except Conflict as conflict:
-                        turn.again()
-                        _pause_after(conflict, _FIRST_PAUSE)
-                        self.prepare()
+                return self._settled(partial(attempt, turn), turn.again)
+
+    def _settled(self, attempt: Callable[[], R], again: Callable[[], None]) -> R:
+        longest = _FIRST_PAUSE
+        while True:
+            try:
+                return attempt()
+            except Conflict as conflict:
+                again()
+                _pause_after(conflict, longest)
+                longest = min(longest * 2, _LONGEST_PAUSE)
+                self.prepare()
 
     def prepare(self) -> None:
         """Make sure that the registry is there and of this version; raise StoreError where it is newer."""
