@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -197,6 +198,18 @@ def test_a_vtep_with_another_number_is_made_anew(cluster: Cluster) -> None:
     assert "vxlan id 1024" in first.sh("ip -d link show vtep1024")
     container = second.container(place("dcos", 2))
     assert call(first, container.address.ip)
+
+
+def test_a_program_that_has_the_port_of_the_vtep_is_in_the_way_until_it_ends(cluster: Cluster) -> None:
+    first = cluster.near[0]
+    first.know(cluster.others(first), {"dcos": "vxlan"})
+    with first.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as program:
+        program.bind(("0.0.0.0", 64000))
+        with pytest.raises(KernelError, match=r"vtep1024: UDP port 64000, .* `ss -lunp sport = 64000` names it"):
+            first.reconcile()
+    first.reconcile()
+    assert "via 44.128.0.2 dev vtep1024" in first.sh("ip route")
+    assert first.reconcile() == []
 
 
 def test_a_vtep_that_serves_is_kept_with_its_neighbours(cluster: Cluster) -> None:
