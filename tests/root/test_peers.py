@@ -86,6 +86,15 @@ def test_the_entries_are_as_dcos_net_makes_them(first: Member) -> None:
     assert "from 9.0.0.0/8 lookup 42 proto 64" in listed(first)
 
 
+def test_no_peer_takes_this_hosts_own_network_away(cluster: Cluster) -> None:
+    """As it is on a site that has numbered its hosts from the addresses of the default overlay."""
+    first = cluster.near[0]
+    first.sh("ip addr add 9.0.2.77/24 dev eth0")
+    cluster.meet(dcos="vxlan")
+    assert "9.0.2.0/24 dev eth0 proto kernel" in first.sh("ip route")
+    assert "9.0.3.0/24 via 44.128.0.3" in first.sh("ip route")
+
+
 def test_a_peer_that_leaves_is_gone_and_nothing_else(cluster: Cluster, first: Member) -> None:
     first.sh(*FOREIGN)
     before = set(listed(first))
