@@ -28,7 +28,7 @@ def address_ls(named: Named, *, overlay: str | None, free_too: bool, as_json: bo
 
     Groups are recorded and not enforced yet: what is on one overlay reaches each other.
     """
-    query = {"overlay": overlay} if overlay else {}
+    query = {"overlay": overlay} if overlay is not None else {}
     if free_too:
         query["all"] = "1"
     path = f"/v1/addresses?{urlencode(query)}" if query else "/v1/addresses"

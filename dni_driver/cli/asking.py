@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import click
 import msgspec
 
 from dni_driver.cli.loading import load
 from dni_driver.cli.settings import Settings
-from dni_driver.core.errors import Unavailable
+from dni_driver.core.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from dni_driver.console.client import Console
@@ -54,6 +55,20 @@ class Named(msgspec.Struct, frozen=True):
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 """The option that every command has which shows something."""
+
+
+def path_of_overlay(name: str, below: str = "/v1/overlays") -> str:
+    """Answer where the agent is asked about an overlay; raise NotFound for a name that no path can have in it."""
+    if not name or "/" in name:
+        raise NotFound(f"there is no overlay {name!r}: `dni overlay ls` lists them")
+    return f"{below}/{quote(name, safe='')}"
+
+
+def path_of_agent(agent: str) -> str:
+    """Answer where the agent here is asked about another; raise NotFound likewise."""
+    if not agent or "/" in agent:
+        raise NotFound(f"{agent!r} is no agent IP: `dni agent ls` lists them")
+    return f"/v1/agents/{quote(agent, safe='')}"
 
 
 def show(answer: Any, kind: type[R], view: Callable[[R], str], *, as_json: bool) -> R:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
 
 from dni_driver import __version__
 from dni_driver.cli import agents, usage, views
 from dni_driver.cli.addresses import address
-from dni_driver.cli.asking import Named, as_json, show
+from dni_driver.cli.asking import Named, as_json, path_of_agent, path_of_overlay, show
 from dni_driver.cli.groups import InOrder
 from dni_driver.cli.loading import DEFAULT_FILE
 from dni_driver.core.addresses.fullness import OverlayUsage
@@ -113,7 +113,7 @@ def overlay_ls(named: Named, *, as_json: bool) -> None:
 @click.pass_obj
 def overlay_usage(named: Named, name: str, *, as_json: bool) -> None:
     """Show how full an overlay is, agent by agent and half by half."""
-    answer = named.console().get(f"/v1/overlays/{quote(name, safe='')}/usage")
+    answer = named.console().get(f"{path_of_overlay(name)}/usage")
     show(answer, OverlayUsage, usage.usage, as_json=as_json)
 
 
@@ -152,7 +152,7 @@ def overlay_rm(named: Named, name: str, *, as_json: bool) -> None:
     Every host that holds some of it is asked. Where one does not answer within seconds this says which, and the
     overlay goes as soon as it does.
     """
-    named.console().delete(f"/v1/overlays/{quote(name, safe='')}")
+    named.console().delete(path_of_overlay(name))
     show({"removed": name}, views.Removed, views.removed, as_json=as_json)
 
 
@@ -165,7 +165,7 @@ def overlay_keep(named: Named, name: str, *, as_json: bool) -> None:
 
     Where no removal is under way this changes nothing.
     """
-    named.console().post(f"/v1/overlays/{quote(name, safe='')}/keep", {})
+    named.console().post(f"{path_of_overlay(name)}/keep", {})
     show({"kept": name}, views.Kept, views.kept, as_json=as_json)
 
 
@@ -180,7 +180,7 @@ def overlay_set(named: Named, name: str, *, backend: str, as_json: bool) -> None
     vxlan works wherever hosts reach each other; direct adds no header, for hosts on one link; auto is direct where
     that is possible.
     """
-    answer = named.console().patch(f"/v1/overlays/{quote(name, safe='')}", {"backend": backend})
+    answer = named.console().patch(path_of_overlay(name), {"backend": backend})
     show(answer, OverlayReport, views.changed, as_json=as_json)
 
 
@@ -206,7 +206,7 @@ def agent_forget(named: Named, agent: str, *, as_json: bool) -> None:
 
     One that is alive is not forgotten: stop dni on it first.
     """
-    named.console().delete(f"/v1/agents/{quote(agent, safe='')}")
+    named.console().delete(path_of_agent(agent))
     show({"forgotten": agent}, agents.Forgotten, agents.forgotten, as_json=as_json)
 
 
@@ -236,7 +236,7 @@ def cni_show(named: Named, overlay: str, shape: str | None, ipam: str | None) ->
     With cni.directory in the settings it is kept there as NAME.conf.
     """
     query = {"shape": shape or "mesos", **({"ipam": ipam} if ipam else {})}
-    path = f"/v1/cni/configurations/{quote(overlay, safe='')}?{urlencode(query)}"
+    path = f"{path_of_overlay(overlay, '/v1/cni/configurations')}?{urlencode(query)}"
     click.echo(json.dumps(named.console().get(path), indent=2))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; it does not return."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an old locale need not know every character that is shown
     sys.exit(_status(argv))
 
 
@@ -44,6 +47,8 @@ def _explain(error: Exception) -> int:
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "dni"
             text, status = f"{error.format_message()} (`{command} --help` says more)", MISUSED
+        case UnicodeEncodeError():
+            text, status = "the command line has a word in it that is not UTF-8", MISUSED
         case SettingsError():
             text, status = str(error), MISUSED
         case DniError():

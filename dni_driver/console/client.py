@@ -47,11 +47,11 @@ class Console:
 
     def post(self, target: str, body: Mapping[str, Any]) -> Any:
         """POST a JSON object to a path."""
-        return self._ask("POST", target, json.dumps(body).encode())
+        return self._ask("POST", target, _written(body))
 
     def patch(self, target: str, body: Mapping[str, Any]) -> Any:
         """PATCH a path with a JSON object."""
-        return self._ask("PATCH", target, json.dumps(body).encode())
+        return self._ask("PATCH", target, _written(body))
 
     def delete(self, target: str) -> Any:
         """DELETE a path."""
@@ -105,6 +105,11 @@ class _Connection(http.client.HTTPConnection):
         except OSError:
             self.sock.close()
             raise
+
+
+def _written(body: Mapping[str, Any]) -> bytes:
+    """Write JSON as it is typed, not as escapes: what is no UTF-8 is noticed here, and not by the agent."""
+    return json.dumps(body, ensure_ascii=False).encode()
 
 
 def _read(status: int, body: bytes, path: Path) -> Any:

@@ -145,12 +145,16 @@ def _timed(name: str, answer: Answer) -> Callable[[bytes], bytes]:
 
 
 def _body(environ: WSGIEnvironment) -> bytes:
-    """Read what came with a call."""
-    if int(environ.get("CONTENT_LENGTH") or 0) <= LARGEST_BODY:
+    """Read what came with a call; raise MalformedRequest where that breaks off, or is not what HTTP allows."""
+    if int(environ.get("CONTENT_LENGTH") or 0) > LARGEST_BODY:
+        raise RequestEntityTooLarge
+    try:
         body: bytes = environ["wsgi.input"].read(LARGEST_BODY + 1)
-        if len(body) <= LARGEST_BODY:
-            return body
-    raise RequestEntityTooLarge
+    except Exception as error:  # each server has errors of its own
+        raise MalformedRequest(f"the body of the request cannot be read ({type(error).__name__}): {error}") from error
+    if len(body) > LARGEST_BODY:
+        raise RequestEntityTooLarge
+    return body
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -448,9 +448,9 @@ def test_without_overlays_the_command_that_makes_one_is_shown(dni: Dni, agent: _
 
 def test_a_removed_overlay_is_named(dni: Dni, agent: _CannedAgent) -> None:
     agent.answers["DELETE /v1/overlays/dev"] = (200, {})
-    agent.answers["DELETE /v1/overlays/a%2Fb"] = (200, {})
+    agent.answers["DELETE /v1/overlays/a%3Fb"] = (200, {})
     assert dni("overlay", "rm", "dev").out == "dev\n"
-    assert json.loads(dni("overlay", "rm", "a/b", "--json").out) == {"removed": "a/b"}
+    assert json.loads(dni("overlay", "rm", "a?b", "--json").out) == {"removed": "a?b"}
 
 
 def test_an_overlay_that_is_kept_is_named(dni: Dni, agent: _CannedAgent) -> None:
