@@ -8,14 +8,17 @@ import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.overlays import Backend
 from dni_driver.core.peers import Peer
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.peers import batches
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root.cluster import Cluster, Member, peer, place
 from tests.root.ground import Namespace, cover
@@ -493,3 +496,18 @@ def test_what_the_kernel_refuses_is_said_and_the_rest_done(cluster: Cluster) -> 
     first.know([cluster.near[1].as_peer], {"dcos": "direct"})
     first.reconcile()
     assert about(first, 6) == []
+
+
+def test_what_was_refused_is_tried_again_the_next_time(
+    cluster: Cluster, first: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends: dict[str, Backend] = {"dcos": "vxlan", "dev": "auto"}
+    first.know([cluster.near[2].as_peer, cluster.far.as_peer], backends)
+    first.reconcile()
+    first.know(cluster.others(first), backends)
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "put", Mock(side_effect=KernelError("the host is overloaded")))
+        with pytest.raises(KernelError, match="peers: the host is overloaded"):
+            first.reconcile()
+    first.reconcile()
+    assert "9.0.2.0/24 via 44.128.0.2 dev vtep1024" in first.sh("ip route")
