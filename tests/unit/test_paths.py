@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import msgspec
 import pytest
 
-from dni_driver.core.data_plane.paths import Path, Situation, entries, path, problems, rules
+from dni_driver.core.data_plane.paths import Path, Situation, entries, left_out, path, problems, rules
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
@@ -129,6 +129,20 @@ def test_containers_find_agents_in_table_42_where_their_overlay_is_tunnelled() -
         overlay("four", "fd01:b::/64"),
     )
     assert rules(overlays) == {("rule", "10.1.0.0/16"): "lookup 42", ("rule", "10.3.0.0/16"): "lookup 42"}
+
+
+def test_what_shares_addresses_with_the_underlay_is_led_nowhere_and_told() -> None:
+    """Hosts whose own addresses are an overlay's: the way to them all must not lead to one of them."""
+    wide = overlay("dcos", "10.0.0.0/8", "fd01:b::/64", backend="auto")
+    held = (("dcos", "10.0.0.0/25"), ("dcos", "10.0.2.0/24"), ("dcos", "fd01:b:0:0:2::/80"))
+    found = entries(peer(FAR, *held), situation(wide))
+    assert [of for kind, of in found if kind == "route"] == ["10.0.2.0/24", "fd01:b:0:0:2::/80"]
+    ((about, problem),) = left_out([wide], [peer(FAR, *held)], UNDERLAY)
+    assert (about, problem.partition(":")[0]) == (
+        "overlay dcos",
+        "agent subnet 10.0.0.0/25 shares addresses with 10.0.0.0/24, this host's own network on eth0",
+    )
+    assert list(left_out([wide], [peer(FAR, *held[1:])], UNDERLAY)) == []
 
 
 def test_the_vtep_has_the_mtu_that_the_underlay_leaves_it() -> None:

@@ -16,7 +16,7 @@ import msgspec
 from dni_driver.core.data_plane.entries import Key
 from dni_driver.core.mtu import SMALLEST_IPV6_MTU, Underlay, overlay_mtu
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, family_of
+from dni_driver.core.overlays import AgentSubnet, Backend, Family, Network, Overlay, family_of, share_addresses
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import Interface
 
@@ -97,11 +97,19 @@ def entries(peer: Peer, situation: Situation) -> dict[Key, str]:
 
 
 def _routed(peer: Peer, situation: Situation) -> Iterator[tuple[AgentSubnet, Backend]]:
-    """Answer a peer's agent subnets of overlays that are known and families that this host speaks."""
+    """Answer a peer's agent subnets of overlays that are known and families that this host speaks.
+
+    But for those that this host's own link lies in: led elsewhere, it would be cut off.
+    """
     backends = {overlay.name: overlay.backend for overlay in situation.overlays}
     for subnet in peer.subnets:
-        if subnet.overlay in backends and (subnet.family == 4 or situation.ipv6):  # noqa: PLR2004
+        is_spoken = subnet.family == 4 or situation.ipv6  # noqa: PLR2004
+        if subnet.overlay in backends and is_spoken and not _on_link(subnet, situation.underlay):
             yield subnet, backends[subnet.overlay]
+
+
+def _on_link(subnet: AgentSubnet, underlay: Underlay) -> Network | None:
+    return next((network for network in underlay.networks if share_addresses(subnet.subnet, network)), None)
 
 
 def _vtep_entries(peer: Peer, situation: Situation) -> Iterator[tuple[Key, str]]:
@@ -166,6 +174,19 @@ def problems(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Under
             others = f" and {len(far) - 1} more" if len(far) > 1 else ""
             problem = f"backend direct does not reach agent {far[0]}{others}, behind a router: auto would, by VXLAN"
             yield f"overlay {overlay.name}", problem
+
+
+def left_out(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Underlay) -> Iterator[tuple[str, str]]:
+    """Answer the overlays with agent subnets that this host does not lead to, each with the problem in words."""
+    for overlay in overlays:
+        held = (one for peer in peers for one in peer.subnets if one.overlay == overlay.name)
+        found = next(((one, network) for one in held if (network := _on_link(one, underlay))), None)
+        if found:
+            inside = f"agent subnet {found[0].subnet} shares addresses with {found[1]}, this host's own network"
+            yield (
+                f"overlay {overlay.name}",
+                f"{inside} on {underlay.link}: its containers cannot be reached from here",
+            )
 
 
 def _is_lost(overlay: Overlay, peer: Peer, underlay: Underlay) -> bool:
