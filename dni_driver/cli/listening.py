@@ -75,6 +75,6 @@ def _answers(path: Path) -> bool:
             probe.connect(str(path))
         except ConnectionRefusedError:
             return False
-        except TimeoutError:
-            return True
+        except BlockingIOError:
+            return True  # its queue is full
     return True

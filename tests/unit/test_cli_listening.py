@@ -135,3 +135,22 @@ def test_a_place_where_no_lock_can_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match=r"cannot use .*/file/up\.lock: "):
         locks.take(tmp_path / "file" / "up.lock", "`dni up`", 0)
+
+
+def test_a_socket_whose_queue_is_full_is_somebodys_too(tmp_path: Path) -> None:
+    """As where the program that holds it has been stopped."""
+    path = tmp_path / "dni.sock"
+    with socket.socket(socket.AF_UNIX) as stopped, socket.socket(socket.AF_UNIX) as caller:
+        stopped.bind(str(path))
+        stopped.listen(0)
+        caller.connect(str(path))
+        with pytest.raises(Unavailable, match=r"somebody listens on .*dni\.sock already"):
+            listen(path)
+    assert path.exists()
+
+
+def test_what_an_earlier_holder_has_noted_is_no_part_of_the_name_of_the_next(tmp_path: Path) -> None:
+    os.close(locks.take(tmp_path / "up.lock", "`dni up`", 0, "registry.example/net/dni:latest"))
+    lock = locks.take(tmp_path / "up.lock", "`dni up`", 0)
+    assert locks.holder(tmp_path / "up.lock") == f"pid {os.getpid()}"
+    os.close(lock)
