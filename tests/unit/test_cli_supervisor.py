@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from dni_driver.cli import supervisor
 from dni_driver.cli.lines import Lines
 from dni_driver.cli.supervisor import Program, Supervisor
 from dni_driver.core.errors import SettingsError
@@ -205,3 +206,17 @@ def test_no_program_outlives_a_killed_supervisor(start: Start) -> None:
 
 if __name__ == "__main__":
     run(Path(sys.argv[1]), sys.argv[2:])
+
+
+def test_one_that_ran_for_long_is_started_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(supervisor, "_spawn", lambda _: 1)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    child = supervisor._Child(Program("a", (), 1.0), Lines("up", "error"))  # noqa: SLF001
+    pauses = []
+    for ran in (0.0, 0.0, 0.0, supervisor.HEALTHY_SECONDS, 0.0):
+        child.start()
+        now += ran
+        child.ended(0)
+        pauses.append(round(child.due - now, 3))
+    assert pauses == [0.1, 0.2, 0.4, 0.1, 0.2]
