@@ -47,7 +47,7 @@ from tests.fakes import AGENT, FakeClock
 from tests.mesos_agent import ENDPOINT, FakeMesosAgent, agent, overlay, overlay6, serving
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, AgentsKernel, FakeDocker, create_network, frozen
-from tests.unit.test_agent import eventually
+from tests.unit.world import eventually
 
 OTHER = IPv4Address("192.0.2.20")
 DCOS = define("dcos", [ip_network("9.0.0.0/8")])
