@@ -9,7 +9,7 @@ import structlog
 
 from dni_driver.agent.ports import Kernel
 from dni_driver.agent.tally import Tally
-from dni_driver.core.data_plane.paths import problems
+from dni_driver.core.data_plane.paths import left_out, problems
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import misfits, outdated
 from dni_driver.core.records import Records
@@ -60,6 +60,7 @@ class Reconciler:
         self._record_mtus(outdated(records, underlay))
         found = [(f"network {network.label}", problem) for network, problem in misfits(records, underlay)]
         found += problems(records.overlays, records.peers, underlay)
+        found += left_out(records.overlays, records.peers, underlay)
         return [f"{about}: {problem}" for about, problem in found]
 
     def _record_mtus(self, right: Mapping[str, int]) -> None:

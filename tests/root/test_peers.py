@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.overlays import Backend
 from dni_driver.core.peers import Peer
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.peers import batches
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root.cluster import Cluster, Member, peer, place
 from tests.root.ground import Namespace, cover
@@ -83,6 +87,15 @@ def test_the_entries_are_as_dcos_net_makes_them(first: Member) -> None:
         "70:b3:d5:80:00:04 dst 10.0.1.4 self permanent",
     }
     assert "from 9.0.0.0/8 lookup 42 proto 64" in listed(first)
+
+
+def test_no_peer_takes_this_hosts_own_network_away(cluster: Cluster) -> None:
+    """As it is on a site that has numbered its hosts from the addresses of the default overlay."""
+    first = cluster.near[0]
+    first.sh("ip addr add 9.0.2.77/24 dev eth0")
+    cluster.meet(dcos="vxlan")
+    assert "9.0.2.0/24 dev eth0 proto kernel" in first.sh("ip route")
+    assert "9.0.3.0/24 via 44.128.0.3" in first.sh("ip route")
 
 
 def test_a_peer_that_leaves_is_gone_and_nothing_else(cluster: Cluster, first: Member) -> None:
@@ -197,6 +210,18 @@ def test_a_vtep_with_another_number_is_made_anew(cluster: Cluster) -> None:
     assert "vxlan id 1024" in first.sh("ip -d link show vtep1024")
     container = second.container(place("dcos", 2))
     assert call(first, container.address.ip)
+
+
+def test_a_program_that_has_the_port_of_the_vtep_is_in_the_way_until_it_ends(cluster: Cluster) -> None:
+    first = cluster.near[0]
+    first.know(cluster.others(first), {"dcos": "vxlan"})
+    with first.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as program:
+        program.bind(("0.0.0.0", 64000))
+        with pytest.raises(KernelError, match=r"vtep1024: UDP port 64000, .* `ss -lunp sport = 64000` names it"):
+            first.reconcile()
+    first.reconcile()
+    assert "via 44.128.0.2 dev vtep1024" in first.sh("ip route")
+    assert first.reconcile() == []
 
 
 def test_a_vtep_that_serves_is_kept_with_its_neighbours(cluster: Cluster) -> None:
@@ -471,3 +496,18 @@ def test_what_the_kernel_refuses_is_said_and_the_rest_done(cluster: Cluster) -> 
     first.know([cluster.near[1].as_peer], {"dcos": "direct"})
     first.reconcile()
     assert about(first, 6) == []
+
+
+def test_what_was_refused_is_tried_again_the_next_time(
+    cluster: Cluster, first: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends: dict[str, Backend] = {"dcos": "vxlan", "dev": "auto"}
+    first.know([cluster.near[2].as_peer, cluster.far.as_peer], backends)
+    first.reconcile()
+    first.know(cluster.others(first), backends)
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "put", Mock(side_effect=KernelError("the host is overloaded")))
+        with pytest.raises(KernelError, match="peers: the host is overloaded"):
+            first.reconcile()
+    first.reconcile()
+    assert "9.0.2.0/24 via 44.128.0.2 dev vtep1024" in first.sh("ip route")

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.names import egress_link
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel, snapshot
 from tests.root.packets import call
@@ -228,13 +229,15 @@ def test_a_bridge_that_the_kernel_would_not_finish_is_no_strangers(host: Host) -
 
 
 def test_a_stranger_called_like_a_link_is_left_alone(dcos: Host) -> None:
-    alone, port = link(DCOS, 0).host, link(DCOS, 1).host
+    alone, port, holding_back = link(DCOS, 0).host, link(DCOS, 1).host, egress_link(link(DCOS, 2).endpoint)
     dcos.sh(f"ip link add {alone} type bridge", f"ip link add {port} type vxlan id 7 dstport 64000")
+    dcos.sh(f"ip link add {holding_back} type bridge")
     dcos.sh(f"ip link set {port} master d-dcos")
     assert dcos.reconcile() == []
     assert dcos.run(dcos.kernel.observe, dcos.wanted).links == ()
     assert dcos.sh(f"ip link show {alone}")
     assert dcos.sh(f"ip link show {port}")
+    assert dcos.sh(f"ip link show {holding_back}")
 
 
 def logged(host: Host) -> list[tuple[object, object]]:
@@ -273,6 +276,7 @@ def test_while_the_kernel_tells_nothing_new_no_link_is_read(dcos: Host, monkeypa
 
 
 def test_more_news_than_the_kernel_keeps_is_news(dcos: Host) -> None:
+    assert dcos.reconcile() == []
     for number in range(100):
         dcos.run(dcos.kernel.attach, link(DCOS, number))
     assert len(dcos.run(dcos.kernel.observe, dcos.wanted).links) == 100

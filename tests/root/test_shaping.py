@@ -18,13 +18,13 @@ from pyroute2.protocols import ETH_P_ALL
 from dni_driver.core.errors import KernelError
 from dni_driver.core.names import egress_link
 from dni_driver.core.options.bandwidth import Limits, parse_rate
-from dni_driver.core.wanted import Link
+from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel import Kernel
 from dni_driver.kernel.containers import shaping
 from dni_driver.kernel.netlink.conversation import conversation
 from tests import iperf
 from tests.root.ground import Namespace
-from tests.root.town import DCOS, MTU, Container, Host, Overlay, link, overlay
+from tests.root.town import DCOS, DEV, MTU, NO_LIMITS, Container, Host, Overlay, link, overlay
 from tests.root.traffic import bits_per_second, frames_per_second
 
 pytestmark = pytest.mark.root
@@ -186,6 +186,30 @@ def test_reconcile_deletes_what_held_a_link_back_that_is_gone(dcos: Host) -> Non
     assert dcos.run(dcos.kernel.observe, dcos.wanted).ifbs == (egress_link(wanted.endpoint),)
     assert dcos.reconcile() == [f"deleted idle devices: {egress_link(wanted.endpoint)}"]
     assert devices(dcos) == []
+
+
+def test_of_a_lifted_limit_nothing_is_left_that_leads_nowhere(dcos: Host) -> None:
+    """What a container sends would go to a device that is gone, and be lost."""
+    container = dcos.container(DCOS, limits=Limits(egress=10 * MBIT))
+    dcos.reconcile()
+    want_limits(dcos, container, NO_LIMITS)
+    dcos.sh(f"ip link del {egress_link(container.link.endpoint)}")
+    assert "ingress" in queues(dcos)
+    assert dcos.reconcile() == [f"mended limits of link {container.link.host}: egress none"]
+    assert queues(dcos) == ""
+
+
+def test_what_holds_a_link_back_that_comes_meanwhile_stays(dcos: Host) -> None:
+    """A container that starts after the records were read, while a bridge is made for which all is read again."""
+    coming = link(DCOS, limits=BOTH)
+    dcos.want(DCOS, DEV)
+
+    def read() -> Wanted:
+        dcos.kernel.attach(coming)
+        return dcos.wanted
+
+    assert "made bridge d-dev" in dcos.run(dcos.kernel.reconcile, read)
+    assert egress_link(coming.endpoint) in devices(dcos)
 
 
 def test_a_link_made_anew_in_a_running_container_is_held_to_its_limits(host: Host) -> None:

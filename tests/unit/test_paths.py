@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import msgspec
 import pytest
 
-from dni_driver.core.data_plane.paths import Path, Situation, entries, path, problems, rules
+from dni_driver.core.data_plane.paths import Path, Situation, entries, left_out, path, problems, rules
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, Family, Overlay, define
 from dni_driver.core.peers import Peer, Vtep
@@ -131,6 +131,20 @@ def test_containers_find_agents_in_table_42_where_their_overlay_is_tunnelled() -
     assert rules(overlays) == {("rule", "10.1.0.0/16"): "lookup 42", ("rule", "10.3.0.0/16"): "lookup 42"}
 
 
+def test_what_shares_addresses_with_the_underlay_is_led_nowhere_and_told() -> None:
+    """Hosts whose own addresses are an overlay's: the way to them all must not lead to one of them."""
+    wide = overlay("dcos", "10.0.0.0/8", "fd01:b::/64", backend="auto")
+    held = (("dcos", "10.0.0.0/25"), ("dcos", "10.0.2.0/24"), ("dcos", "fd01:b:0:0:2::/80"))
+    found = entries(peer(FAR, *held), situation(wide))
+    assert [of for kind, of in found if kind == "route"] == ["10.0.2.0/24", "fd01:b:0:0:2::/80"]
+    ((about, problem),) = left_out([wide], [peer(FAR, *held)], UNDERLAY)
+    assert (about, problem.partition(":")[0]) == (
+        "overlay dcos",
+        "agent subnet 10.0.0.0/25 shares addresses with 10.0.0.0/24, this host's own network on eth0",
+    )
+    assert list(left_out([wide], [peer(FAR, *held[1:])], UNDERLAY)) == []
+
+
 def test_the_vtep_has_the_mtu_that_the_underlay_leaves_it() -> None:
     four = situation(overlay("dcos", "9.0.0.0/8")).device
     assert (four.mac, four.mtu, four.addresses) == ("70:b3:d5:80:00:01", 1450, (ip_interface("44.128.0.1/20"),))
@@ -211,6 +225,16 @@ def test_over_ipv6_an_overlay_of_ipv4_alone_leaves_no_way_to_the_agents_addresse
     four = overlay("dcos", "9.0.0.0/8")
     assert ("agent route", "fd00:1::2") not in entries(peer(FAR6, ("dcos", "9.0.2.0/24")), six(four))
     assert rules((four, overlay("six", "fd01:b::/64")), 6) == {("rule", "fd01:b::/64"): "lookup 42"}
+
+
+def test_an_overlay_that_is_a_part_of_a_wide_link_is_led_to() -> None:
+    """Hosts that have, say, 10.0.0.0/8 on their link may keep 10.64.0.0/16 of it for containers."""
+    part = overlay("dcos", "10.64.0.0/16", backend="auto")
+    held = peer(FAR, ("dcos", "10.64.2.0/24"))
+    wide = msgspec.structs.replace(UNDERLAY, networks=(ip_network("10.0.0.0/8"),))
+    found = entries(held, msgspec.structs.replace(situation(part), underlay=wide))
+    assert ("route", "10.64.2.0/24") in found
+    assert list(left_out([part], [held], wide)) == []
 
 
 def test_over_ipv6_a_vtep_too_small_for_ipv6_is_no_way_to_the_agents_addresses() -> None:

@@ -16,7 +16,7 @@ import msgspec
 from dni_driver.core.data_plane.entries import Key
 from dni_driver.core.mtu import SMALLEST_IPV6_MTU, Underlay, overlay_mtu
 from dni_driver.core.names import VTEP_LINK
-from dni_driver.core.overlays import AgentSubnet, Backend, Family, Overlay, family_of
+from dni_driver.core.overlays import AgentSubnet, Backend, Family, Network, Overlay, family_of, share_addresses
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.records import Interface
 
@@ -97,11 +97,30 @@ def entries(peer: Peer, situation: Situation) -> dict[Key, str]:
 
 
 def _routed(peer: Peer, situation: Situation) -> Iterator[tuple[AgentSubnet, Backend]]:
-    """Answer a peer's agent subnets of overlays that are known and families that this host speaks."""
-    backends = {overlay.name: overlay.backend for overlay in situation.overlays}
+    """Answer a peer's agent subnets of overlays that are known and families that this host speaks.
+
+    But for those that this host's own link lies in: led elsewhere, it would be cut off.
+    """
+    overlays = {overlay.name: overlay for overlay in situation.overlays}
     for subnet in peer.subnets:
-        if subnet.overlay in backends and (subnet.family == 4 or situation.ipv6):  # noqa: PLR2004
-            yield subnet, backends[subnet.overlay]
+        overlay = overlays.get(subnet.overlay)
+        is_spoken = subnet.family == 4 or situation.ipv6  # noqa: PLR2004
+        if overlay and is_spoken and not _first_shared(subnet, _own_inside(overlay, situation.underlay)):
+            yield subnet, overlay.backend
+
+
+def _own_inside(overlay: Overlay, underlay: Underlay) -> list[Network]:
+    """Answer the networks of this host's link that are part of an overlay: of a wider one hosts have the rest."""
+    wholes = overlay.subnets()
+    return [
+        own
+        for own in underlay.networks
+        if any(share_addresses(whole, own) and whole.prefixlen <= own.prefixlen for whole in wholes)
+    ]
+
+
+def _first_shared(subnet: AgentSubnet, networks: Sequence[Network]) -> Network | None:
+    return next((network for network in networks if share_addresses(subnet.subnet, network)), None)
 
 
 def _vtep_entries(peer: Peer, situation: Situation) -> Iterator[tuple[Key, str]]:
@@ -166,6 +185,20 @@ def problems(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Under
             others = f" and {len(far) - 1} more" if len(far) > 1 else ""
             problem = f"backend direct does not reach agent {far[0]}{others}, behind a router: auto would, by VXLAN"
             yield f"overlay {overlay.name}", problem
+
+
+def left_out(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Underlay) -> Iterator[tuple[str, str]]:
+    """Answer the overlays with agent subnets that this host does not lead to, each with the problem in words."""
+    inside = ((overlay, own) for overlay in overlays if (own := _own_inside(overlay, underlay)))
+    for overlay, own in inside:
+        held = (one for peer in peers for one in peer.subnets if one.overlay == overlay.name)
+        found = next(((one, network) for one in held if (network := _first_shared(one, own))), None)
+        if found:
+            shared = f"agent subnet {found[0].subnet} shares addresses with {found[1]}, this host's own network"
+            yield (
+                f"overlay {overlay.name}",
+                f"{shared} on {underlay.link}: its containers cannot be reached from here",
+            )
 
 
 def _is_lost(overlay: Overlay, peer: Peer, underlay: Underlay) -> bool:

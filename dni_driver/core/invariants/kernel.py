@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dni_driver.core.cni_records import CniEndpointRecord
-from dni_driver.core.data_plane.paths import problems
+from dni_driver.core.data_plane.paths import left_out, problems
 from dni_driver.core.invariants.finding import REPAIR, Finding, is_settled
 from dni_driver.core.mtu import Underlay, misfits
 from dni_driver.core.names import docker_bridge, egress_link, host_link, mesos_bridge
@@ -53,6 +53,8 @@ def _out_of_reach(records: Records, underlay: Underlay) -> Iterator[Finding]:
     """Find overlays whose backend does not reach all peers."""
     for about, problem in problems(records.overlays, records.peers, underlay):
         yield Finding(about=about, problem=problem, mend="have the overlay's backend be auto or vxlan")
+    for about, problem in left_out(records.overlays, records.peers, underlay):
+        yield Finding(about=about, problem=problem, mend="use an overlay with another subnet")
 
 
 def _bridges(kernel: KernelView, wanted: Wanted) -> Iterator[tuple[str, str]]:

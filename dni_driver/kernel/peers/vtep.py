@@ -11,6 +11,7 @@ from pyroute2.iproute import IPRoute
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from dni_driver.core.data_plane.paths import VtepDevice
+from dni_driver.core.errors import KernelError
 from dni_driver.core.names import VTEP_LINK
 from dni_driver.core.peers import VNI, VXLAN_PORT
 from dni_driver.core.records import Interface
@@ -170,7 +171,13 @@ def _set(kernel: IPRoute, index: int, wanted: VtepDevice, missing: Iterable[Inte
     if any(address.version == 6 for address in wanted.addresses):  # noqa: PLR2004
         for key, value in (("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")):
             sysctl.ensure(f"ipv6/conf/{VTEP_LINK}/{key}", value)
-    kernel.link("set", index=index, state="up")
+    with tolerating(errno.EADDRINUSE) as refused:
+        kernel.link("set", index=index, state="up")
+    if refused:
+        raise KernelError(
+            f"UDP port {VXLAN_PORT}, by which agents reach each other, is another program's: "
+            f"`ss -lunp sport = {VXLAN_PORT}` names it"
+        )
     _put(kernel, index, missing)
 
 
