@@ -34,6 +34,7 @@ FOREIGN = (
     "ip -6 route add fd77::/64 dev eth0",
     "ip rule add from 192.0.2.0/24 lookup 42",
     "ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent",
+    "bridge fdb add 02:00:00:00:00:99 dev vtep1024 dst 10.0.0.9 self dynamic",
 )
 LISTINGS = (
     "ip route show table all", "ip -6 route show table main", "ip rule", "ip neigh show nud permanent",
