@@ -94,7 +94,8 @@ def test_no_peer_takes_this_hosts_own_network_away(cluster: Cluster) -> None:
     """As it is on a site that has numbered its hosts from the addresses of the default overlay."""
     first = cluster.near[0]
     first.sh("ip addr add 9.0.2.77/24 dev eth0")
-    cluster.meet(dcos="vxlan")
+    first.know(cluster.others(first), {"dcos": "vxlan"})
+    first.reconcile()
     assert "9.0.2.0/24 dev eth0 proto kernel" in first.sh("ip route")
     assert "9.0.3.0/24 via 44.128.0.3" in first.sh("ip route")
 
@@ -173,8 +174,9 @@ def test_what_somebody_else_damaged_is_noticed_and_mended(first: Member, damage:
 
 def test_what_goes_unsaid_with_the_agent_ip_comes_back_with_it(cluster: Cluster) -> None:
     """As a DHCP client does that renews too late: it takes the address away and puts it back a moment later."""
-    cluster.meet(dcos="direct")
     first = cluster.near[0]
+    first.know(cluster.others(first), {"dcos": "direct"})
+    first.reconcile()
     before = listed(first)
     first.sh("ip addr del 10.0.0.1/24 dev eth0")
     assert "9.0.2.0/24" not in first.sh("ip route")
