@@ -18,6 +18,7 @@ from dni_driver.core.overlays import Backend
 from dni_driver.core.peers import Peer
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.firewall import firewall
 from dni_driver.kernel.peers import batches
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root.cluster import Cluster, Member, peer, place
@@ -514,3 +515,22 @@ def test_what_was_refused_is_tried_again_the_next_time(
             first.reconcile()
     first.reconcile()
     assert "9.0.2.0/24 via 44.128.0.2 dev vtep1024" in first.sh("ip route")
+
+
+def test_guests_come_and_go_and_the_rest_of_the_firewall_is_not_looked_at(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = cluster.near
+    first.know([second.as_peer], {"dcos": "direct"})
+    first.reconcile()
+    assert first.reconcile() == []
+    with monkeypatch.context() as patch:
+        for name in ("attempt", "run"):
+            patch.setattr(firewall, name, Mock(side_effect=AssertionError("no command is needed")))
+        first.know([second.as_peer, third.as_peer], {"dcos": "direct"})
+        assert len(first.reconcile()) == 1
+    assert "9.0.3.0" in first.sh("nft list set inet dni peer-subnets")
+    first.sh("nft delete element inet dni peer-agents '{ 10.0.0.3 }'")
+    first.know([second.as_peer], {"dcos": "direct"})
+    first.reconcile()
+    assert "9.0.3.0" not in first.sh("nft list set inet dni peer-subnets")
