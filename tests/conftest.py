@@ -26,7 +26,6 @@ LONGEST = (
     "e2e/test_networks.py",
     "e2e/test_ports.py",
     "contract/test_crashes.py",
-    "unit/test_registry_zookeeper.py",
     "unit/test_agent_cluster.py",
     "e2e/test_room.py",
     "e2e/test_ipv6.py",

@@ -37,7 +37,10 @@ class Lines:
         if level in self._told:
             now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
             line = self._write(now, level, event, {"by": self._program, **told})
-            print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is where lines go
+            try:
+                print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is where lines go
+            except OSError:
+                return  # a full disk, or a reader that has gone, must not end what holds the socket
 
 
 def _in_json(now: str, level: str, event: str, told: dict[str, object]) -> str:

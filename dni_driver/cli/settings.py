@@ -52,7 +52,7 @@ class AgentSettings(Section, frozen=True):
         Address | None,
         Meta(
             description="an address of this host, such as 10.0.0.1 or fd00::11",
-            extra={"reader": agent_ip.read},
+            extra={"reader": agent_ip.read_own},
         ),
     ] = None
 

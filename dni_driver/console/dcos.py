@@ -59,7 +59,7 @@ def read_purge() -> list[Address]:
     """Answer which agents the body names; raise MalformedRequest."""
     try:
         purge = msgspec.json.decode(request.get_data(cache=False), type=Purge)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequest(
             f'the request body is not understood: {error}; write it like {{"agents": ["10.0.0.1"]}}'
         ) from None

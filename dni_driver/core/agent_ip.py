@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, ip_address
 from dni_driver.core.errors import Refused
 from dni_driver.core.overlays import Address
 
+_BROADCAST = IPv4Address("255.255.255.255")
+
 
 def read(text: str) -> Address:
     """Read an address that a host can be an agent by; raise ValueError for one that means something on one link."""
@@ -16,6 +18,14 @@ def read(text: str) -> Address:
     if isinstance(address, IPv4Address):
         return address
     if address.scope_id or address.is_link_local or address.is_multicast or address.ipv4_mapped:
+        raise ValueError(text)
+    return address
+
+
+def read_own(text: str) -> Address:
+    """Read the address that a host is to be an agent by; raise ValueError for one that no host has."""
+    address = read(text)
+    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
         raise ValueError(text)
     return address
 

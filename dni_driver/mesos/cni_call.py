@@ -90,7 +90,8 @@ def _version(configuration: dict[str, Any]) -> str:
     return str(version)
 
 
-def _command(environment: Mapping[str, str], version: str) -> str:
+def command_of(environment: Mapping[str, str]) -> str:
+    """Answer what is to be done; raise CniError, for people too, where that is nothing that runtimes ask for."""
     command = environment.get("CNI_COMMAND", "")
     if command not in _COMMANDS:
         raise CniError(
@@ -98,6 +99,11 @@ def _command(environment: Mapping[str, str], version: str) -> str:
             f"CNI_COMMAND is {command[:20]!r}, not one of {', '.join(_COMMANDS)}: dni-cni is for CNI runtimes; "
             f"`dni cni show NAME` writes the configuration that they need",
         )
+    return command
+
+
+def _command(environment: Mapping[str, str], version: str) -> str:
+    command = command_of(environment)
     if command == "CHECK" and VERSIONS.index(version) < FIRST_WITH_CHECK:
         raise CniError(INCOMPATIBLE_VERSION, f"CHECK came with cniVersion 0.4.0, and this is {version}")
     return command

@@ -11,7 +11,7 @@ import os
 import sys
 
 from dni_driver.mesos import cni_agent, cni_answers
-from dni_driver.mesos.cni_call import OLDEST, VERSIONS, Call, configuration
+from dni_driver.mesos.cni_call import OLDEST, VERSIONS, Call, command_of, configuration
 from dni_driver.mesos.cni_errors import FAILED, REFUSED, CniError
 
 TYPE_CHECKING = False
@@ -26,11 +26,16 @@ _NONE_OF_THE_AGENTS = (LookupError, TypeError, AttributeError)
 
 def main() -> NoReturn:
     """Answer one call: a result and status 0, or an error and status 1."""
-    status, answer = respond(os.environ, sys.stdin.buffer.read())
+    status, answer = respond(os.environ, _given())
     if answer is not None:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
     sys.exit(status)
+
+
+def _given() -> bytes:
+    """Answer what stands on standard input: nothing where a person has typed this, or where that is closed."""
+    return b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
 
 
 def respond(environment: Mapping[str, str], text: bytes) -> tuple[int, dict[str, Any] | None]:
@@ -39,6 +44,8 @@ def respond(environment: Mapping[str, str], text: bytes) -> tuple[int, dict[str,
     try:
         if environment.get("CNI_COMMAND") == "VERSION":
             return 0, cni_answers.versions()
+        if not text:
+            command_of(environment)
         given = configuration(text)
         version = given["cniVersion"] if given.get("cniVersion") in VERSIONS else VERSIONS[-1]
         call = Call(environment, given)

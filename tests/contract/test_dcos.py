@@ -150,6 +150,7 @@ def test_deleting_in_another_way_than_by_post_is_405(path: Path, operations: _Op
         (b'{"agents": ["10.0.0.1", "fe80::1%eth0"]}', "'fe80::1%eth0' is no agent IP"),
         (b'{"agents": ["10.0.0.1/32"]}', "is no agent IP"),
         (b'{"agents": ["\xff"]}', "is not understood"),
+        (b'{"more": ' + b"[" * 30000, "is not understood"),
     ],
 )
 def test_a_body_that_names_no_agents_is_400_and_deletes_nothing(

@@ -330,6 +330,25 @@ def test_a_call_waits_for_the_opening_no_longer_than_a_handler_may_take(monkeypa
         app.open()
 
 
+def test_calls_that_come_while_the_app_is_opened_find_it_open() -> None:
+    opened: list[str] = []
+
+    @contextmanager
+    def opening() -> Iterator[WSGIApplication]:
+        opened.append("once")
+        time.sleep(0.05)
+        yield lambda _environ, _start: [b""]
+
+    app = serving._Deferred(opening)  # noqa: SLF001
+    calls = [threading.Thread(target=app.open) for _ in range(4)]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    app.close()
+    assert opened == ["once"]
+
+
 def test_no_connection_is_kept_for_a_second_call(start: Start, tmp_path: Path) -> None:
     start("plugin")
     client = _Client(tmp_path / "dni.sock")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store with two overlays leased, on a file of its own for each test."""
+"""A store with two overlays leased, on a file of its own for each test, and one ZooKeeper with a place for each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from kazoo.client import KazooClient
 
 from dni_driver.store import Store
 from tests.fakes import DCOS, DUAL, lease
 from tests.lab.zookeeper import ZooKeeper, running
 from tests.scratch import fast_directory
+from tests.unit.registries import Open, opening
 
 _PLACES = count(1)
 
@@ -45,3 +47,19 @@ def zookeeper() -> Iterator[ZooKeeper]:
 def zookeeper_url(zookeeper: ZooKeeper) -> str:
     """Answer where a registry may be made that no other test knows."""
     return f"zookeeper://{zookeeper.address}/dni-{next(_PLACES)}"
+
+
+@pytest.fixture
+def connect(zookeeper_url: str) -> Iterator[Open]:
+    with opening(zookeeper_url) as one_more:
+        yield one_more
+
+
+@pytest.fixture
+def raw(zookeeper: ZooKeeper) -> Iterator[KazooClient]:
+    """ZooKeeper itself."""
+    client = KazooClient(zookeeper.address)
+    client.start()
+    yield client
+    client.stop()
+    client.close()

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +47,18 @@ def test_machines_read_the_same() -> None:
     library, own = by_both("warning", "json")
     assert [json.loads(line) for line in own] == [json.loads(line) for line in library]
     assert len(own) == 2
+
+
+def test_a_line_that_cannot_be_written_ends_nothing() -> None:
+    """As on a full disk, or where the reader of a pipe has gone."""
+    script = """
+from dni_driver.cli.lines import Lines
+for _ in range(1000):
+    Lines("up").error("ended", program="agent")
+print("goes on")
+"""
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=full, text=True, check=False
+        )
+    assert done.stdout == "goes on\n"

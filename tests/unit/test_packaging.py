@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
+import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,25 @@ def test_the_managed_plugin_offers_every_setting_but_the_places_that_its_mounts_
         for key in getattr(Settings(), section).__struct_fields__
     }
     assert {one["name"] for one in plugin["env"]} == {variable(*one) for one in known - places}
+
+
+def test_uninstalling_once_more_takes_what_the_first_time_kept_and_leaves_what_others_put_there(
+    tmp_path: Path,
+) -> None:
+    """The first time says so: `kept: …/var/lib/dni (PURGE=1 removes it too)`."""
+    drop_ins, records = tmp_path / "usr/lib/systemd/system/dni-.service.d", tmp_path / "var/lib/dni"
+    for directory in (drop_ins, records, tmp_path / "usr/lib/dni/bin"):
+        directory.mkdir(parents=True)
+    for name in ("confined.conf", "of-somebody-else.conf"):
+        (drop_ins / name).touch()
+    environment = {**os.environ, "DESTDIR": str(tmp_path), "PREFIX": "/usr"}
+    uninstall = [PACKAGING / "uninstall"]
+    told = subprocess.run(uninstall, env=environment, check=True, capture_output=True, text=True).stdout
+    assert f"kept: {records} (PURGE=1 removes it too)" in told
+    assert [path.name for path in drop_ins.iterdir()] == ["of-somebody-else.conf"]
+    assert not (tmp_path / "usr/lib/dni").exists()
+    (drop_ins / "of-somebody-else.conf").unlink()
+    for _ in range(2):
+        subprocess.run(uninstall, env={**environment, "PURGE": "1"}, check=True)
+    assert not records.exists()
+    assert not drop_ins.exists()

@@ -227,6 +227,16 @@ def test_over_ipv6_an_overlay_of_ipv4_alone_leaves_no_way_to_the_agents_addresse
     assert rules((four, overlay("six", "fd01:b::/64")), 6) == {("rule", "fd01:b::/64"): "lookup 42"}
 
 
+def test_an_overlay_that_is_a_part_of_a_wide_link_is_led_to() -> None:
+    """Hosts that have, say, 10.0.0.0/8 on their link may keep 10.64.0.0/16 of it for containers."""
+    part = overlay("dcos", "10.64.0.0/16", backend="auto")
+    held = peer(FAR, ("dcos", "10.64.2.0/24"))
+    wide = msgspec.structs.replace(UNDERLAY, networks=(ip_network("10.0.0.0/8"),))
+    found = entries(held, msgspec.structs.replace(situation(part), underlay=wide))
+    assert ("route", "10.64.2.0/24") in found
+    assert list(left_out([part], [held], wide)) == []
+
+
 def test_over_ipv6_a_vtep_too_small_for_ipv6_is_no_way_to_the_agents_addresses() -> None:
     narrow = msgspec.structs.replace(six(dual("auto")), underlay=msgspec.structs.replace(UNDERLAY6, mtu=1349))
     assert entries(peer(FAR6, *DUAL), narrow) == {

@@ -19,12 +19,12 @@ from dni_driver.registry import Host as Agent
 from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.layout import shard_of_agent
 from tests.removing import remove
+from tests.unit.registries import DCOS, FIRST, Open, audit, host
 from tests.unit.test_agent_cluster import DEV, Host, Make, eventually, join, make, url
-from tests.unit.test_registry_zookeeper import DCOS, FIRST, Open, audit, connect, host, raw
 
 pytestmark = pytest.mark.zookeeper
 
-__all__ = ["connect", "make", "raw", "url"]
+__all__ = ["make", "url"]
 
 RUBBISH = (
     b"\xff\xfe\x00rubbish",

@@ -331,3 +331,9 @@ def test_all_by_which_dni_makes_itself_known_is_handed_on() -> None:
     given |= {"user": "dni", "password": "secret", "tls": True}
     assert set(given) == set(Access.__struct_fields__)
     assert serve_agent.access(RegistrySettings(url="mesos://127.0.0.1", **given)) == Access(**given)
+
+
+@pytest.mark.parametrize("ip", ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1"])
+def test_an_address_that_no_host_has_is_no_agent_ip(write: Write, ip: str) -> None:
+    with pytest.raises(SettingsError, match="must be an address of this host, such as"):
+        load(write(f"[agent]\nip = '{ip}'\n"), {})

@@ -101,15 +101,26 @@ def _routed(peer: Peer, situation: Situation) -> Iterator[tuple[AgentSubnet, Bac
 
     But for those that this host's own link lies in: led elsewhere, it would be cut off.
     """
-    backends = {overlay.name: overlay.backend for overlay in situation.overlays}
+    overlays = {overlay.name: overlay for overlay in situation.overlays}
     for subnet in peer.subnets:
+        overlay = overlays.get(subnet.overlay)
         is_spoken = subnet.family == 4 or situation.ipv6  # noqa: PLR2004
-        if subnet.overlay in backends and is_spoken and not _on_link(subnet, situation.underlay):
-            yield subnet, backends[subnet.overlay]
+        if overlay and is_spoken and not _first_shared(subnet, _own_inside(overlay, situation.underlay)):
+            yield subnet, overlay.backend
 
 
-def _on_link(subnet: AgentSubnet, underlay: Underlay) -> Network | None:
-    return next((network for network in underlay.networks if share_addresses(subnet.subnet, network)), None)
+def _own_inside(overlay: Overlay, underlay: Underlay) -> list[Network]:
+    """Answer the networks of this host's link that are part of an overlay: of a wider one hosts have the rest."""
+    wholes = overlay.subnets()
+    return [
+        own
+        for own in underlay.networks
+        if any(share_addresses(whole, own) and whole.prefixlen <= own.prefixlen for whole in wholes)
+    ]
+
+
+def _first_shared(subnet: AgentSubnet, networks: Sequence[Network]) -> Network | None:
+    return next((network for network in networks if share_addresses(subnet.subnet, network)), None)
 
 
 def _vtep_entries(peer: Peer, situation: Situation) -> Iterator[tuple[Key, str]]:
@@ -178,14 +189,15 @@ def problems(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Under
 
 def left_out(overlays: Iterable[Overlay], peers: Sequence[Peer], underlay: Underlay) -> Iterator[tuple[str, str]]:
     """Answer the overlays with agent subnets that this host does not lead to, each with the problem in words."""
-    for overlay in overlays:
+    inside = ((overlay, own) for overlay in overlays if (own := _own_inside(overlay, underlay)))
+    for overlay, own in inside:
         held = (one for peer in peers for one in peer.subnets if one.overlay == overlay.name)
-        found = next(((one, network) for one in held if (network := _on_link(one, underlay))), None)
+        found = next(((one, network) for one in held if (network := _first_shared(one, own))), None)
         if found:
-            inside = f"agent subnet {found[0].subnet} shares addresses with {found[1]}, this host's own network"
+            shared = f"agent subnet {found[0].subnet} shares addresses with {found[1]}, this host's own network"
             yield (
                 f"overlay {overlay.name}",
-                f"{inside} on {underlay.link}: its containers cannot be reached from here",
+                f"{shared} on {underlay.link}: its containers cannot be reached from here",
             )
 
 
