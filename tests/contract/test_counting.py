@@ -23,7 +23,7 @@ from dni_driver.console.client import Console
 from dni_driver.console.server import Server
 from dni_driver.core.errors import NotFound, Refused, Unavailable
 from dni_driver.core.listen_address import ListenAddress
-from tests.contract.test_console import FIGURES, USAGE, _Operations, console, operations, path
+from tests.contract.operations import FIGURES, USAGE, _Operations, console, operations, path
 
 __all__ = ["console", "operations", "path"]
 
