@@ -220,3 +220,9 @@ def test_one_that_ran_for_long_is_started_again_at_once(monkeypatch: pytest.Monk
         child.ended(0)
         pauses.append(round(child.due - now, 3))
     assert pauses == [0.1, 0.2, 0.4, 0.1, 0.2]
+
+
+def test_one_whose_parent_has_died_already_ends() -> None:
+    script = "import os; from dni_driver.cli import lifeline; lifeline.end_with(os.getppid() + 1); print('goes on')"
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"")

@@ -337,3 +337,12 @@ def test_all_by_which_dni_makes_itself_known_is_handed_on() -> None:
 def test_an_address_that_no_host_has_is_no_agent_ip(write: Write, ip: str) -> None:
     with pytest.raises(SettingsError, match="must be an address of this host, such as"):
         load(write(f"[agent]\nip = '{ip}'\n"), {})
+
+
+@pytest.mark.parametrize("key", ["plugin.socket", "api.socket", "docker.socket"])
+def test_a_path_that_is_too_long_for_a_socket_is_refused(write: Write, key: str) -> None:
+    section, _, name = key.partition(".")
+    fits = "/" + "é" * 53
+    load(write(f"[{section}]\n{name} = '{fits}'\n"), {})
+    with pytest.raises(SettingsError, match="must be an absolute path of at most 107 bytes"):
+        load(write(f"[{section}]\n{name} = '{fits}x'\n"), {})
