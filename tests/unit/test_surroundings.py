@@ -153,3 +153,17 @@ def _is_of(group: int, program: Program) -> bool:
     with suppress(ProcessLookupError):
         return os.getpgid(program.pid) == group
     return False
+
+
+def test_a_plugin_of_another_network_namespace_is_another_hosts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that has dni in it."""
+    monkeypatch.setattr(surroundings, "_NAMESPACE", Path("/proc/self/ns/mnt"))  # any other namespace will do
+    argv = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)", "dni_driver", "serve", "plugin"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as elsewhere:
+        assert elsewhere.stdout is not None
+        elsewhere.stdout.readline()
+        found = place.look().programs
+        elsewhere.kill()
+    assert elsewhere.pid not in {program.pid for program in found}
