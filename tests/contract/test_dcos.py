@@ -14,7 +14,7 @@ from dni_driver.console.app import create_app, create_reading_app
 from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.mesos import dcos
 from dni_driver.mesos import dcos_protobuf
-from tests.contract.test_console import DCOS_AGENT, _Operations, operations, path
+from tests.contract.operations import DCOS_AGENT, _Operations, operations, path
 
 __all__ = ["operations", "path"]
 

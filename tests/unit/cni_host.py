@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+
+import pytest
 
 from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.core.invariants.check import findings
@@ -92,3 +95,18 @@ class Host:
 def key(container: str, overlay: str = "dcos") -> CniKey:
     """Name the endpoint of a container."""
     return CniKey(overlay=overlay, container=container, ifname="eth0")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def writing(tmp_path: Path) -> Iterator[Host]:
+    """Give a host where the agent writes configurations, of host-local to begin with."""
+    made = Host(tmp_path / "writing", "host-local", writes=True)
+    yield made
+    made.store.close()

@@ -63,3 +63,10 @@ def raw(zookeeper: ZooKeeper) -> Iterator[KazooClient]:
     yield client
     client.stop()
     client.close()
+
+
+@pytest.fixture
+def own_server() -> Iterator[ZooKeeper]:
+    """A server that a test may stop."""
+    with fast_directory() as directory, running(Path(directory) / "own") as server:
+        yield server

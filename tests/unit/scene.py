@@ -7,6 +7,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import msgspec
 
+from dni_driver.core.invariants.check import findings
+from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.names import host_link
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import AgentSubnet, define
@@ -19,6 +21,7 @@ from dni_driver.core.records import (
     Records,
 )
 from dni_driver.core.views import BridgeView, DockerEndpoint, DockerNetwork, DockerView, KernelView, LinkView
+from dni_driver.core.wanted import wanted
 
 NOW = 1_000_000.0
 LONG_AGO = NOW - 5000
@@ -131,3 +134,15 @@ def bridge(**changed: object) -> BridgeView:
 
 def kernel(**changed: object) -> KernelView:
     return msgspec.structs.replace(KernelView(bridges=(bridge(),), links=(link(WEB), link(DB))), **changed)
+
+
+def check(records: Records, kernel: KernelView | None = None, docker: DockerView | None = None) -> list[Finding]:
+    return findings(records, kernel, docker, wanted(records), NOW)
+
+
+def problems(found: list[Finding]) -> list[str]:
+    return [f"{finding.about} {finding.problem}" for finding in found]
+
+
+def with_addresses(*more: object) -> Records:
+    return records(addresses=[*records().addresses, *more])

@@ -5,198 +5,34 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import msgspec
 import pytest
 from kazoo.client import KazooClient
 
-from dni_driver.agent import hearing, loops
-from dni_driver.agent.agent import Agent
+from dni_driver.agent import loops
 from dni_driver.agent.loop import Pace
-from dni_driver.agent.options import Options
-from dni_driver.core.addresses import telling
-from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.addresses.reservations import Wish
 from dni_driver.core.errors import InUse, NotFound, Unavailable
-from dni_driver.core.mtu import Underlay
-from dni_driver.core.overlays import Address, define
-from dni_driver.core.records import Records
-from dni_driver.core.wanted import Wanted
-from dni_driver.registry import Member, open_registry
+from dni_driver.registry import Member
 from dni_driver.registry.zookeeper import ZooKeeperRegistry
-from dni_driver.registry.zookeeper.link import Changes, Link
-from dni_driver.store import Store, fence, pools
-from dni_driver.store.records import read_all
-from tests.fakes import DCOS, UNDERLAY_MTU
-from tests.lab.zookeeper import ZooKeeper, running
+from tests.lab.zookeeper import ZooKeeper
 from tests.removing import remove
-from tests.scratch import fast_directory
-from tests.unit.agents import AgentsKernel, FakeDocker, claim, create_network
+from tests.unit.agents import claim, create_network
+from tests.unit.cluster import DEV, FIRST, PATIENCE, Host, Make, alive, eventually, join, make, url
+from tests.unit.test_agent_cluster_told import used
 
 pytestmark = pytest.mark.zookeeper
 
-DEV = define("dev", [ip_network("10.64.0.0/16")])
-FIRST = IPv4Address("192.0.2.11")
-PATIENCE = 60.0
+
+__all__ = ["make", "url"]
+
+
 AT_ONCE = 20.0
 """What nobody is told of is found out in half a minute."""
-
-
-class _Kernel(AgentsKernel):
-    """A kernel on a host of any address."""
-
-    def __init__(self) -> None:
-        """Know nobody."""
-        super().__init__()
-        self.peers: list[str] = []
-
-    def underlay(self, _: Address) -> Underlay:
-        """Answer the one link there is."""
-        return Underlay(link="eth0", mtu=UNDERLAY_MTU)
-
-    def reconcile(self, read_wanted: Callable[[], object]) -> list[str]:
-        """Note the agent IPs of the peers that it is to know."""
-
-        def noting() -> Wanted:
-            wanted: Wanted = read_wanted()  # type: ignore[assignment]
-            self.peers = [str(peer.agent_ip) for peer in wanted.peers]
-            return wanted
-
-        return super().reconcile(noting)
-
-
-class Host:
-    """A host with a disk, on which an agent may run."""
-
-    def __init__(self, url: str, disk: Path, number: int) -> None:
-        """Run nothing yet; `number` counts hosts from 0."""
-        self.disk = disk
-        self.url = url
-        self.ip = FIRST + number
-        self.kernel = _Kernel()
-        self.docker = FakeDocker()
-        self.agent: Agent | None = None
-        self.registry: ZooKeeperRegistry | None = None
-        self._store: Store | None = None
-
-    def start(self, reclaim_after: float | None = None) -> Host:
-        """Start an agent."""
-        registry = open_registry(self.url, self.disk)
-        assert isinstance(registry, ZooKeeperRegistry)
-        self.registry = registry
-        self._store = Store(self.disk / "dni.db")
-        self.docker = FakeDocker()
-        self.agent = Agent(
-            store=self._store,
-            kernel=self.kernel,
-            registry=registry,
-            docker=self.docker,
-            options=Options(default_overlay=DCOS, registry=self.url, agent_ip=self.ip, reclaim_after=reclaim_after),
-        )
-        self.agent.start()
-        return self
-
-    def stop(self) -> None:
-        """Stop it; nothing where none runs."""
-        if self.agent is not None and self._store is not None:
-            self.agent.stop()
-            self._store.close()
-        self.agent = None
-
-    def __call__(self) -> Agent:
-        """Answer the agent that runs."""
-        assert self.agent is not None
-        return self.agent
-
-    def cut_off(self) -> None:
-        """Have the agent run on without a registry."""
-        assert self.registry is not None
-        self.registry.link.client.stop()
-
-    def leased(self) -> list[str]:
-        """Answer what agents hold, as the registry has it."""
-        assert self.registry is not None
-        return [f"{lease.held.overlay} {lease.held.subnet}" for lease in self.registry.leases()]
-
-    def hands_out(self) -> bool:
-        """Tell whether the plugin of this host would hand out an address now; its agent may have ended."""
-        store = Store(self.disk / "dni.db")
-        try:
-            with store.read() as tx:
-                fence.check(tx, "dcos", time.time())
-        except Unavailable:
-            return False
-        finally:
-            store.close()
-        return True
-
-    @property
-    def store(self) -> Store:
-        """Answer the store of the agent that runs."""
-        assert self._store is not None
-        return self._store
-
-    def records(self) -> Records:
-        """Answer all that the store has."""
-        return read_all(self.store)
-
-    def knows(self) -> list[str]:
-        """Answer the agent IPs of the peers in the store."""
-        return [str(peer.agent_ip) for peer in self.records().peers]
-
-    def holds(self) -> list[str]:
-        """Answer the agent subnets in the store."""
-        return [f"{held.overlay} {held.subnet}" for held in self.records().agent_subnets]
-
-
-Make = Callable[[int], Host]
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest) -> str:
-    if getattr(request, "param", "shared") == "own":
-        return f"zookeeper://{request.getfixturevalue('own_server').address}/dni"
-    return str(request.getfixturevalue("zookeeper_url"))
-
-
-@pytest.fixture
-def make(url: str) -> Iterator[Make]:
-    made: list[Host] = []
-    with fast_directory() as directory:
-
-        def make(number: int) -> Host:
-            disk = Path(directory) / f"disk{len(made)}"
-            disk.mkdir()
-            made.append(Host(url, disk, number))
-            return made[-1]
-
-        yield make
-        for host in made:
-            host.stop()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends, "it does not come to be"
-        time.sleep(0.02)
-
-
-def alive(host: Host) -> dict[str, bool | None]:
-    return {report.agent: report.alive for report in host().agents()}
-
-
-def join(make: Make, number: int) -> list[Host]:
-    """Answer so many hosts that know each other."""
-    hosts = [make(one).start() for one in range(number)]
-    every = {str(host.ip) for host in hosts}
-    for host in hosts:
-        eventually(lambda host=host: {*host.knows(), str(host.records().agent)} == every)  # type: ignore[misc]
-    return hosts
 
 
 def test_ten_hosts_that_join_at_once_know_each_other_and_share_nothing(make: Make) -> None:
@@ -396,137 +232,6 @@ def test_the_backend_of_an_overlay_changes_on_every_host(make: Make) -> None:
     eventually(lambda: [overlay.backend for overlay in two.records().overlays] == ["direct"], AT_ONCE)
 
 
-def used(host: Host, agent: Host) -> int | None:
-    """Answer how many addresses of its Docker half an agent has handed out, as another one says; None for unknown."""
-    found = (one for one in host().usage("dcos").agents if one.agent == str(agent.ip))
-    return next((subnet.docker.used for one in found for subnet in one.subnets), None)
-
-
-def test_each_agent_tells_how_full_all_are(make: Make) -> None:
-    """In the same words as the one that is asked about; and no longer, once that is forgotten."""
-    hosts = join(make, 3)
-    one, two, three = hosts
-    for host in hosts:
-        eventually(lambda host=host: all(used(host, of) == 0 for of in hosts))  # type: ignore[misc]
-    begun = time.time()
-    take(three, 125)
-    eventually(lambda: used(one, three) == 125)
-    for host in (one, two):
-        room = host().room("dcos", three.ip, "docker", 1)
-        assert (room.free, room.as_of is not None and room.as_of >= begun) == (sum(more_of(three)), True)
-        assert host().room("dcos", host.ip, "docker", 125).room is True
-        (mine,) = (agent for agent in three().usage("dcos").agents if agent.here)
-        (theirs,) = (agent for agent in host().usage("dcos").agents if agent.agent == str(three.ip))
-        assert theirs.subnets[0] == mine.subnets[0]
-        assert theirs.subnets[0].since is not None
-    three.stop()
-    eventually(lambda: alive(one)[str(three.ip)] is False)
-    assert used(two, three) == 125
-    one().forget_agent(three.ip)
-    eventually(lambda: str(three.ip) not in two.knows())
-    assert one.registry is not None
-    assert one.registry.told([three.ip]) == {}
-    assert [agent.agent for agent in two().usage("dcos").agents] == [str(two.ip), str(one.ip)]
-    three.start()
-    eventually(lambda: used(one, three) == 125)
-
-
-def wrong_with(host: Host, agent: Host) -> list[str] | None:
-    """Answer what is wrong with an agent, as some host says; None where it does not know."""
-    return next(one.problems for one in host().agents() if one.agent == str(agent.ip))
-
-
-def test_what_is_wrong_with_one_agent_every_other_says_until_it_is_over_or_that_is_forgotten(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for pace in ("DOCKER", "TELLING"):
-        monkeypatch.setattr(loops, pace, Pace(every=0.1))
-    monkeypatch.setattr(telling, "EVERY", 0.2)
-    monkeypatch.setattr(hearing, "LATELY", 0.1)
-    hosts = join(make, 3)
-    one, two, three = hosts
-    for host in hosts:
-        eventually(lambda host=host: all(wrong_with(host, of) == [] for of in hosts))  # type: ignore[misc]
-    begun = time.time()
-    three.docker.away = "dockerd is out of order"
-    for host in hosts:
-        eventually(lambda host=host: "dockerd is out of order" in (wrong_with(host, three) or []))  # type: ignore[misc]
-    (report,) = (agent for agent in one().status().cluster.agents if agent.agent == str(three.ip))
-    assert (report.alive, report.as_of is not None and report.as_of >= begun) == (True, True)
-    assert (wrong_with(one, two), one().status().problems) == ([], [])
-    three.docker.away = None
-    eventually(lambda: wrong_with(one, three) == [])
-    three.docker.away = "dockerd is out of order"
-    eventually(lambda: wrong_with(two, three) != [])
-    three.stop()
-    eventually(lambda: alive(one)[str(three.ip)] is False)
-    assert wrong_with(two, three) == ["dockerd is out of order"], "its last word"
-    one().forget_agent(three.ip)
-    assert str(three.ip) not in alive(two)
-
-
-def take(host: Host, number: int) -> None:
-    """Hand out so many addresses of the Docker half."""
-    first = ip_network(host.holds()[0].split()[1]).network_address + 130
-    with host.store.write() as tx:
-        pools.use_overlay(tx, "dcos", 4, None, time.time())
-    for one in range(number):
-        claim(host.store, str(first + one), time.time())
-
-
-def more_of(host: Host) -> list[int]:
-    """Answer what is free in the agent subnets that a host leased as it filled up."""
-    (mine,) = (agent for agent in host().usage("dcos").agents if agent.here)
-    return [subnet.docker.free or 0 for subnet in mine.subnets]
-
-
-def test_an_agent_that_dcos_deletes_is_told_of_no_more(make: Make) -> None:
-    one, two = join(make, 2)
-    eventually(lambda: used(one, two) == 0)
-    two.stop()
-    eventually(lambda: alive(one)[str(two.ip)] is False)
-    one().purge([two.ip])
-    assert one.registry is not None
-    assert one.registry.told([two.ip]) == {}
-
-
-def test_where_nothing_changes_nothing_is_written_of_how_full_agents_are(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Counted anew again and again all the same, by agents whose Mesos half may change without the store."""
-    monkeypatch.setattr(telling, "LOOKS", 0.0)
-    hosts = join(make, 3)
-    for host in hosts:
-        eventually(lambda host=host: all(used(host, of) == 0 for of in hosts))  # type: ignore[misc]
-    looked: list[Address] = []
-    tell = ZooKeeperRegistry.tell
-
-    def told(registry: ZooKeeperRegistry, agent_ip: Address, counts: Counts) -> None:
-        tell(registry, agent_ip, counts)
-        looked.append(agent_ip)
-
-    written: list[str] = []
-    commit = Link.commit
-
-    def committed(link: Link, changes: Changes) -> list[object]:
-        written.extend(operation.path for operation in changes.transaction.operations)
-        return commit(link, changes)
-
-    def is_quiet() -> bool:
-        """Tell whether each has told three times since anything was written last."""
-        if written:
-            written.clear()
-            looked.clear()
-        return all(looked.count(host.ip) > 3 for host in hosts) and not written
-
-    monkeypatch.setattr(ZooKeeperRegistry, "tell", told)
-    monkeypatch.setattr(Link, "commit", committed)
-    eventually(is_quiet)
-    take(hosts[0], 1)
-    eventually(lambda: used(hosts[1], hosts[0]) == 1)
-    assert len([path for path in written if "/counts/" in path]) == 1
-
-
 def test_an_agent_whose_session_ended_is_alive_again_soon(make: Make) -> None:
     one, two = join(make, 2)
     assert two.registry is not None
@@ -537,12 +242,6 @@ def test_an_agent_whose_session_ended_is_alive_again_soon(make: Make) -> None:
     twin.close()
     eventually(lambda: alive(one)[str(two.ip)] is False)
     eventually(lambda: alive(one)[str(two.ip)] is True)
-
-
-@pytest.fixture
-def own_server() -> Iterator[ZooKeeper]:
-    with fast_directory() as directory, running(Path(directory) / "own") as server:
-        yield server
 
 
 @pytest.mark.parametrize("url", ["own"], indirect=True)

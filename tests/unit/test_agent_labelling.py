@@ -19,7 +19,7 @@ from tests.fakes import DCOS
 from tests.scratch import fast_directory
 from tests.unit import docker_api
 from tests.unit.agents import WEB
-from tests.unit.test_agent import World
+from tests.unit.world import World
 
 MBIT = 1_000_000
 

@@ -20,6 +20,7 @@ from dni_driver.core.overlays import Overlay
 from dni_driver.store import Store, overlays
 from dni_driver.store.records import open_sound, read_all
 from tests.fakes import AGENT, DCOS, DUAL, FakeClock
+from tests.unit.damages import DAMAGES
 
 
 class Crash(BaseException):
@@ -191,36 +192,6 @@ def test_a_store_of_a_newer_dni_is_refused_and_left_alone(path: Path) -> None:
     with pytest.raises(StoreError, match=r"dni\.db was written by a newer dni \(version 900\): install that one"):
         Store(path)
     assert ask(path, "SELECT name FROM overlay") == "dcos"
-
-
-def damage_all(path: Path) -> None:
-    path.write_bytes(b"this is not a database" * 1000)
-
-
-def damage_a_page(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[4096:8192] = b"\xff" * 4096
-    path.write_bytes(content)
-
-
-def cut_off(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:5000])
-
-
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:100])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def lose_all_but_the_log(path: Path) -> None:
-    path.with_name("dni.db-wal").write_bytes(b"frames")
-    path.unlink()
-
-
-DAMAGES = [damage_all, damage_a_page, cut_off, cut_short, empty, lose_all_but_the_log]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -19,8 +19,8 @@ from dni_driver.registry import Host as Agent
 from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.layout import shard_of_agent
 from tests.removing import remove
+from tests.unit.cluster import DEV, Host, Make, eventually, join, make, url
 from tests.unit.registries import DCOS, FIRST, Open, audit, host
-from tests.unit.test_agent_cluster import DEV, Host, Make, eventually, join, make, url
 
 pytestmark = pytest.mark.zookeeper
 

@@ -15,7 +15,7 @@ from dni_driver.core.doctor.facts import StoreFacts
 from dni_driver.store import Store
 from dni_driver.store.examination import look, look_at_disk
 from tests.fakes import DCOS, lease
-from tests.unit.test_database import DAMAGES
+from tests.unit.damages import DAMAGES
 
 
 @pytest.fixture

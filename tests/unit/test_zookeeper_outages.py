@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,11 @@ from kazoo.client import KazooClient
 from dni_driver.core.errors import Unavailable
 from dni_driver.registry import open_registry
 from dni_driver.registry.zookeeper import link
-from tests.lab.zookeeper import ZooKeeper, ensemble, running
+from tests.lab.zookeeper import ZooKeeper, ensemble
 from tests.scratch import fast_directory
 from tests.unit.registries import DCOS, FIRST, Open, audit, eventually, expire, host, is_alive, opening
 
 pytestmark = pytest.mark.zookeeper
-
-
-@pytest.fixture
-def own_server() -> Iterator[ZooKeeper]:
-    """A server that a test may stop."""
-    with fast_directory() as directory, running(Path(directory) / "own") as server:
-        yield server
 
 
 def test_an_ensemble_that_is_away_is_named_and_nothing_waits_for_it_for_long(tmp_path: Path) -> None:
