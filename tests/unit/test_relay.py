@@ -19,6 +19,7 @@ import pytest
 
 from dni_driver.core.ports import HostPort, Protocol, Relayed
 from dni_driver.core.published import Confined
+from dni_driver.kernel.ports.holds import Holds
 from dni_driver.kernel.relay import datagrams, doors
 from dni_driver.kernel.relay.cargo import Message, Pipes
 from dni_driver.kernel.relay.poll import Poll
@@ -185,6 +186,11 @@ def test_callers_wait_while_this_host_has_no_room_and_are_let_in_afterwards(lay:
             assert inside.recv(64) == b"in the end"
 
 
+def test_more_ports_are_held_than_this_process_began_with_room_for() -> None:
+    with closing(Holds()) as holds, room_for(0):
+        assert holds.take(HostPort(Protocol.TCP, LOOPBACK, 0))
+
+
 def test_a_port_that_cannot_be_opened_again_yet_is_tried_again() -> None:
     class Stuck(doors.Door):
         """Cannot be opened at first."""
@@ -240,6 +246,11 @@ def test_a_session_that_is_silent_ends_and_the_caller_begins_another() -> None:
         assert sessions.end_the_idle() == datagrams.IDLE_SECONDS
         clock.pass_by(datagrams.IDLE_SECONDS - 1)
         assert said() == first, "as long as somebody says something"
+        clock.pass_by(datagrams.IDLE_SECONDS - 1)
+        container.sendto(b"y", ("127.0.0.1", first))
+        for happened in poll.wait(PATIENCE):
+            poll.handle(*happened)
+        assert sessions.end_the_idle() == datagrams.IDLE_SECONDS, "be it the container alone"
         clock.pass_by(datagrams.IDLE_SECONDS - 1)
         assert sessions.end_the_idle() == 1
         clock.pass_by(1)
