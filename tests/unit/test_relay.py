@@ -9,8 +9,9 @@ import resource
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import count, islice
 
@@ -184,6 +185,27 @@ def test_callers_wait_while_this_host_has_no_room_and_are_let_in_afterwards(lay:
         with inside:
             inside.settimeout(PATIENCE)
             assert inside.recv(64) == b"in the end"
+
+
+def test_what_was_said_before_the_end_arrives_however_slowly_it_is_heard(lay: Callable[[int], Ground]) -> None:
+    ground = lay(socket.SOCK_STREAM)
+    ground.container.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    ground.container.listen()
+    with ground.caller() as calling:
+        inside, _ = ground.container.accept()
+        with inside:
+            calling.settimeout(0.1)
+            sent = 0
+            with suppress(TimeoutError):
+                while True:
+                    sent += calling.send(bytes(1 << 16))
+            calling.shutdown(socket.SHUT_WR)
+            inside.settimeout(PATIENCE)
+            heard = 0
+            while text := inside.recv(1 << 16):
+                heard += len(text)
+                time.sleep(0.0001)
+            assert heard == sent
 
 
 def test_more_ports_are_held_than_this_process_began_with_room_for() -> None:
