@@ -136,11 +136,11 @@ def test_containers_do_not_get_to_the_loopback_of_the_host(street: Street) -> No
 class _Echo:
     """Answers datagrams in a namespace with the sender's address."""
 
-    def __init__(self, namespace: Namespace, port: int) -> None:
+    def __init__(self, namespace: Namespace, port: int, patience: float = 2) -> None:
         self._namespace = namespace
         self._socket = namespace.run(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
         self._socket.bind(("::", port))
-        self._socket.settimeout(2)
+        self._socket.settimeout(patience)
 
     def answer(self) -> None:
         _, (caller, port, *_) = self._socket.recvfrom(64)
@@ -180,6 +180,17 @@ def test_a_sender_of_udp_that_was_there_first_finds_the_container_and_later_anot
             street.publish(*published(container, 5353, to=53, protocol=Protocol.UDP))
             with closing(_Echo(container.sandbox, 53)) as echo:
                 assert _ask(sender, HOST, 5353, echo) == OUTSIDE
+
+
+def test_a_sender_of_udp_finds_nobody_where_its_port_is_withdrawn_be_it_the_last_one(street: Street) -> None:
+    with _datagrams(street.outside, socket.AF_INET) as sender:
+        for others in (published(street.dcos, 80), []):
+            street.publish(*others, *published(street.dcos, 5353, to=53, protocol=Protocol.UDP))
+            with closing(_Echo(street.dcos.sandbox, 53, patience=0.3)) as echo:
+                assert _ask(sender, HOST, 5353, echo) == OUTSIDE
+                street.publish(*others)
+                with pytest.raises((TimeoutError, ConnectionRefusedError)):
+                    _ask(sender, HOST, 5353, echo)
 
 
 def test_sctp_gets_there_and_back(street: Street) -> None:

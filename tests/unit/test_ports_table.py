@@ -59,6 +59,11 @@ def test_who_would_be_answered_past_the_host_comes_under_its_name() -> None:
         assert f"\t\t{line}\n" in text
 
 
+def test_containers_are_kept_off_this_hosts_loopback_under_either_name() -> None:
+    for line in ('iifname "d-*" ip daddr 127.0.0.0/8 drop', 'iifname "d-*" ip saddr 127.0.0.0/8 drop'):
+        assert f"\t\t{line}\n" in structure([])
+
+
 def test_elements_go_before_others_come() -> None:
     assert changes([WEB, DNS], [WEB6]) == (
         "delete element inet dni-ports any4 { tcp . 8080 }\n"

@@ -9,8 +9,9 @@ import resource
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from itertools import count, islice
 
@@ -19,6 +20,7 @@ import pytest
 
 from dni_driver.core.ports import HostPort, Protocol, Relayed
 from dni_driver.core.published import Confined
+from dni_driver.kernel.ports.holds import Holds
 from dni_driver.kernel.relay import datagrams, doors
 from dni_driver.kernel.relay.cargo import Message, Pipes
 from dni_driver.kernel.relay.poll import Poll
@@ -185,6 +187,32 @@ def test_callers_wait_while_this_host_has_no_room_and_are_let_in_afterwards(lay:
             assert inside.recv(64) == b"in the end"
 
 
+def test_what_was_said_before_the_end_arrives_however_slowly_it_is_heard(lay: Callable[[int], Ground]) -> None:
+    ground = lay(socket.SOCK_STREAM)
+    ground.container.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    ground.container.listen()
+    with ground.caller() as calling:
+        inside, _ = ground.container.accept()
+        with inside:
+            calling.settimeout(0.1)
+            sent = 0
+            with suppress(TimeoutError):
+                while True:
+                    sent += calling.send(bytes(1 << 16))
+            calling.shutdown(socket.SHUT_WR)
+            inside.settimeout(PATIENCE)
+            heard = 0
+            while text := inside.recv(1 << 16):
+                heard += len(text)
+                time.sleep(0.0001)
+            assert heard == sent
+
+
+def test_more_ports_are_held_than_this_process_began_with_room_for() -> None:
+    with closing(Holds()) as holds, room_for(0):
+        assert holds.take(HostPort(Protocol.TCP, LOOPBACK, 0))
+
+
 def test_a_port_that_cannot_be_opened_again_yet_is_tried_again() -> None:
     class Stuck(doors.Door):
         """Cannot be opened at first."""
@@ -240,6 +268,11 @@ def test_a_session_that_is_silent_ends_and_the_caller_begins_another() -> None:
         assert sessions.end_the_idle() == datagrams.IDLE_SECONDS
         clock.pass_by(datagrams.IDLE_SECONDS - 1)
         assert said() == first, "as long as somebody says something"
+        clock.pass_by(datagrams.IDLE_SECONDS - 1)
+        container.sendto(b"y", ("127.0.0.1", first))
+        for happened in poll.wait(PATIENCE):
+            poll.handle(*happened)
+        assert sessions.end_the_idle() == datagrams.IDLE_SECONDS, "be it the container alone"
         clock.pass_by(datagrams.IDLE_SECONDS - 1)
         assert sessions.end_the_idle() == 1
         clock.pass_by(1)

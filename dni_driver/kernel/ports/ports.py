@@ -51,6 +51,7 @@ class Ports:
             fault = self._fault(wanted, seen)
             if fault is not None:
                 self._make(wanted)
+                _forget(at for at, _, _ in seen.entries | table.entries(wanted.ports))
                 note(f"nft table {NAME} {fault}: {'put right' if wanted.ports else 'removed'}")
             else:
                 _exchange(wanted, seen, note)
@@ -85,10 +86,8 @@ class Ports:
         if not wanted.ports:
             run(["nft", "-f", "-"], table.REMOVAL)
             return
-        right = table.entries(wanted.ports)
-        run(["nft", "-f", "-"], table.ruleset(wanted.bridges, right))
+        run(["nft", "-f", "-"], table.ruleset(wanted.bridges, table.entries(wanted.ports)))
         self._memory.remember(_fed(wanted), self._look().structure or b"")
-        _forget(at for at, _, _ in right)
 
 
 def _fed(wanted: Wanted) -> bytes:
