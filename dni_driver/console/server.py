@@ -25,6 +25,12 @@ _UMASK = 0o117
 """Mode 0660: root and the socket's group, nobody else."""
 
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+_AT_THE_SOCKET, _OVER_TCP = 400, 100
+"""How many connections there are of both kinds together when no more are taken of one: whoever opens many over TCP,
+where nobody knows who asks, is in nobody's way at the socket."""
+_LARGEST_BODY = 1 << 18
+"""In bytes. What is longer is not read: waitress would put it on the disk, up to a gigabyte for each connection. The
+app answers in its own words what is longer than it takes, and not as long as this."""
 _IDLE_SECONDS = 30.0
 """How long waitress sleeps where nothing happens; it then looks for connections to give up."""
 
@@ -43,7 +49,7 @@ class Server:
             raise Unavailable(f"cannot listen on {path}: {error.strerror or error}") from None
         self._inode = path.stat().st_ino
         self._map: dict[int, Any] = {}
-        self._server = self._serve(app, self._socket, Lanes(cni.is_waited_for))
+        self._server = self._serve(app, self._socket, Lanes(cni.is_waited_for), _AT_THE_SOCKET)
         self._servers = [self._server]
 
     def listen_too(self, app: Flask, at: ListenAddress) -> None:
@@ -52,11 +58,21 @@ class Server:
             listener = socket.create_server((str(at.host), at.port), family=_FAMILIES[at.host.version])
         except OSError as error:
             raise Unavailable(f"cannot listen on {at} (api.listen): {error.strerror or error}") from None
-        self._servers.append(self._serve(app, listener, lane()))
+        self._servers.append(self._serve(app, listener, lane(), _OVER_TCP))
         log.info("listening", address=str(at))
 
-    def _serve(self, app: Flask, listener: socket.socket, dispatcher: Lanes | ThreadedTaskDispatcher) -> Any:
-        return create_server(app, map=self._map, sockets=[listener], ident=None, _dispatcher=dispatcher)
+    def _serve(
+        self, app: Flask, listener: socket.socket, dispatcher: Lanes | ThreadedTaskDispatcher, most: int
+    ) -> Any:
+        return create_server(
+            app,
+            map=self._map,
+            sockets=[listener],
+            ident=None,
+            connection_limit=most,
+            max_request_body_size=_LARGEST_BODY,
+            _dispatcher=dispatcher,
+        )
 
     def run(self) -> None:
         """Answer until `stop`, or until a signal handler raises something in this thread."""

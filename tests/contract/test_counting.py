@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,22 @@ def test_an_address_to_listen_on_is_loopback_where_nothing_else_is_said(text: st
 def test_what_is_no_address_and_port_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"has no port from 1 to 65535|is no IP address"):
         ListenAddress(text)
+
+
+def test_whoever_opens_many_connections_over_tcp_is_in_nobodys_way_at_the_socket(
+    tcp: tuple[ListenAddress, _Operations], path: Path
+) -> None:
+    at, _ = tcp
+    with ExitStack() as idle:
+        for _ in range(150):
+            idle.enter_context(socket.create_connection((str(at.host), at.port), 10))
+        for _ in range(30):
+            assert Console(path, patience=5).get("/v1/overlays")
+    assert ask(at, "GET", "/v1/overlays")[0] == 200
+
+
+def test_a_body_that_is_announced_large_is_not_taken_over_tcp(tcp: tuple[ListenAddress, _Operations]) -> None:
+    at, _ = tcp
+    with socket.create_connection((str(at.host), at.port), 10) as caller:
+        caller.sendall(b"POST /v1/overlays HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert caller.recv(1 << 16).startswith(b"HTTP/1.1 413 ")

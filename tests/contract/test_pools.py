@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_network
 
 import pytest
 
 from dni_driver.core.overlays import define
-from dni_driver.store import overlays
+from dni_driver.store import overlays, pools
 from tests.contract.dockerd import PluginError
 from tests.contract.engine import Engine
 from tests.contract.plugin import Plugin
@@ -211,3 +212,11 @@ def test_one_plain_pool_under_two_networks_never_gives_an_address_twice(light: P
 def _claim(plugin: Plugin, prefix: int = 29) -> str:
     arguments = {"PoolID": f"plain/172.20.0.0/{prefix}"}
     return str(plugin.dockerd().call("IpamDriver.RequestAddress", arguments)["Address"])
+
+
+def test_an_overlay_defined_for_a_network_stays_once_the_network_is_there(light: Plugin, engine: Engine) -> None:
+    """Until then it is on trial, and the agent takes it back after a while."""
+    engine.create("dev", subnets=["10.64.0.0/16"], ipam_options={"overlay": "dev"})
+    with light.store.read() as tx:
+        assert pools.tried_out(tx, now=time.time() + 3600) == []
+        assert [pool.overlay for pool in pools.every(tx)] == ["dev"]

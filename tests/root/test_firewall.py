@@ -11,6 +11,7 @@ import pytest
 from dni_driver.core.errors import KernelError
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.command import run
 from dni_driver.kernel.firewall import firewall
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
@@ -119,6 +120,21 @@ def test_while_nothing_changes_nothing_is_listed(dcos: Host, monkeypatch: pytest
 
     monkeypatch.setattr(firewall, "attempt", never)
     monkeypatch.setattr(firewall, "run", never)
+    assert dcos.reconcile() == []
+
+
+def test_a_table_that_another_program_changes_meanwhile_is_listed_anew(
+    dcos: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beaten(argv: list[str], text: str = "") -> str:
+        if argv[0] == "iptables-restore":
+            monkeypatch.setattr(firewall, "run", run)
+            run(["iptables", "-D", "FORWARD", "-j", "DNI-FORWARD"])
+        return run(argv, text)
+
+    dcos.sh("iptables -F DNI-FORWARD")
+    monkeypatch.setattr(firewall, "run", beaten)
+    assert dcos.reconcile() == ["iptables: chain DNI-FORWARD has other rules: put right"]
     assert dcos.reconcile() == []
 
 

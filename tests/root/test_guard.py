@@ -345,3 +345,14 @@ def test_what_was_let_in_by_others_goes_with_its_link_too(stage: Stage) -> None:
     host.wanted = msgspec.structs.replace(host.wanted, links=(stage.victim.link,))
     host.reconcile()
     assert gone.host not in elements(host)
+
+
+def test_links_that_another_process_let_in_go_with_ours_and_so_do_their_elements(stage: Stage) -> None:
+    host, ours, theirs = stage.host, link(DCOS, 7), link(DCOS, 8)
+    other = Kernel(host.run_dir)
+    host.run(other.attach, theirs)
+    host.run(host.kernel.attach, ours)
+    host.run(host.kernel.detach, [ours.endpoint, theirs.endpoint])
+    host.kernel.drain()
+    assert ours.host not in elements(host)
+    assert theirs.host not in elements(host)

@@ -245,7 +245,8 @@ def test_an_underlay_too_narrow_for_ipv6_carries_ipv4_all_the_same(cluster: Clus
     for mtu in (1300, 1500, 1300):
         for member in (first, second):
             member.sh(f"ip link set eth0 mtu {mtu}")
-        cluster.meet(dcos="vxlan")
+            member.know(cluster.others(member), {"dcos": "vxlan"})
+            member.reconcile()
         assert first.reconcile() == []
         assert ("unreachable fd01:b:0:0:2::/80" in first.sh("ip -6 route")) == (mtu == 1300)
         with Container(first, place("dcos", 1)) as one, Container(second, place("dcos", 2)) as other:

@@ -18,6 +18,7 @@ from dni_driver.core.overlays import Backend
 from dni_driver.core.peers import Peer
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.firewall import firewall
 from dni_driver.kernel.peers import batches
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root.cluster import Cluster, Member, peer, place
@@ -39,6 +40,7 @@ FOREIGN = (
     "ip -6 route add fd77::/64 dev eth0",
     "ip rule add from 192.0.2.0/24 lookup 42",
     "ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent",
+    "bridge fdb add 02:00:00:00:00:99 dev vtep1024 dst 10.0.0.9 self dynamic",
 )
 
 
@@ -70,7 +72,8 @@ def test_no_peer_takes_this_hosts_own_network_away(cluster: Cluster) -> None:
     """As it is on a site that has numbered its hosts from the addresses of the default overlay."""
     first = cluster.near[0]
     first.sh("ip addr add 9.0.2.77/24 dev eth0")
-    cluster.meet(dcos="vxlan")
+    first.know(cluster.others(first), {"dcos": "vxlan"})
+    first.reconcile()
     assert "9.0.2.0/24 dev eth0 proto kernel" in first.sh("ip route")
     assert "9.0.3.0/24 via 44.128.0.3" in first.sh("ip route")
 
@@ -149,8 +152,9 @@ def test_what_somebody_else_damaged_is_noticed_and_mended(first: Member, damage:
 
 def test_what_goes_unsaid_with_the_agent_ip_comes_back_with_it(cluster: Cluster) -> None:
     """As a DHCP client does that renews too late: it takes the address away and puts it back a moment later."""
-    cluster.meet(dcos="direct")
     first = cluster.near[0]
+    first.know(cluster.others(first), {"dcos": "direct"})
+    first.reconcile()
     before = listed(first)
     first.sh("ip addr del 10.0.0.1/24 dev eth0")
     assert "9.0.2.0/24" not in first.sh("ip route")
@@ -353,3 +357,22 @@ def test_what_was_refused_is_tried_again_the_next_time(
             first.reconcile()
     first.reconcile()
     assert "9.0.2.0/24 via 44.128.0.2 dev vtep1024" in first.sh("ip route")
+
+
+def test_guests_come_and_go_and_the_rest_of_the_firewall_is_not_looked_at(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = cluster.near
+    first.know([second.as_peer], {"dcos": "direct"})
+    first.reconcile()
+    assert first.reconcile() == []
+    with monkeypatch.context() as patch:
+        for name in ("attempt", "run"):
+            patch.setattr(firewall, name, Mock(side_effect=AssertionError("no command is needed")))
+        first.know([second.as_peer, third.as_peer], {"dcos": "direct"})
+        assert len(first.reconcile()) == 1
+    assert "9.0.3.0" in first.sh("nft list set inet dni peer-subnets")
+    first.sh("nft delete element inet dni peer-agents '{ 10.0.0.3 }'")
+    first.know([second.as_peer], {"dcos": "direct"})
+    first.reconcile()
+    assert "9.0.3.0" not in first.sh("nft list set inet dni peer-subnets")

@@ -53,6 +53,14 @@ def test_a_subnet_that_changes_hands_is_replaced_and_never_away() -> None:
     assert change == Difference(put={("route", "9.0.7.0/24"): "via 44.128.0.3 dev vtep1024"}, gone={})
 
 
+def test_a_subnet_that_another_has_already_stays() -> None:
+    plan = Plan()
+    plan.follow(HERE, [peer(2, 7), peer(3)])
+    plan.follow(HERE, [peer(2, 7), peer(3, 7)])
+    plan.follow(HERE, [peer(2), peer(3, 7)])
+    assert plan.entries["route", "9.0.7.0/24"] == "via 44.128.0.3 dev vtep1024"
+
+
 def test_another_backend_replaces_ways_and_deletes_only_what_nobody_needs() -> None:
     plan = Plan()
     plan.follow(HERE, [peer(2, 2)])
