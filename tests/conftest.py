@@ -20,6 +20,7 @@ LONGEST = (
     "e2e/test_cni_cluster.py",
     "e2e/test_cluster.py",
     "e2e/test_collector.py",
+    "e2e/test_disks.py",
     "simulation/test_simulation.py",
     "e2e/test_podman.py",
     "lab/test_lab.py",

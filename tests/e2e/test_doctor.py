@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`dni doctor` on a real host: nothing to find on a healthy one; on an ill one exactly that, and what mends it.
 
-What needs no dockerd is in tests/root/test_doctor.py; full and read-only disks and clocks are in test_survival.py.
+What needs no dockerd is in tests/root/test_doctor.py; full and read-only disks are in test_disks.py, clocks in
+test_survival.py.
 """
 
 from __future__ import annotations

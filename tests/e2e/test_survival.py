@@ -2,8 +2,8 @@
 """What a host goes through in its life: after each of it `dni check` is clean, and containers start and stop.
 
 Programs killed one by one, and links and bridges deleted by hand, are in test_restarts.py; what dockerd could not
-tell is in test_collector.py; kill -9 between any two writes there are, and a thousand containers, are in
-tests/contract.
+tell is in test_collector.py; what becomes of disks and the store in test_disks.py; kill -9 between any two writes
+there are, and a thousand containers, are in tests/contract.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,38 +21,15 @@ import pytest
 from docker import APIClient
 
 from tests.e2e import host_state
-from tests.e2e.containers import FORGER, address, create, fetch, forges, reaches, refused, serve, start
-from tests.e2e.test_doctor import kinds, mend
+from tests.e2e.containers import FORGER, address, create, fetch, forges, reaches, serve, start
+from tests.e2e.recovery import GATEWAY, let_collect, settle, works
+from tests.e2e.test_doctor import kinds
 from tests.lab import Host, Lab, procfs
 from tests.lab.dni import Program
 from tests.lab.node import REPOSITORY, SCRIPTS
 
-GATEWAY = "9.0.0.129"
 MENDED_SECONDS = 10
 STOPPED_SECONDS = 60
-
-
-def settle(host: Host) -> None:
-    """Wait until what is held is what runs, and nothing is wrong."""
-    running = host.docker("ps", "-q", "--filter", "network=dcos").split()
-    host_state.collected(host, lambda: len(host_state.held(host)) == len(running), "something leaked")
-    host_state.collected(host, lambda: host_state.findings(host) == [], "dni check finds something")
-    assert len({address(host, name) for name in running}) == len(running)
-
-
-def works(host: Host, name: str) -> None:
-    """Have a container reach its gateway; start another, which it reaches, and take that away."""
-    host_state.eventually(lambda: reaches(host, name, GATEWAY), 25, f"{name} does not reach its gateway")
-    another = f"new{time.monotonic_ns()}"
-    assert reaches(host, name, start(host, another))
-    host.docker("rm", "-f", another)
-    settle(host)
-
-
-def let_collect(host: Host, grace: str) -> None:
-    """Have the collector look, and let so much time pass that it frees at its next look: when a container starts."""
-    host_state.stir(host)
-    time.sleep(host_state.GRACES[grace])
 
 
 # -- dockerd, and the whole host
@@ -95,128 +71,6 @@ def test_a_host_comes_back_from_a_loss_of_power(host: Host, first: str) -> None:
     host.docker("start", "fleeting")
     assert reaches(host, "fleeting", address(host, "keeper"))
     works(host, "keeper")
-
-
-# -- the disk
-
-
-@contextmanager
-def own_disk(host: Host) -> Iterator[Path]:
-    """Have dni's store on a disk of its own, small and empty, with dni not running; answer its image."""
-    image = host.directory / "disk"
-    host.stop_dni()
-    host.run("truncate", "-s", "8M", str(image))
-    host.run("mkfs.ext4", "-q", "-m", "0", str(image))
-    host.run("mount", "-o", "loop", str(image), "/var/lib/dni")
-    try:
-        yield image
-    finally:
-        if host_state.dni_runs(host):
-            host.stop_dni()
-        host.run("umount", "-l", "/var/lib/dni")
-        host.start_dni(**host_state.SETTINGS)
-
-
-def fill_disk(host: Host) -> None:
-    """Leave no room on the disk, nor in the store's log, which is written from its beginning again and again.
-
-    The log is emptied first; where dni was faster than what fills the room that this makes, once more.
-    """
-    emptied = "import sqlite3; sqlite3.connect('/var/lib/dni/dni.db').execute('PRAGMA wal_checkpoint(TRUNCATE)')"
-    for number in range(20):
-        host.try_run("dd", "if=/dev/zero", f"of=/var/lib/dni/ballast{number}", "bs=4k")
-        if host.run("stat", "-c", "%s", "/var/lib/dni/dni.db-wal") == "0":
-            return
-        host.run(sys.executable, "-c", emptied)
-    raise AssertionError("the store's log is never empty")
-
-
-def test_a_full_disk_refuses_clearly_and_all_goes_on_when_there_is_room(host: Host) -> None:
-    with own_disk(host):
-        host.start_dni(**host_state.SETTINGS)
-        create(host, "dcos")
-        start(host, "one")
-        start(host, "two")
-        fill_disk(host)
-        text = refused(host, "run", "--name", "three", "--net", "dcos", "busybox", "true")
-        assert "cannot be written: its disk is full; make room there (`df -h /var/lib/dni`)" in text
-        assert reaches(host, "one", address(host, "two"))
-        host.docker("rm", "-f", "two", "three")
-        assert kinds(host) == ["disk-full"]
-        host.run("sh", "-c", "rm /var/lib/dni/ballast*")
-        let_collect(host, "collector_grace")
-        works(host, "one")
-        clear(host)
-        assert integrity(host) == "ok"
-
-
-def test_a_disk_that_becomes_read_only_refuses_clearly_and_is_as_it_was_afterwards(host: Host) -> None:
-    """First the kernel stops writing to it under a running dni; then it is mounted read-only when dni starts."""
-    with own_disk(host) as image:
-        host.start_dni(**host_state.SETTINGS)
-        create(host, "dcos")
-        start(host, "one")
-        host.run("mount", "-o", "remount,abort", "/var/lib/dni")
-        text = refused(host, "run", "--rm", "--net", "dcos", "busybox", "true")
-        assert "cannot be written: its disk is read-only" in text
-        assert reaches(host, "one", GATEWAY)
-        assert "disk-read-only" in kinds(host)
-        host.stop_dni()
-        host.run("umount", "/var/lib/dni")
-        assert host.try_run("e2fsck", "-fy", str(image)).returncode < 4
-        host.run("mount", "-o", "loop", str(image), "/var/lib/dni")
-        host.run("mount", "-o", "remount,ro", "/var/lib/dni")
-        host.launch_dni(**host_state.SETTINGS)
-        text = refused(host, "run", "--rm", "--net", "dcos", "busybox", "true")
-        assert "its disk is read-only" in text
-        mend(host, "disk-read-only")
-        host.wait_for_dni()
-        works(host, "one")
-        clear(host)
-        assert integrity(host) == "ok"
-
-
-def clear(host: Host) -> None:
-    host_state.clear(host)
-    host_state.collected(host, lambda: host_state.held(host) == [], "addresses are still held")
-
-
-def integrity(host: Host) -> str:
-    script = (
-        "import sqlite3; print(*sqlite3.connect('/var/lib/dni/dni.db').execute('PRAGMA integrity_check').fetchone())"
-    )
-    return host.run("python3", "-c", script)
-
-
-# -- the store
-
-
-DAMAGE = {
-    "random bytes": "head -c 65536 /dev/urandom > dni.db",
-    "truncated": "truncate -s 9000 dni.db",
-    "empty": "truncate -s 0 dni.db",
-}
-
-
-def test_a_damaged_store_is_refused_with_the_way_out_and_a_copy_put_back_is_taken_up(host: Host) -> None:
-    create(host, "dcos")
-    start(host, "one")
-    host.stop_dni()
-    host.run("sh", "-c", "cp -a /var/lib/dni /var/lib/dni.copy")
-    for what, damage in DAMAGE.items():
-        host.run("sh", "-c", f"cd /var/lib/dni && {damage}")
-        host.launch_dni(**host_state.SETTINGS)
-        text = refused(host, "run", "--rm", "--net", "dcos", "busybox", "true")
-        assert "the store /var/lib/dni/dni.db is damaged" in text, what
-        assert "put back a copy of it, or move it away" in text, what
-        assert reaches(host, "one", GATEWAY), what
-        host.run("sh", "-c", "rm -rf /var/lib/dni/dni.db* && cp -a /var/lib/dni.copy/dni.db /var/lib/dni/")
-        host.wait_for_dni()
-        settle(host)
-        host.stop_dni()
-    host.run("rm", "-rf", "/var/lib/dni.copy")
-    host.start_dni(**host_state.SETTINGS)
-    works(host, "one")
 
 
 # -- the firewall

@@ -24,14 +24,13 @@ from tests.simulation.model import (
     Plan,
     Pool,
     Steps,
-    Subnet,
     Task,
     Transport,
     Unlock,
 )
+from tests.simulation.pools import allocate, quietly, release_address, release_pools
 
 PORT_MAP = "com.docker.network.portmap"
-GATEWAY_REQUEST = {"RequestAddressType": "com.docker.network.gateway"}
 
 
 class Dockerd:
@@ -122,65 +121,15 @@ class Dockerd:
         try:
             if self.version >= 28 and network.ours:
                 yield Call("NetworkDriver.GwAllocCheck", {"Options": options})
-            yield from self._allocate(network)
+            yield from allocate(network, self.version, self._kernel)
         except CallFailed:
             return
         try:
             yield from self._make(network, options)
         except CallFailed:
-            yield from self._release_pools(network)
+            yield from release_pools(network)
             return
         self.networks[network.id] = network
-
-    def _allocate(self, network: Network) -> Steps:
-        for subnet in network.plan.subnets:
-            try:
-                yield from self._allocate_pool(network, subnet)
-            except CallFailed:
-                yield from self._release_pools(network)
-                raise
-
-    def _allocate_pool(self, network: Network, typed: Subnet) -> Steps:
-        """Fill one pool; where that fails, libnetwork releases the pool but no address of it."""
-        if not network.has_ipam:
-            network.pools.append(self._null_pool(network, typed))
-            return
-        if self.version >= 27:
-            yield Call("IpamDriver.GetDefaultAddressSpaces", {})
-        answer = yield Call(
-            "IpamDriver.RequestPool",
-            {
-                "AddressSpace": "dni-local",
-                "Pool": typed.subnet,
-                "SubPool": typed.ip_range,
-                "Options": dict(network.plan.ipam_options),
-                "V6": typed.family == 6,
-            },
-        )
-        pool = Pool(answer["PoolID"], answer["Pool"], typed)
-        assert typed.subnet or not self._kernel.overlapping_routes(ip_network(pool.subnet)), "dockerd loops for ever"
-        try:
-            yield from self._fill(pool)
-        except CallFailed:
-            yield from self._quietly("IpamDriver.ReleasePool", {"PoolID": pool.id})
-            raise
-        network.pools.append(pool)
-
-    def _null_pool(self, network: Network, typed: Subnet) -> Pool:
-        """Answer what the null IPAM driver answers, under the name that dni has for it."""
-        if typed.family == 6 and self.version < 28:
-            raise CallFailed("null ipam driver does not handle IPv6 address pool requests")
-        overlay = dict(network.plan.options).get("overlay", "none")
-        return Pool(f"{overlay}/v{typed.family}", "0.0.0.0/0" if typed.family == 4 else "::/0", typed)
-
-    def _fill(self, pool: Pool) -> Steps:
-        request: dict[str, Any] = {"PoolID": pool.id, "Address": pool.typed.gateway, "Options": GATEWAY_REQUEST}
-        pool.gateway = (yield Call("IpamDriver.RequestAddress", request))["Address"]
-        for address in pool.typed.auxiliary:
-            if ip_address(address) not in ip_network(pool.subnet):
-                raise CallFailed("auxiliary address must belong to the master pool")
-            request = {"PoolID": pool.id, "Address": address, "Options": None}
-            pool.auxiliary.append((yield Call("IpamDriver.RequestAddress", request))["Address"])
 
     def _make(self, network: Network, options: dict[str, Any]) -> Steps:
         if network.ours:
@@ -212,20 +161,11 @@ class Dockerd:
 
     def _delete(self, network: Network) -> Steps:
         network.deleting = True
-        yield from self._release_pools(network)
+        yield from release_pools(network)
         if network.ours:
-            yield from self._quietly("NetworkDriver.DeleteNetwork", {"NetworkID": network.id})
+            yield from quietly("NetworkDriver.DeleteNetwork", {"NetworkID": network.id})
         self._kernel.foreign.pop(f"br-{network.id[:12]}", None)
         del self.networks[network.id]
-
-    def _release_pools(self, network: Network) -> Steps:
-        if not network.has_ipam:
-            network.pools.clear()
-        for pool in list(network.pools):
-            for address in (pool.gateway, *pool.auxiliary):
-                yield from self._release(pool.id, address)
-            yield from self._quietly("IpamDriver.ReleasePool", {"PoolID": pool.id})
-            network.pools.remove(pool)
 
     # docker run, stop, restart; docker network connect, disconnect.
 
@@ -380,21 +320,11 @@ class Dockerd:
         if not endpoint.network.has_ipam:
             return
         for pool, address in endpoint.addresses.items():
-            yield from self._release(pool, address)
-
-    def _release(self, pool: str, address: str) -> Steps:
-        bare = str(ip_interface(address).ip)
-        yield from self._quietly("IpamDriver.ReleaseAddress", {"PoolID": pool, "Address": bare})
+            yield from release_address(pool, address)
 
     def _tell(self, method: str, endpoint: Endpoint) -> Steps:
         if endpoint.network.ours:
-            yield from self._quietly(method, self._ids(endpoint))
-
-    def _quietly(self, method: str, body: dict[str, Any]) -> Steps:
-        try:
-            yield Call(method, body)
-        except CallFailed:
-            return
+            yield from quietly(method, self._ids(endpoint))
 
     def _ids(self, endpoint: Endpoint) -> dict[str, Any]:
         return {"NetworkID": endpoint.network.id, "EndpointID": endpoint.id}

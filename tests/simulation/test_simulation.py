@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.simulation.conftest import REPORT
-from tests.simulation.events import AllIsQuiet, CreateNetwork, Event, Run, events
+from tests.simulation.events import AllIsQuiet, Event, events
 from tests.simulation.model import Plan
+from tests.simulation.user_events import CreateNetwork, Run
 from tests.simulation.world import World
 
 STEPS = 10_000

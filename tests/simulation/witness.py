@@ -31,8 +31,9 @@ from dni_driver.store import Store, addresses
 from dni_driver.store.records import read_all
 from tests.fakes import FakeKernel
 from tests.simulation.api import view
-from tests.simulation.dockerd import GATEWAY_REQUEST, PORT_MAP, Dockerd
+from tests.simulation.dockerd import PORT_MAP, Dockerd
 from tests.simulation.model import Call, Network, Place, Placed
+from tests.simulation.pools import GATEWAY_REQUEST
 
 ENDPOINT_NAME = "com.docker.network.endpoint.name"
 
