@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -35,6 +35,7 @@ from dni_driver.core.errors import (
 )
 from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.overlays import Backend, Network, Overlay, define
+from dni_driver.core.reports import OverlayReport
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,8 @@ Route = tuple[str, str, Callable[..., Response]]
 class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /v1/overlays. `trial`: for a Docker network that is being created, without which it goes.
 
-    `network`: the agent may make the overlay's Docker network on this host.
+    `network`: the agent may make the overlay's Docker network on this host. `backend`: where none is given, the one
+    that it has, if it is there.
     """
 
     name: str
@@ -73,7 +75,7 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prefix: int | None = None
     subnet6: str | None = None
     prefix6: int | None = None
-    backend: Backend = "vxlan"
+    backend: Backend | None = None
     trial: bool = False
     network: bool = True
 
@@ -87,7 +89,7 @@ class NewOverlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             )
             if subnet is not None
         ]
-        return define(self.name, given, (self.prefix, self.prefix6), self.backend)
+        return define(self.name, given, (self.prefix, self.prefix6), self.backend or "vxlan")
 
 
 class OverlayChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,9 +143,12 @@ def _app(routes: list[Route], driver: str) -> Flask:
 def _routes(operations: Operations) -> list[Route]:
     def define_overlay() -> Any:
         new = _body(NewOverlay)
+        overlay = new.overlay()
+        if new.backend is None:
+            overlay = _as_it_travels(overlay, operations.overlays())
         if new.trial:
-            return operations.try_overlay(new.overlay())
-        return (operations.define_overlay if new.network else operations.define_without_network)(new.overlay())
+            return operations.try_overlay(overlay)
+        return (operations.define_overlay if new.network else operations.define_without_network)(overlay)
 
     def remove_overlay(name: str) -> Any:
         operations.remove_overlay(name)
@@ -166,6 +171,12 @@ def _routes(operations: Operations) -> list[Route]:
         ("/v1/check", "POST", _view(check, seconds=REPAIR_SECONDS)),
         ("/v1/repair", "POST", _view(repair, seconds=REPAIR_SECONDS)),
     ]
+
+
+def _as_it_travels(overlay: Overlay, known: Iterable[OverlayReport]) -> Overlay:
+    """Answer an overlay with the backend that it has, if it is there."""
+    there = (msgspec.structs.replace(overlay, backend=one.backend) for one in known if one.name == overlay.name)
+    return next(there, overlay)
 
 
 def _cluster_routes(operations: Operations) -> list[Route]:

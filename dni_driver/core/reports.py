@@ -16,7 +16,7 @@ from dni_driver.core.cluster import ClusterReport
 from dni_driver.core.errors import NotFound
 from dni_driver.core.invariants.finding import Finding
 from dni_driver.core.options.bandwidth import Limits
-from dni_driver.core.overlays import Address, Family, Overlay
+from dni_driver.core.overlays import Address, Backend, Family, Overlay
 from dni_driver.core.ports import PortRecord
 from dni_driver.core.records import AddressState, NetworkRecord, Records, ReservationRecord, mesos_pool_id, pool_id
 from dni_driver.core.wanted import cni_limits_of, limits_of
@@ -51,7 +51,7 @@ class OverlayReport(msgspec.Struct, frozen=True, kw_only=True):
     prefix: int | None
     subnet6: str | None
     prefix6: int | None
-    backend: str
+    backend: Backend
     agent_subnets: list[str]
     docker_halves: list[str]
     mesos_halves: list[str]

@@ -14,7 +14,7 @@ from dni_driver.console.client import Console
 from dni_driver.core.addresses.reservations import Wish, read_wish
 from dni_driver.core.cluster import AgentReport
 from dni_driver.core.errors import Refused
-from tests.contract.operations import OTHER_AGENT, _Operations, ask, console, operations, path
+from tests.contract.operations import DCOS, OTHER_AGENT, _Operations, ask, console, operations, path
 
 __all__ = ["console", "operations", "path"]
 
@@ -67,12 +67,22 @@ def test_a_new_overlay_is_defined_from_its_body(console: Console, operations: _O
 
 def test_an_overlay_for_a_network_being_created_is_tried_out(console: Console, operations: _Operations) -> None:
     console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "trial": True})
-    assert [asked for asked, _ in operations.asked] == ["try"]
+    assert [asked for asked, *_ in operations.asked] == ["overlays", "try"]
 
 
 def test_an_overlay_can_be_defined_without_a_network(console: Console, operations: _Operations) -> None:
     console.post("/v1/overlays", {"name": "dev", "subnet": "10.64.0.0/16", "network": False})
-    assert [asked for asked, _ in operations.asked] == ["define without network"]
+    assert [asked for asked, *_ in operations.asked] == ["overlays", "define without network"]
+
+
+def test_an_overlay_that_is_there_keeps_its_backend_where_none_is_named(
+    console: Console, operations: _Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = msgspec.structs.replace(DCOS, backend="direct")
+    monkeypatch.setattr(operations, "overlays", lambda: [direct])
+    for body in ({"name": "dcos"}, {"name": "dcos", "backend": "auto"}, {"name": "dev"}):
+        console.post("/v1/overlays", {"subnet": "9.0.0.0/8", **body})
+    assert [overlay.backend for _, overlay in operations.asked] == ["direct", "auto", "vxlan"]
 
 
 def test_what_leaves_the_agent_names_the_driver_as_users_type_it() -> None:
@@ -87,7 +97,7 @@ def test_what_leaves_the_agent_names_the_driver_as_users_type_it() -> None:
 def test_making_an_overlay_answers_201(path: Path, operations: _Operations) -> None:
     status, kind, _ = ask(path, "POST", "/v1/overlays", b'{"name": "dev", "subnet": "10.64.0.0/16"}')
     assert (status, kind) == (201, "application/json")
-    assert len(operations.asked) == 1
+    assert [asked for asked, *_ in operations.asked] == ["overlays", "define"]
 
 
 def test_the_backend_of_an_overlay_is_changed(console: Console, operations: _Operations) -> None:
