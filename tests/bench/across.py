@@ -19,6 +19,7 @@ import msgspec
 from dni_driver.core.overlays import Backend
 from tests.bench import packets
 from tests.bench.figures import Figure, median_ratio
+from tests.bench.links import LINKS, slow_down
 from tests.root.cluster import Member, place
 from tests.root.ground import Namespace, wire
 from tests.root.town import Overlay
@@ -32,8 +33,6 @@ _BACKENDS: dict[str, Backend] = {"dcos": "vxlan", "dev": "direct"}
 _MTU = 1500
 _NO_LIMIT = 0
 _PACKETS_EACH_ROUND = 20
-LINKS = {"10gbit": "burst 1m latency 10ms", "1gbit": "burst 128k latency 10ms"}
-"""How fast the links of hosts are where the processor is not the limit, and their queues, in the words of tc."""
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -73,7 +72,7 @@ def in_turn(rounds: int) -> Taken:
                     taken.packets[name].append(way.packet())
         for link, linked in taken.linked.items():
             for switch in switches:
-                _slow_down(switch, link)
+                slow_down(switch.sh, link)
             for _ in range(rounds):
                 _tcp(ways, linked)
     return taken
@@ -126,13 +125,6 @@ def _switch(stack: ExitStack) -> Namespace:
     switch = stack.enter_context(Namespace())
     switch.sh("ip link add lan type bridge", "ip link set lan up")
     return switch
-
-
-def _slow_down(switch: Namespace, link: str) -> None:
-    """Have every port of a switch send no faster than a link."""
-    for line in switch.sh("ip -o link show master lan").splitlines():
-        port = line.split()[1].partition("@")[0]
-        switch.sh(f"tc qdisc replace dev {port} root tbf rate {link} {LINKS[link]}")
 
 
 def _cluster(stack: ExitStack, folder: Path, name: str, switch: Namespace) -> tuple[list[Member], list[Overlay]]:

@@ -2,8 +2,9 @@
 """`python -m tests.bench.cluster`: what gets from container to container, by dni and by what there is beside it.
 
 Two pairs of lab hosts on one link, all with a Docker Engine: on one pair runs dni. A Swarm overlay, VXLAN made by
-hand and the bare hosts are measured on the other, so that nothing of dni's is in their way. How long a container
-takes until it reaches the other host is measured on a third pair, which has both.
+hand and the bare hosts are measured on the other, so that nothing of dni's is in their way; first where only the
+processor is the limit, then on slower links. How long a container takes until it reaches the other host is measured
+on a third pair, which has both.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 
 from tests.bench import far, hand_made
 from tests.bench.figures import Figure, median_ratio, show
+from tests.bench.links import LINKS, slow_down
 from tests.bench.machine import describe
 from tests.bench.talk import Spot, Taken, Way, measure
 from tests.lab import Host, Lab, LabError
@@ -180,10 +182,14 @@ def bench(rounds: int) -> None:
 
 
 def _titled(lab: Lab) -> Iterator[tuple[str, dict[str, Way]]]:
-    yield "across hosts", ways_across(lab)
+    across = ways_across(lab)
+    yield "across hosts", across
     here, out = ways_here(lab)
     yield "within a host", here
     yield "to the outside", out
+    for link in LINKS:
+        slow_down(lambda command: lab.switch.run("sh", "-c", command), link)
+        yield f"across hosts on a link of {link}", across
 
 
 def _taken(title: str, ways: dict[str, Way], rounds: int) -> Samples:
