@@ -2,7 +2,7 @@
 """HTTP as dockerd's client speaks it: the whole request at once, in one shape; the answer in one piece, then the end.
 
 A request in any other shape is not understood here, and left to gunicorn: its reading of all that HTTP allows costs
-as much as the rest of a call.
+as much as the rest of a call. What heads say is remembered: dockerd has a few for each method.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 LARGEST = 1 << 16
 """In bytes, of a request that is read at once."""
 
-_REQUEST = re.compile(rb"POST (/[A-Za-z.]{1,100}) HTTP/1\.1\r\n((?:[A-Za-z-]{1,40}:[ -~]{0,200}\r\n){0,8})\r\n")
+_LONGEST_HEAD = 1024
+"""In bytes; those of dockerd have some 200."""
+_HEADS = 256
+"""How many are remembered."""
+
+_HEAD = re.compile(rb"POST (/[A-Za-z.]{1,100}) HTTP/1\.1((?:\r\n[A-Za-z-]{1,40}:[ -~]{0,200}){0,8})")
 _SIZE = re.compile("[0-9]{1,5}")
 _OF_DOCKERD = frozenset({"HOST", "USER-AGENT", "CONTENT-LENGTH", "ACCEPT", "ACCEPT-ENCODING"})
 
@@ -40,24 +46,29 @@ _ALWAYS: WSGIEnvironment = {
 
 def understood(data: bytes) -> WSGIEnvironment | None:
     """Answer what a request says, as PEP 3333 has it; None where it is not whole, or not in dockerd's shape."""
-    matched = _REQUEST.match(data)
+    head, end, body = data.partition(b"\r\n\r\n")
+    said = _said(head) if end and len(head) <= _LONGEST_HEAD else None
+    if said is None or len(body) != int(said["CONTENT_LENGTH"]):
+        return None
+    return {**said, "wsgi.input": io.BytesIO(body), "wsgi.errors": sys.stderr}
+
+
+@lru_cache(_HEADS)
+def _said(head: bytes) -> Mapping[str, Any] | None:
+    """Answer what the head of a request says; None where it is not in dockerd's shape."""
+    matched = _HEAD.fullmatch(head)
     if matched is None:
         return None
-    lines = [line.partition(":") for line in matched[2].decode("ascii").split("\r\n")[:-1]]
+    lines = [line.partition(":") for line in matched[2].decode("ascii").split("\r\n")[1:]]
     headers = {name.upper(): value.strip() for name, _, value in lines}
     size = headers.pop("CONTENT-LENGTH", "")
     if len(headers) != len(lines) - 1 or not headers.keys() <= _OF_DOCKERD or not _SIZE.fullmatch(size):
-        return None
-    body = data[matched.end() :]
-    if len(body) != int(size):
         return None
     return {
         **_ALWAYS,
         "PATH_INFO": matched[1].decode("ascii"),
         "CONTENT_LENGTH": size,
         **{f"HTTP_{name.replace('-', '_')}": value for name, value in headers.items()},
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": sys.stderr,
     }
 
 

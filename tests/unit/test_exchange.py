@@ -50,6 +50,9 @@ def test_what_dockerd_sends_is_understood(host: str, body: bytes) -> None:
         WHOLE.replace(b"/NetworkDriver.Join", b"/NetworkDriver.Join?x=1"),
         WHOLE.replace(b"/NetworkDriver.Join", b"http://dni/NetworkDriver.Join"),
         request(POST, "Host: dni"),
+        request(POST, "Content-Length: 0", body=b"")[:-4],
+        request(POST, "Content-Length: 0", body=b"")[:-2],
+        request(POST, SIZE, f"Host: {'x' * 201}"),
         request(POST, SIZE, SIZE),
         request(POST, SIZE, "content-length: 0"),
         request(POST, "Content-Length: +19"),
@@ -68,6 +71,19 @@ def test_what_dockerd_sends_is_understood(host: str, body: bytes) -> None:
 def test_everything_else_is_left_to_gunicorn(data: bytes) -> None:
     assert understood(WHOLE) is not None
     assert understood(data) is None
+
+
+def test_the_same_head_is_of_another_request_each_time() -> None:
+    first, second = (understood(request(POST, SIZE, body=body)) for body in (JOIN, JOIN[::-1]))
+    assert first is not None
+    first["HTTP_HOST"] = "changed"
+    assert second is not None
+    assert (first["wsgi.input"].read(), second["wsgi.input"].read()) == (JOIN, JOIN[::-1])
+    assert "HTTP_HOST" not in (understood(request(POST, SIZE)) or {"HTTP_HOST": ""})
+
+
+def test_a_head_that_was_not_understood_is_not_the_next_time() -> None:
+    assert [understood(request(POST, SIZE, SIZE)) for _ in range(2)] == [None, None]
 
 
 class Answer:
