@@ -215,6 +215,8 @@ def test_the_name_inside_the_sandbox_is_found(dcos: Host) -> None:
         assert dcos.run(dcos.kernel.ifname_in_sandbox, wanted) is None, "not moved yet"
         plug(dcos, wanted, sandbox, "eth7")
         assert dcos.run(dcos.kernel.ifname_in_sandbox, wanted) == "eth7"
+    assert gone(dcos, wanted) == [wanted]
+    assert dcos.run(dcos.kernel.ifname_in_sandbox, wanted) is None, "gone with its sandbox"
 
 
 def gone(host: Host, *links: Link) -> list[Link]:

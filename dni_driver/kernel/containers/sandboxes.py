@@ -24,6 +24,7 @@ from dni_driver.kernel import addresses, namespaces, snapshot, sysctl
 from dni_driver.kernel.containers import links, shaping
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.netlink.conversation import conversation
+from dni_driver.kernel.netlink.far_end import name_of_far_end
 from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find
 
 _GRACE = 2.0
@@ -127,8 +128,7 @@ def _set_mtu(index: int, mtu: int) -> None:
 
 def ifname(link: Link) -> str | None:
     """Answer what a link's container end is called in its sandbox; None where it has not been moved there."""
-    end = container_end(link)
-    return end.name if end else None
+    return name_of_far_end(link.host)
 
 
 def container_end(link: Link) -> LinkDetails | None:
