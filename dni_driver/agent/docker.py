@@ -7,6 +7,7 @@ it is made.
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
@@ -29,6 +30,7 @@ from dni_driver.core.views import DockerView, is_dni
 ANSWER_SECONDS = 10
 CREATION_SECONDS = 45
 """For what dockerd does by calls of dni's plugin, a handler of which may take 20 s."""
+_ENGINE = re.compile(r"Docker/(\S+)")
 _PREAMBLE = "Error response from daemon: "
 TURN_SECONDS = 30.0
 """How long a thread waits for another that asks dockerd: for three answers, which a look takes."""
@@ -50,9 +52,14 @@ class DockerDaemon:
         self._stream: Any = None
 
     def version(self) -> str:
-        """Answer the version of the engine; raise Unavailable."""
+        """Answer the version of the engine; raise Unavailable.
+
+        Every answer names it. Asked for it outright, dockerd starts runc and docker-init to ask those for theirs.
+        """
         with self.asking() as client:
-            return convert(client.version(), dict[str, Any]).get("Version") or "unknown"
+            answer = client.get(f"{client.base_url}/_ping", timeout=ANSWER_SECONDS)
+            named = _ENGINE.match(answer.headers.get("Server", ""))
+            return named[1] if named else convert(client.version(), dict[str, Any]).get("Version") or "unknown"
 
     def view(self, records: Records) -> DockerView:
         """Answer the networks that use dni, or that the records know; raise Unavailable.

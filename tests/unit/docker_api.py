@@ -72,6 +72,7 @@ class DockerApi:
     def __init__(self, path: Path) -> None:
         """Listen."""
         self.version = "28.5.2"
+        self.server = "Docker/28.5.2 (linux)"
         self.plugins: list[dict[str, Any]] = []
         self.networks: list[dict[str, Any]] = []
         self.containers: list[dict[str, Any]] = []
@@ -109,12 +110,14 @@ class DockerApi:
             return 200, {"Version": self.version, "ApiVersion": "1.51", "MinAPIVersion": "1.24"}
         if self.broken is not None:
             return 500, {"message": self.broken}
-        if path == "/plugins":
-            return 200, self.plugins
-        if path == "/networks":
-            return 200, [{**one, "Containers": {}} for one in self.networks]
-        if path == "/containers/json":
-            return 200, self.containers
+        lists = {
+            "/_ping": "OK",
+            "/plugins": self.plugins,
+            "/networks": [{**one, "Containers": {}} for one in self.networks],
+            "/containers/json": self.containers,
+        }
+        if path in lists:
+            return 200, lists[path]
         found = [one for one in self.networks if path == f"/networks/{one['Id']}" and one["Id"] not in self.gone]
         return (200, found[0]) if found else (404, {"message": "network not found"})
 
@@ -139,6 +142,9 @@ def _handler(api: DockerApi) -> type[BaseHTTPRequestHandler]:
         def setup(self) -> None:
             super().setup()
             api.connections.append(self.connection)
+
+        def version_string(self) -> str:
+            return api.server
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)

@@ -52,7 +52,16 @@ def seen(daemon: DockerDaemon, records: Records = NOTHING) -> list[DockerNetwork
 
 def test_the_engine_tells_its_version(api: DockerApi, daemon: DockerDaemon) -> None:
     assert daemon.version() == "28.5.2"
-    assert "/version" in api.asked
+    api.server = "Docker/29.0.0+dfsg1 (linux)"
+    assert daemon.version() == "29.0.0+dfsg1"
+    assert api.asked == ["/version", "/_ping", "/_ping"], "asked outright by docker-py alone, for that of the API"
+
+
+def test_behind_a_proxy_that_speaks_for_the_engine_it_is_asked_for_its_version(
+    api: DockerApi, daemon: DockerDaemon
+) -> None:
+    api.server = "nginx/1.27.1"
+    assert daemon.version() == "28.5.2"
 
 
 def test_a_network_is_read_with_gateway_auxiliary_addresses_and_containers(
