@@ -7,6 +7,7 @@ A section that fails takes nothing along of what the others measured.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import click
 import msgspec
+import structlog
 
 from tests.bench import across, agent, callers, cni, containers, joining, known, peers, programs, stalls
 from tests.bench.figures import Figure, show
@@ -178,6 +180,7 @@ _BENCH_OVERLAY = (
 @click.option("--only", multiple=True, type=click.Choice(SECTIONS), help="A section; again for more. Default: all.")
 def bench(rounds: int, only: tuple[str, ...]) -> None:
     """Measure dni beside Docker's own networks, in a lab of its own."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     try:
         with Lab(hosts=2) as lab:
             run = Bench(lab, only)
