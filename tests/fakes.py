@@ -150,9 +150,9 @@ class FakeKernel:
         """Carry callers of held ports."""
         self.relayed = frozenset(one for one in read_wanted().relayed if one.at in self.held)
 
-    def plug(self, link: Link) -> None:
+    def plug(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Hang a link on its bridge, whole."""
-        self.attach(link)
+        self.attach(link, beside)
 
     def unplug(self, endpoints: Iterable[str]) -> None:
         """Delete links at once."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -44,8 +44,8 @@ class Kernel(Protocol):
     def detach(self, endpoints: Iterable[str]) -> None:
         """Delete the links of endpoints in the background."""
 
-    def plug(self, link: Link) -> None:
-        """Make a whole link, its container end ready in its sandbox."""
+    def plug(self, link: Link, beside: Sequence[Link]) -> None:
+        """Make a whole link, its container end ready in its sandbox; `beside` are the others of that."""
 
     def unplug(self, endpoints: Iterable[str]) -> None:
         """Delete links, and return when they are gone."""

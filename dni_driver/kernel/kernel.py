@@ -160,16 +160,16 @@ class Kernel:
         return sysctl.dynamic_ports()
 
     @_in_words()
-    def plug(self, link: Link) -> None:
+    def plug(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Make a whole link, its container end ready inside the sandbox, as libnetwork does for Docker's containers.
 
-        Repeating it does no harm. Raises KernelError where something is missing: reconcile, then try again; and where
-        the sandbox is no namespace, or has a link of that name already.
+        Repeating it does no harm. `beside` are the other links of its sandbox. Raises KernelError where something is
+        missing: reconcile, then try again; and where the sandbox is no namespace, or has a link of that name already.
         """
         self._reaper.await_death(link.host)
         for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
             _log.info("kernel changed", change=change)
-        self._guard.admit([link])
+        self._guard.admit([link, *beside])
         with locked(self._lock):
             plugging.plug(link)
         if link.limits:

@@ -37,8 +37,8 @@ class Plumbing(Protocol):
     def reconcile(self, read_wanted: Callable[[], Wanted]) -> list[str]:
         """Make the kernel agree with the records."""
 
-    def plug(self, link: Link) -> None:
-        """Make a whole link, its container end ready in its sandbox."""
+    def plug(self, link: Link, beside: Sequence[Link]) -> None:
+        """Make a whole link, its container end ready in its sandbox; `beside` are the others of that."""
 
     def unplug(self, endpoints: Iterable[str]) -> None:
         """Delete links, and return when they are gone."""
@@ -102,7 +102,7 @@ class Endpoints:
 
     def verify(self, key: CniKey) -> CniReport:
         """Answer a container's place where it is as it was made; raise NotFound, or Refused with the differences."""
-        link = self._link(key)
+        link, _ = self._links(key)
         faults = self._kernel.plug_faults(link)
         if faults:
             raise Refused(f"container {key.container} is not as it was made: {'; '.join(faults)}")
@@ -207,12 +207,12 @@ class Endpoints:
 
     def _plug(self, key: CniKey) -> Link:
         """Plug a recorded endpoint; raise NotFound, having unplugged it, where it was detached meanwhile."""
-        link = self._link(key)
+        link, beside = self._links(key)
         try:
-            self._kernel.plug(link)
+            self._kernel.plug(link, beside)
         except BridgeMissing:
             self._ready(key.overlay)
-            self._kernel.plug(link)
+            self._kernel.plug(link, beside)
         with self._store.read() as tx:
             known = cni.find_endpoint(tx, key.endpoint)
         if known is None:
@@ -220,13 +220,14 @@ class Endpoints:
             raise _unknown(key)
         return link
 
-    def _link(self, key: CniKey) -> Link:
+    def _links(self, key: CniKey) -> tuple[Link, list[Link]]:
+        """Answer the link of an endpoint, and the others of its sandbox; raise NotFound."""
         with self._store.read() as tx:
             links = wanted(read(tx)).links
-        for link in links:
-            if link.endpoint == key.endpoint:
-                return link
-        raise _unknown(key)
+        own = next((link for link in links if link.endpoint == key.endpoint), None)
+        if own is None:
+            raise _unknown(key)
+        return own, [link for link in links if link.sandbox == own.sandbox and link is not own]
 
     def _forget(self, endpoint: str) -> None:
         """Unplug an endpoint, then free its addresses: who gets one next gets the MAC with it."""

@@ -67,9 +67,11 @@ class Mesos:
         """Answer the network namespace of a container to be."""
         return self._containers.enter_context(Namespace())
 
-    def attach(self, sandbox: Namespace, overlay: str = "dcos", container: str = "c1") -> CniReport:
+    def attach(
+        self, sandbox: Namespace, overlay: str = "dcos", container: str = "c1", ifname: str = "eth0"
+    ) -> CniReport:
         """Give a container its place."""
-        wish = CniWish(overlay=overlay, container=container, ifname="eth0", sandbox=sandbox.path)
+        wish = CniWish(overlay=overlay, container=container, ifname=ifname, sandbox=sandbox.path)
         return self.host.run(self.cni.attach, wish)
 
     def detach(self, container: str, overlay: str = "dcos") -> None:
@@ -184,6 +186,30 @@ def test_a_container_is_held_to_the_limits_it_comes_with_until_it_goes(mesos: Me
     mesos.detach("c1")
     assert device not in mesos.host.sh("ip link")
     assert mesos.problems() == []
+
+
+def test_a_container_may_have_two_interfaces_on_one_overlay(mesos: Mesos) -> None:
+    one, other = mesos.sandbox(), mesos.sandbox()
+    given = [mesos.attach(one, ifname=ifname) for ifname in ("eth0", "eth1")]
+    mesos.attach(other, container="c2")
+    assert [one.ifname for one in given] == ["eth0", "eth1"]
+    for address in ("9.0.0.2", "9.0.0.3"):
+        assert reaches(other, address), "answers may come by either, under the address of the other"
+    assert reaches(one, "9.0.0.4")
+    assert mesos.problems() == []
+
+
+def test_two_overlays_of_one_container_may_answer_for_each_other_from_the_first(mesos: Mesos) -> None:
+    one, other = mesos.sandbox(), mesos.sandbox()
+    mesos.attach(one)
+    mesos.attach(one, "dual", ifname="eth1")
+    before = mesos.host.sh("nft list set bridge dni ipv4")
+    mesos.reconcile()
+    assert mesos.host.sh("nft list set bridge dni ipv4") == before, (
+        "who may send as what is known before the next look"
+    )
+    mesos.attach(other, container="c2")
+    assert reaches(other, "9.0.0.2")
 
 
 def test_the_same_once_more_changes_nothing(mesos: Mesos) -> None:

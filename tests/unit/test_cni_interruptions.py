@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_where_the_kernel_says_no_nothing_is_held(host: Host, step: str, monkeyp
 
 
 def test_nothing_is_held_either_where_something_else_goes_wrong(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Link) -> None:
+    def refuse(_: Link, __: Sequence[Link]) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(host.kernel, "plug", refuse)
@@ -62,9 +62,9 @@ def test_a_container_that_is_taken_away_while_it_comes_leaves_nothing(
     """A runtime that gave up waiting sends DEL, while its ADD is still under way."""
     plug = host.kernel.plug
 
-    def plug_late(link: Link) -> None:
+    def plug_late(link: Link, beside: Sequence[Link]) -> None:
         host.cni.detach(key("one"))
-        plug(link)
+        plug(link, beside)
 
     monkeypatch.setattr(host.kernel, "plug", plug_late)
     with pytest.raises(NotFound, match="container one has no eth0 on overlay 'dcos'"):

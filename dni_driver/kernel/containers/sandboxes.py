@@ -7,6 +7,7 @@ one whose network has another MTU now is given that.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 import time
@@ -23,7 +24,7 @@ from dni_driver.core.wanted import Link
 from dni_driver.kernel import addresses, namespaces, snapshot, sysctl
 from dni_driver.kernel.containers import links, shaping
 from dni_driver.kernel.ledger import Ledger, in_words
-from dni_driver.kernel.netlink.conversation import conversation
+from dni_driver.kernel.netlink.conversation import conversation, tolerating
 from dni_driver.kernel.netlink.far_end import name_of_far_end
 from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find
 
@@ -103,7 +104,9 @@ def _address(kernel: IPRoute, link: Link, name: str) -> None:
         if not list(kernel.get_default_routes(family)):
             kernel.route("add", family=family, dst="default", gateway=gateway, oif=index, proto=_ORIGIN)
     for route in link.routes:
-        kernel.route("add", dst=str(route.subnet), gateway=route.gateway, oif=index, proto=_ORIGIN)
+        # Another link of the container may be on the same overlay: the first one leads there.
+        with tolerating(errno.EEXIST):
+            kernel.route("add", dst=str(route.subnet), gateway=route.gateway, oif=index, proto=_ORIGIN)
 
 
 def resize(link: Link) -> None:
