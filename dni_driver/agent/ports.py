@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -47,8 +47,8 @@ class Kernel(Protocol):
     def plug(self, link: Link, beside: Sequence[Link]) -> None:
         """Make a whole link, its container end ready in its sandbox; `beside` are the others of that."""
 
-    def unplug(self, endpoints: Iterable[str]) -> None:
-        """Delete links, and return when they are gone."""
+    def unplug(self, endpoints: Collection[str]) -> None:
+        """Delete links, and return when they are gone; raise KernelError where one stays."""
 
     def plug_faults(self, link: Link) -> list[str]:
         """Answer in words how a link differs from what `plug` made."""

@@ -175,10 +175,19 @@ class Kernel:
         if link.limits:
             shaping.apply(link)
 
-    def unplug(self, endpoints: Iterable[str]) -> None:
-        """Delete the links of endpoints, and return when they are gone; raise Unavailable after 10 s."""
+    def unplug(self, endpoints: Collection[str]) -> None:
+        """Delete the links of endpoints, and return when they are gone; raise Unavailable after 10 s.
+
+        Raises KernelError where the kernel keeps one: its container still has its addresses.
+        """
         self.detach(endpoints)
         self.drain()
+        kept = snapshot.names().keys() & {host_link(endpoint) for endpoint in endpoints}
+        if kept:
+            raise KernelError(
+                f"link {min(kept)} cannot be deleted: its container keeps its addresses until it is, and dni's log "
+                f"says why; try again"
+            )
 
     @_in_words()
     def plug_faults(self, link: Link) -> list[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
@@ -40,8 +40,8 @@ class Plumbing(Protocol):
     def plug(self, link: Link, beside: Sequence[Link]) -> None:
         """Make a whole link, its container end ready in its sandbox; `beside` are the others of that."""
 
-    def unplug(self, endpoints: Iterable[str]) -> None:
-        """Delete links, and return when they are gone."""
+    def unplug(self, endpoints: Collection[str]) -> None:
+        """Delete links, and return when they are gone; raise KernelError where one stays."""
 
     def plug_faults(self, link: Link) -> list[str]:
         """Answer in words how a link differs from what `plug` made."""

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,24 @@ def test_what_is_taken_away_is_gone_at_once(mesos: Mesos) -> None:
     assert "eth0" not in sandbox.sh("ip link")
     assert mesos.held() == []
     assert mesos.problems() == []
+
+
+def test_an_address_stays_its_containers_where_the_kernel_keeps_its_link(
+    mesos: Mesos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Collection[str]) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    sandbox = mesos.sandbox()
+    report = mesos.attach(sandbox)
+    with monkeypatch.context() as patched:
+        patched.setattr("dni_driver.kernel.containers.links.delete", refuse)
+        with pytest.raises(KernelError, match=f"link {report.host} cannot be deleted: .*; try again"):
+            mesos.detach("c1")
+    assert mesos.held() == ["9.0.0.2"]
+    assert mesos.problems() == []
+    mesos.detach("c1")
+    assert mesos.held() == []
 
 
 def test_a_container_that_comes_back_elsewhere_takes_its_link_along(mesos: Mesos) -> None:
