@@ -63,7 +63,7 @@ class Networking:
         version = self._store.version()
         if version != self._seen or self._refused:
             with self._in_turn():
-                self._note_others()
+                self._note_found()
                 for overlay in self._due():
                     self._make(overlay)
             self._seen = version
@@ -156,12 +156,14 @@ class Networking:
         self._refused = {name: why for name, why in self._refused.items() if name in names}
         return due
 
-    def _note_others(self) -> None:
+    def _note_found(self) -> None:
+        """Record whose networks there are: also those that an agent which was killed had just made."""
         with self._store.read() as tx:
-            has_others = networked.has_others(tx)
-        if has_others:
-            with self._store.write() as tx:
-                networked.note_others(tx)
+            if not networked.has_unknown(tx):
+                return
+        made = {one.id for one in self._docker.listed() if one.is_made_by_dni}
+        with self._store.write() as tx:
+            networked.note_found(tx, made)
 
     def _forget(self, names: Sequence[str]) -> None:
         """Have the networks of overlays made anew, if the agent made them before."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from dni_driver.core.overlays import Overlay
 from dni_driver.store import leaving, networks, overlays, pools
@@ -19,13 +19,17 @@ def note(tx: Transaction, overlay: str, *, made: bool) -> None:
     )
 
 
-def note_others(tx: Transaction) -> None:
-    """Record the overlays whose Docker network somebody else has made."""
-    tx.execute("INSERT INTO networked SELECT overlay, 0 FROM network WHERE true ON CONFLICT (overlay) DO NOTHING")
+def note_found(tx: Transaction, made: Collection[str]) -> None:
+    """Record the overlays with a Docker network of which nobody knew; the agent `made` these, by their ids."""
+    for network in networks.every(tx):
+        tx.execute(
+            "INSERT INTO networked VALUES (?, ?) ON CONFLICT (overlay) DO NOTHING",
+            (network.overlay, network.id in made),
+        )
 
 
-def has_others(tx: Transaction) -> bool:
-    """Tell whether there are such overlays that are not recorded yet."""
+def has_unknown(tx: Transaction) -> bool:
+    """Tell whether there are such overlays."""
     found = tx.execute("SELECT 1 FROM network WHERE overlay NOT IN (SELECT overlay FROM networked)").fetchone()
     return found is not None
 

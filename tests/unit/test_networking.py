@@ -289,6 +289,26 @@ def test_removing_the_overlay_removes_the_network_that_was_made_of_it(host: Host
     assert host.names() == ["dev"], "a new overlay of that name is a new one"
 
 
+def test_a_network_that_was_being_made_when_the_agent_was_killed_is_the_agents(host: Host) -> None:
+    host.agent.define_without_network(DEV)
+    created = host.docker.when_created
+
+    def killed(body: dict[str, Any]) -> None:
+        created(body)
+        raise KeyboardInterrupt
+
+    host.docker.when_created = killed
+    with pytest.raises(KeyboardInterrupt):
+        host.networking.make("dev")
+    host.docker.when_created = created
+    host.start()
+    assert host.networking.look() == []
+    with host.store.read() as tx:
+        assert used_overlays(tx, host.clock.now) == set()
+    host.agent.remove_overlay("dev")
+    assert host.names() == []
+
+
 def test_a_network_of_the_users_own_keeps_the_overlay(host: Host) -> None:
     host.agent.define_without_network(DEV)
     host.create_by_hand("dev", "e" * 64)
