@@ -23,7 +23,8 @@ STORE = Pace(every=1.0)
 HOSTED = Pace(every=30.0)
 CLUSTER = Pace(every=5.0)
 PRESENCE = Pace(every=5.0, settle=0.25)
-"""A crowd of containers that start together is told of a few times, not for each event of each."""
+"""A crowd of containers that start together is told of a few times, not for each event of each; what others may be
+waiting for hurries it."""
 ADDRESS = Pace(every=5.0)
 
 JOINING_PART = "registry"
