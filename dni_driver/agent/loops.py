@@ -22,9 +22,6 @@ TELLING = Pace(every=1.0)
 STORE = Pace(every=1.0)
 HOSTED = Pace(every=30.0)
 CLUSTER = Pace(every=5.0)
-PRESENCE = Pace(every=5.0, settle=0.25)
-"""A crowd of containers that start together is told of a few times, not for each event of each; what others may be
-waiting for hurries it."""
 ADDRESS = Pace(every=5.0)
 
 JOINING_PART = "registry"
@@ -41,7 +38,7 @@ class Loops:
         self._all: list[Loop] = []
         self.joining = self._loop(JOINING_PART, JOINING)
         self.following = self._loop(CLUSTER_PART, CLUSTER)
-        self.presence = self._loop("presence", PRESENCE)
+        self.presence = self._loop("presence", CLUSTER)
         self.address = self._loop("address", ADDRESS)
         self.room = self._loop("room", ROOM)
         self.kernel = self._loop("kernel", KERNEL)

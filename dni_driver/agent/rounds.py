@@ -69,9 +69,10 @@ class Rounds:
         try:
             return [*self._parts.joining.join(), *self._parts.removal.look()]
         finally:
-            for loop in (self._loops.kernel, self._loops.networks, self._loops.presence):
+            for loop in (self._loops.kernel, self._loops.networks):
                 loop.hurry()
-            self._loops.cni.wake()
+            for loop in (self._loops.presence, self._loops.cni):
+                loop.wake()
 
     def _heed(self) -> Sequence[str]:
         """Look again whenever something happens in Docker; mend the kernel when dockerd has come back."""
