@@ -161,7 +161,7 @@ class Networking:
         with self._store.read() as tx:
             if not networked.has_unknown(tx):
                 return
-        made = {one.id for one in self._docker.listed() if one.is_made_by_dni}
+        made = {one.id: one.is_made_by_dni for one in self._docker.listed()}
         with self._store.write() as tx:
             networked.note_found(tx, made)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 
 from dni_driver.core.overlays import Overlay
 from dni_driver.store import leaving, networks, overlays, pools
@@ -19,13 +19,17 @@ def note(tx: Transaction, overlay: str, *, made: bool) -> None:
     )
 
 
-def note_found(tx: Transaction, made: Collection[str]) -> None:
-    """Record the overlays with a Docker network of which nobody knew; the agent `made` these, by their ids."""
+def note_found(tx: Transaction, made: Mapping[str, bool]) -> None:
+    """Record the overlays with a Docker network of which nobody knew; `made` tells by id whether the agent made it.
+
+    One that Docker does not list is being created still: whose it is will be known then.
+    """
     for network in networks.every(tx):
-        tx.execute(
-            "INSERT INTO networked VALUES (?, ?) ON CONFLICT (overlay) DO NOTHING",
-            (network.overlay, network.id in made),
-        )
+        if network.id in made:
+            tx.execute(
+                "INSERT INTO networked VALUES (?, ?) ON CONFLICT (overlay) DO NOTHING",
+                (network.overlay, made[network.id]),
+            )
 
 
 def has_unknown(tx: Transaction) -> bool:

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dni_driver.agent.agent import Agent
@@ -22,7 +23,7 @@ from dni_driver.core.overlays import Overlay, define
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.views import DockerNetwork
 from dni_driver.registry import open_registry
-from dni_driver.store import Store, addresses, networks, pools
+from dni_driver.store import Store, addresses, networked, networks, pools
 from dni_driver.store.forget import forget_network
 from tests.fakes import DCOS, FakeClock
 from tests.scratch import fast_directory
@@ -65,7 +66,7 @@ class Host:
 
     def names(self) -> list[str]:
         """Name the networks that were made and are there."""
-        return [one.name for one in self.docker.made]
+        return [one.name for one in self.docker.made if one.is_made_by_dni]
 
     def remove_by_hand(self, name: str) -> None:
         """Do what `docker network rm` does."""
@@ -74,6 +75,7 @@ class Host:
     def create_by_hand(self, overlay: str, identity: str) -> None:
         """Do what `docker network create` does, under some other name."""
         self._record(overlay, identity)
+        self.docker.made.append(ListedNetwork(id=identity, name="by-hand", driver="dni"))
 
     def _created(self, body: dict[str, Any]) -> None:
         self._record(body["IPAM"]["Options"]["overlay"], self.docker.made[-1].id)
@@ -305,8 +307,22 @@ def test_a_network_that_was_being_made_when_the_agent_was_killed_is_the_agents(h
     assert host.networking.look() == []
     with host.store.read() as tx:
         assert used_overlays(tx, host.clock.now) == set()
-    host.agent.remove_overlay("dev")
-    assert host.names() == []
+
+
+def test_a_network_that_docker_is_creating_still_is_nobodys_until_it_is_listed(host: Host) -> None:
+    host.agent.define_without_network(DEV)
+    with host.store.write() as tx:
+        networked.forget(tx, "dev")
+    host.create_by_hand("dev", "e" * 64)
+    (listed,) = host.docker.made
+    host.docker.made.clear()
+    assert host.networking.look() == []
+    host.docker.made.append(msgspec.structs.replace(listed, labels=dict([LABEL])))
+    with host.store.write() as tx:
+        networks.set_name(tx, "e" * 64, "dev")
+    assert host.networking.look() == []
+    with host.store.read() as tx:
+        assert networked.is_made(tx, "dev")
 
 
 def test_a_network_of_the_users_own_keeps_the_overlay(host: Host) -> None:
@@ -320,7 +336,6 @@ def test_one_that_the_user_made_instead_of_ours_keeps_the_overlay(host: Host) ->
     host.agent.define_overlay(DEV)
     host.remove_by_hand("dev")
     host.create_by_hand("dev", "e" * 64)
-    host.docker.made.append(ListedNetwork(id="e" * 64, name="dev", driver="dni"))
     with pytest.raises(InUse, match="remove that first"):
         host.agent.remove_overlay("dev")
 
