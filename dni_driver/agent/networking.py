@@ -55,6 +55,7 @@ class Networking:
         self._turn = threading.Lock()
         self._seen: object = None
         self._refused: dict[str, tuple[float, str]] = {}
+        self._others: set[str] = set()
         self._destroyed: list[str] = []
         self._destroyed_last = 0.0
 
@@ -63,7 +64,7 @@ class Networking:
         version = self._store.version()
         if version != self._seen or self._refused:
             with self._in_turn():
-                self._note_found()
+                self._tell_apart()
                 for overlay in self._due():
                     self._make(overlay)
             self._seen = version
@@ -156,14 +157,23 @@ class Networking:
         self._refused = {name: why for name, why in self._refused.items() if name in names}
         return due
 
-    def _note_found(self) -> None:
-        """Record whose networks there are: also those that an agent which was killed had just made."""
+    def _tell_apart(self) -> None:
+        """Record who made a network of which that is not known, by its label, once Docker lists it.
+
+        The plugin cannot tell, and an agent that was killed, or gave dockerd up, while it made one has not said so.
+        """
         with self._store.read() as tx:
-            if not networked.has_unknown(tx):
-                return
-        made = {one.id: one.is_made_by_dni for one in self._docker.listed()}
-        with self._store.write() as tx:
-            networked.note_found(tx, made)
+            not_made = networked.not_made(tx)
+        self._others &= not_made.keys()
+        unknown = not_made.keys() - self._others
+        for one in self._docker.listed() if unknown else ():
+            if one.id in unknown:
+                with self._store.write() as tx:
+                    networked.note(tx, not_made[one.id], made=one.is_made_by_dni)
+                if one.is_made_by_dni:
+                    self._made()
+                else:
+                    self._others.add(one.id)
 
     def _forget(self, names: Sequence[str]) -> None:
         """Have the networks of overlays made anew, if the agent made them before."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from dni_driver.core.overlays import Overlay
 from dni_driver.store import leaving, networks, overlays, pools
@@ -19,23 +19,12 @@ def note(tx: Transaction, overlay: str, *, made: bool) -> None:
     )
 
 
-def note_found(tx: Transaction, made: Mapping[str, bool]) -> None:
-    """Record the overlays with a Docker network of which nobody knew; `made` tells by id whether the agent made it.
-
-    One that Docker does not list is being created still: whose it is will be known then.
-    """
-    for network in networks.every(tx):
-        if network.id in made:
-            tx.execute(
-                "INSERT INTO networked VALUES (?, ?) ON CONFLICT (overlay) DO NOTHING",
-                (network.overlay, made[network.id]),
-            )
-
-
-def has_unknown(tx: Transaction) -> bool:
-    """Tell whether there are such overlays."""
-    found = tx.execute("SELECT 1 FROM network WHERE overlay NOT IN (SELECT overlay FROM networked)").fetchone()
-    return found is not None
+def not_made(tx: Transaction) -> dict[str, str]:
+    """Answer the overlays of networks by their ids, but for those that the agent is known to have made."""
+    rows = tx.execute(
+        "SELECT id, overlay FROM network WHERE overlay NOT IN (SELECT overlay FROM networked WHERE made)"
+    )
+    return {row["id"]: row["overlay"] for row in rows}
 
 
 def forget(tx: Transaction, overlay: str) -> None:

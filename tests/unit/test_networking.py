@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import msgspec
 import pytest
 
 from dni_driver.agent.agent import Agent
@@ -94,6 +93,7 @@ class Host:
             )
             pools.use_overlay(tx, overlay, 4, None, self.clock.now)
             networks.add(tx, network)
+            networked.note(tx, overlay, made=False)
 
     def _removed(self, identity: str) -> None:
         with self.store.write() as tx:
@@ -291,7 +291,14 @@ def test_removing_the_overlay_removes_the_network_that_was_made_of_it(host: Host
     assert host.names() == ["dev"], "a new overlay of that name is a new one"
 
 
-def test_a_network_that_was_being_made_when_the_agent_was_killed_is_the_agents(host: Host) -> None:
+def uses(host: Host) -> set[str]:
+    """Answer the overlays that count as used on a host."""
+    with host.store.read() as tx:
+        return used_overlays(tx, host.clock.now)
+
+
+def kill_while_made(host: Host) -> None:
+    """Have an agent make a network and die of it, before it can note that; then another one."""
     host.agent.define_without_network(DEV)
     created = host.docker.when_created
 
@@ -302,27 +309,43 @@ def test_a_network_that_was_being_made_when_the_agent_was_killed_is_the_agents(h
     host.docker.when_created = killed
     with pytest.raises(KeyboardInterrupt):
         host.networking.make("dev")
-    host.docker.when_created = created
     host.start()
+
+
+def test_a_network_that_was_being_made_when_the_agent_was_killed_is_the_agents(host: Host) -> None:
+    kill_while_made(host)
+    assert uses(host) == {"dev"}
     assert host.networking.look() == []
-    with host.store.read() as tx:
-        assert used_overlays(tx, host.clock.now) == set()
+    assert uses(host) == set()
 
 
-def test_a_network_that_docker_is_creating_still_is_nobodys_until_it_is_listed(host: Host) -> None:
-    host.agent.define_without_network(DEV)
-    with host.store.write() as tx:
-        networked.forget(tx, "dev")
-    host.create_by_hand("dev", "e" * 64)
+def test_one_that_docker_is_still_making_then_is_known_when_it_is_listed(host: Host) -> None:
+    kill_while_made(host)
     (listed,) = host.docker.made
     host.docker.made.clear()
     assert host.networking.look() == []
-    host.docker.made.append(msgspec.structs.replace(listed, labels=dict([LABEL])))
+    assert uses(host) == {"dev"}
+    host.docker.made.append(listed)
     with host.store.write() as tx:
-        networks.set_name(tx, "e" * 64, "dev")
+        networks.set_name(tx, listed.id, listed.name)
     assert host.networking.look() == []
-    with host.store.read() as tx:
-        assert networked.is_made(tx, "dev")
+    assert uses(host) == set()
+
+
+def test_a_network_of_the_users_own_is_asked_about_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.agent.define_without_network(DEV)
+    host.create_by_hand("dev", "e" * 64)
+    host.start()
+    assert host.networking.look() == []
+
+    def ask() -> NoReturn:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(host.docker, "listed", ask)
+    with host.store.write() as tx:
+        networks.set_name(tx, "e" * 64, "own")
+    assert host.networking.look() == []
+    assert uses(host) == {"dev"}
 
 
 def test_a_network_of_the_users_own_keeps_the_overlay(host: Host) -> None:
