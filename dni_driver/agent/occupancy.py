@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.overlays import FAMILIES
-from dni_driver.core.records import AddressState, mesos_pool_id, pool_id
+from dni_driver.core.records import mesos_pool_id, pool_id
 from dni_driver.mesos.host_local import DATA_DIRECTORIES, occupied
 from dni_driver.store import (
     Transaction,
@@ -43,12 +43,12 @@ def check_unused(tx: Transaction, overlay: str) -> None:
     Where Mesos gives the agent subnets, its half and the containers there are its own affair.
     """
     for pool in [name(overlay, family) for name in (pool_id, mesos_pool_id) for family in FAMILIES]:
-        for record in addresses.of_pool(tx, pool):
-            if record.state is not AddressState.FREE:
-                raise InUse(
-                    f"address {record.address} of overlay {overlay!r} is in use by {describe(record)}: end that "
-                    f"first; if nothing has it, `dni repair` frees it"
-                )
+        taken = addresses.first_taken(tx, pool)
+        if taken is not None:
+            raise InUse(
+                f"address {taken.address} of overlay {overlay!r} is in use by {describe(taken)}: end that "
+                f"first; if nothing has it, `dni repair` frees it"
+            )
     for one in reservations.of_overlay(tx, overlay):
         raise InUse(
             f"overlay {overlay!r} has reserved addresses ({one}): release them first (dni address release {overlay} "

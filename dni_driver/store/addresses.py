@@ -222,6 +222,12 @@ def of_pool(tx: Transaction, pool: str) -> list[AddressRecord]:
     return _select(tx, "WHERE pool = ? ORDER BY address", (pool,))
 
 
+def first_taken(tx: Transaction, pool: str) -> AddressRecord | None:
+    """Answer the lowest address of a pool that is not free."""
+    found = _select(tx, "WHERE pool = ? AND state != 'free' ORDER BY address LIMIT 1", (pool,))
+    return found[0] if found else None
+
+
 def every(tx: Transaction) -> list[AddressRecord]:
     """Answer all addresses ever used, by pool and in order."""
     return _select(tx, "ORDER BY pool, address", ())

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from dni_driver.core.errors import InUse
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.overlays import Network, share_addresses
-from dni_driver.core.records import AddressState, pool_id
+from dni_driver.core.records import pool_id
 from dni_driver.store import addresses, networks
 from dni_driver.store.database import Transaction
 
@@ -36,7 +36,7 @@ def is_used(tx: Transaction, overlay: str) -> bool:
     pool = pool_id(overlay, 4)
     if tx.execute("SELECT 1 FROM pool WHERE id = ? AND uses > 0", (pool,)).fetchone():
         return True
-    return any(record.state is not AddressState.FREE for record in addresses.of_pool(tx, pool))
+    return addresses.first_taken(tx, pool) is not None
 
 
 def check_apart(tx: Transaction, subnet: Network) -> None:
