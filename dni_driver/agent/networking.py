@@ -16,7 +16,7 @@ from dni_driver.agent.occupancy import check_unused
 from dni_driver.agent.ports import Docker, DockerEvent, Time
 from dni_driver.core.deadline import holding
 from dni_driver.core.docker_networks import check_name_free, creation
-from dni_driver.core.errors import DniError, InUse, Refused
+from dni_driver.core.errors import DniError, InUse, Refused, Unavailable
 from dni_driver.core.overlays import Overlay
 from dni_driver.store import Store, networked, networks
 
@@ -39,23 +39,16 @@ class Networking:
         is_wanted: Callable[[str], bool],
         driver: str,
         time: Time,
-        *,
-        made: Callable[[], None] = lambda: None,
     ) -> None:
-        """`is_wanted` tells of which overlays there shall be networks, `driver` what users type after `-d`.
-
-        `made` is called when a network was made: until it is known who made it, it counts as a use of its overlay.
-        """
+        """`is_wanted` tells of which overlays there shall be networks, `driver` what users type after `-d`."""
         self._store = store
         self._docker = docker
         self._is_wanted = is_wanted
         self._driver = driver
         self._time = time
-        self._made = made
         self._turn = threading.Lock()
         self._seen: object = None
         self._refused: dict[str, tuple[float, str]] = {}
-        self._others: set[str] = set()
         self._destroyed: list[str] = []
         self._destroyed_last = 0.0
 
@@ -64,7 +57,6 @@ class Networking:
         version = self._store.version()
         if version != self._seen or self._refused:
             with self._in_turn():
-                self._tell_apart()
                 for overlay in self._due():
                     self._make(overlay)
             self._seen = version
@@ -108,7 +100,10 @@ class Networking:
             self._destroyed.clear()
 
     def withdraw(self, overlay: str) -> bool:
-        """Remove the network that was made for an overlay, and tell whether there was one; raise InUse."""
+        """Remove the network that was made for an overlay, and tell whether there was one.
+
+        Raises InUse, Unavailable where Docker does not answer, or is still making it.
+        """
         with self._in_turn():
             with self._store.read() as tx:
                 network = networks.of_overlay(tx, overlay)
@@ -116,6 +111,11 @@ class Networking:
                     return False
                 check_unused(tx, overlay)
             listed = [one for one in self._docker.listed() if one.id == network.id]
+            if not listed:
+                raise Unavailable(
+                    f"Docker does not list the network {network.label!r} of overlay {overlay!r}: it may still be "
+                    f"making it; if not, `dni repair` forgets it"
+                )
             if not all(one.is_made_by_dni for one in listed):
                 return False
             for one in listed:
@@ -147,7 +147,6 @@ class Networking:
             if network is not None:
                 networks.set_name(tx, network.id, overlay.name)
         log.info("Docker network made", overlay=overlay.name)
-        self._made()
 
     def _due(self) -> list[Overlay]:
         """Answer the overlays that are to get a network; what was refused to others is no problem any more."""
@@ -156,24 +155,6 @@ class Networking:
         names = {overlay.name for overlay in due}
         self._refused = {name: why for name, why in self._refused.items() if name in names}
         return due
-
-    def _tell_apart(self) -> None:
-        """Record who made a network of which that is not known, by its label, once Docker lists it.
-
-        The plugin cannot tell, and an agent that was killed, or gave dockerd up, while it made one has not said so.
-        """
-        with self._store.read() as tx:
-            not_made = networked.not_made(tx)
-        self._others &= not_made.keys()
-        unknown = not_made.keys() - self._others
-        for one in self._docker.listed() if unknown else ():
-            if one.id in unknown:
-                with self._store.write() as tx:
-                    networked.note(tx, not_made[one.id], made=one.is_made_by_dni)
-                if one.is_made_by_dni:
-                    self._made()
-                else:
-                    self._others.add(one.id)
 
     def _forget(self, names: Sequence[str]) -> None:
         """Have the networks of overlays made anew, if the agent made them before."""

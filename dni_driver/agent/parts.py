@@ -81,7 +81,7 @@ class Parts:
         self.telling = Telling(store, registry, self.joining, self.fullness, problems, time)
         self.reserving = Reserving(store, time.clock)
         self.cni = Cni(store, kernel, options.cni, time, loops.kernel.wake)
-        self.networking = Networking(store, docker, makes, options.driver, time, made=loops.presence.wake)
+        self.networking = Networking(store, docker, makes, options.driver, time)
         self.defining = Defining(store, kernel, self.joining, self.networking, makes)
         self.removal = Removal(registry, self.identity, self.joining, self.networking, self.cni.withdraw)
         self.collector = Collector(store, kernel, Sightings(options.graces()), time)

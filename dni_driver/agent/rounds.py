@@ -80,20 +80,25 @@ class Rounds:
         self._problems.report(EVENTS_PART, ())
         self._loops.docker.wake()
         self._loops.kernel.wake()
-        if self._parts.removal.is_hindered:
-            self._loops.joining.wake()
+        self._go_on_removing()
         for event in events:
             self._loops.docker.wake()
             self._loops.presence.wake()
             self._parts.networking.heed(event)
             if (event.kind, event.action) == _NETWORK_CAME or event.kind == "daemon":
                 self._loops.kernel.wake()
+                self._go_on_removing()
             if (event.kind, event.action) == _NETWORK_GONE:
                 self._parts.something_freed()
         self._loops.docker.wake()
         if not self._stopping.is_set():
             raise Unavailable("dockerd has ended its events: it is being stopped or restarted")
         return ()
+
+    def _go_on_removing(self) -> None:
+        """Take part in what only Docker has hindered, now that it may do so no more."""
+        if self._parts.removal.is_hindered:
+            self._loops.joining.wake()
 
     def _listen(self) -> Sequence[str]:
         """Mend the kernel when links tell news of what it rests on."""

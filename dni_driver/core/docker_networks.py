@@ -10,14 +10,12 @@ import msgspec
 
 from dni_driver.core.engines import parsed
 from dni_driver.core.errors import InUse
+from dni_driver.core.options.network import MADE_BY
 from dni_driver.core.overlays import Overlay
 from dni_driver.core.views import is_dni
 
 Choice = bool | Literal["auto"]
 """Whether the agent makes them; `auto`: see `is_wanted`."""
-
-LABEL = ("dni.made-by", "dni")
-"""What a network that the agent made bears."""
 
 _IPV4_OPTIONAL = (28,)
 
@@ -33,7 +31,7 @@ class ListedNetwork(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_made_by_dni(self) -> bool:
         """Tell whether the agent made it."""
-        key, value = LABEL
+        key, value = MADE_BY
         return self.labels.get(key) == value
 
 
@@ -52,7 +50,7 @@ def creation(overlay: Overlay, driver: str, version: str) -> dict[str, Any]:
 
     With its subnets, so that `docker run --ip` is possible. Engines before 28 make no network without IPv4.
     """
-    key, value = LABEL
+    key, value = MADE_BY
     body: dict[str, Any] = {
         "Name": overlay.name,
         "CheckDuplicate": True,
@@ -63,6 +61,7 @@ def creation(overlay: Overlay, driver: str, version: str) -> dict[str, Any]:
             "Options": {"overlay": overlay.name},
             "Config": [{"Subnet": str(subnet)} for subnet in overlay.subnets()],
         },
+        "Options": {key: value},
         "Labels": {key: value},
     }
     if overlay.subnet is None and (parsed(version) or ()) >= _IPV4_OPTIONAL:

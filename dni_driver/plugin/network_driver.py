@@ -314,7 +314,7 @@ class NetworkDriver:
         """
         with self._store.write() as tx:
             pools.settle(tx, network.overlay)
-            networked.note(tx, network.overlay, made=False)
+            networked.note(tx, network.overlay, made=network.options.is_agents)
 
     def _attach(self, link: Link, beside: Sequence[Link]) -> None:
         try:

@@ -19,22 +19,19 @@ def note(tx: Transaction, overlay: str, *, made: bool) -> None:
     )
 
 
-def not_made(tx: Transaction) -> dict[str, str]:
-    """Answer the overlays of networks by their ids, but for those that the agent is known to have made."""
-    rows = tx.execute(
-        "SELECT id, overlay FROM network WHERE overlay NOT IN (SELECT overlay FROM networked WHERE made)"
-    )
-    return {row["id"]: row["overlay"] for row in rows}
-
-
 def forget(tx: Transaction, overlay: str) -> None:
     """Have the agent make an overlay's Docker network as if the overlay were new."""
     tx.execute("DELETE FROM networked WHERE overlay = ?", (overlay,))
 
 
 def is_made(tx: Transaction, overlay: str) -> bool:
-    """Tell whether the agent has made an overlay's Docker network."""
-    return tx.execute("SELECT 1 FROM networked WHERE overlay = ? AND made", (overlay,)).fetchone() is not None
+    """Tell whether the agent has made an overlay's Docker network; also where Docker is still about it."""
+    found = tx.execute(
+        "SELECT 1 FROM networked WHERE overlay = ?1 AND made "
+        "UNION ALL SELECT 1 FROM network WHERE overlay = ?1 AND json_extract(options, '$.is_agents')",
+        (overlay,),
+    ).fetchone()
+    return found is not None
 
 
 def due(tx: Transaction, now: float) -> Iterator[Overlay]:

@@ -17,11 +17,11 @@ from dni_driver.agent.cni import CniOptions
 from dni_driver.agent.options import Options
 from dni_driver.core.errors import InUse, Unavailable
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.options.network import NetworkOptions
+from dni_driver.core.options.network import parse_options
 from dni_driver.core.overlays import Address, Overlay, define
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.registry import Registry, open_registry
-from dni_driver.store import Store, addresses, leaving, networks, overlays, pools
+from dni_driver.store import Store, addresses, leaving, networked, networks, overlays, pools
 from dni_driver.store.forget import forget_network
 from tests.fakes import DCOS, UNDERLAY_MTU, FakeClock
 from tests.scratch import fast_directory
@@ -159,9 +159,14 @@ class Host:
             networks.add(
                 tx,
                 NetworkRecord(
-                    id=self.docker.made[-1].id, overlay=overlay, options=NetworkOptions(), mtu=1450, gateway=gateway
+                    id=self.docker.made[-1].id,
+                    overlay=overlay,
+                    options=parse_options(body["Options"]),
+                    mtu=1450,
+                    gateway=gateway,
                 ),
             )
+            networked.note(tx, overlay, made=True)
 
     def _removed(self, identity: str) -> None:
         with self.plugin.write() as tx:

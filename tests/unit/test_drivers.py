@@ -33,6 +33,16 @@ def test_a_network_that_a_user_removes_at_once_is_not_made_again_by_the_agent(ho
         assert "dev" not in [overlay.name for overlay in networked.due(tx, 10**10)]
 
 
+@pytest.mark.parametrize("given", [{}, {"dni.made-by": "dni"}])
+def test_the_plugin_knows_in_its_first_moment_whether_the_agent_makes_a_network(
+    host: Host, given: dict[str, str]
+) -> None:
+    pool = host.pool("dev", "10.70.0.0/16")
+    host.create(pool, host.address(pool.pool_id, GATEWAY), **given)
+    with host.store.read() as tx:
+        assert networked.is_made(tx, "dev") == bool(given)
+
+
 def test_a_network_that_the_kernel_refuses_takes_along_the_overlay_defined_for_it(host: Host) -> None:
     pool = host.pool("dev", "10.70.0.0/16")
     gateway = host.address(pool.pool_id, GATEWAY)

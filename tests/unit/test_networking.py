@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from dni_driver.agent.agent import Agent
-from dni_driver.agent.networking import PRUNE_SECONDS, RETRY_SECONDS, Networking
+from dni_driver.agent.networking import PRUNE_SECONDS, RETRY_SECONDS
 from dni_driver.agent.occupancy import used_overlays
 from dni_driver.agent.options import Options
 from dni_driver.agent.ports import DockerEvent
-from dni_driver.core.docker_networks import LABEL, ListedNetwork, creation, is_wanted
+from dni_driver.core.docker_networks import ListedNetwork, creation, is_wanted
 from dni_driver.core.errors import InUse, Refused, Unavailable
-from dni_driver.core.options.network import NetworkOptions
+from dni_driver.core.options.network import MADE_BY, parse_options
 from dni_driver.core.overlays import Overlay, define
 from dni_driver.core.records import AddressState, NetworkRecord
 from dni_driver.core.views import DockerNetwork
@@ -73,27 +73,27 @@ class Host:
 
     def create_by_hand(self, overlay: str, identity: str) -> None:
         """Do what `docker network create` does, under some other name."""
-        self._record(overlay, identity)
+        self._record(overlay, identity, {})
         self.docker.made.append(ListedNetwork(id=identity, name="by-hand", driver="dni"))
 
     def _created(self, body: dict[str, Any]) -> None:
-        self._record(body["IPAM"]["Options"]["overlay"], self.docker.made[-1].id)
+        self._record(body["IPAM"]["Options"]["overlay"], self.docker.made[-1].id, body["Options"])
 
-    def _record(self, overlay: str, identity: str) -> None:
+    def _record(self, overlay: str, identity: str, given: dict[str, str]) -> None:
         gateway = ip_interface("10.64.0.129/25")
         assert gateway.version == 4
         with self.store.write() as tx:
             network = NetworkRecord(
                 id=identity,
                 overlay=overlay,
-                options=NetworkOptions(),
+                options=parse_options(given),
                 mtu=1450,
                 gateway=gateway,
                 since=self.clock.now,
             )
             pools.use_overlay(tx, overlay, 4, None, self.clock.now)
             networks.add(tx, network)
-            networked.note(tx, overlay, made=False)
+            networked.note(tx, overlay, made=network.options.is_agents)
 
     def _removed(self, identity: str) -> None:
         with self.store.write() as tx:
@@ -122,17 +122,24 @@ def test_an_overlay_that_came_from_elsewhere_gets_it_at_the_next_look(host: Host
     assert host.names() == ["dev"]
 
 
-def test_a_network_that_the_agent_has_made_is_told_of_as_soon_as_it_is_no_use_of_its_overlay(host: Host) -> None:
-    host.agent._parts.joining.define(DEV)  # noqa: SLF001 - without its network
-    told: list[set[str]] = []
+def test_a_network_that_the_agent_makes_is_no_use_of_its_overlay_at_any_moment(host: Host) -> None:
+    seen: list[set[str]] = []
+    created = host.docker.when_created
 
-    def tell() -> None:
-        with host.store.read() as tx:
-            told.append(used_overlays(tx, host.clock.now))
+    def look(body: dict[str, Any]) -> None:
+        created(body)
+        seen.append(uses(host))
 
-    networking = Networking(host.store, host.docker, lambda _: True, "dni", frozen(host.clock), made=tell)
-    assert networking.make("dev") is None
-    assert told == [set()]
+    host.docker.when_created = look
+    assert host.agent.define_overlay(DEV).network is not None
+    assert (seen, uses(host)) == ([set()], set())
+
+
+def test_it_is_none_either_before_the_plugin_has_noted_it(host: Host) -> None:
+    host.agent.define_overlay(DEV)
+    with host.store.write() as tx:
+        networked.forget(tx, "dev")
+    assert uses(host) == set()
 
 
 def test_the_default_overlay_of_a_host_alone_is_left_to_its_user(host: Host) -> None:
@@ -314,38 +321,38 @@ def kill_while_made(host: Host) -> None:
 
 def test_a_network_that_was_being_made_when_the_agent_was_killed_is_the_agents(host: Host) -> None:
     kill_while_made(host)
-    assert uses(host) == {"dev"}
-    assert host.networking.look() == []
     assert uses(host) == set()
+    host.agent.remove_overlay("dev")
+    assert host.names() == []
 
 
-def test_one_that_docker_is_still_making_then_is_known_when_it_is_listed(host: Host) -> None:
+def test_one_that_docker_does_not_list_yet_only_delays_the_removal(host: Host) -> None:
     kill_while_made(host)
     (listed,) = host.docker.made
     host.docker.made.clear()
-    assert host.networking.look() == []
-    assert uses(host) == {"dev"}
+    with pytest.raises(Unavailable, match="does not list the network"):
+        host.networking.withdraw("dev")
     host.docker.made.append(listed)
-    with host.store.write() as tx:
-        networks.set_name(tx, listed.id, listed.name)
-    assert host.networking.look() == []
-    assert uses(host) == set()
+    assert host.networking.withdraw("dev")
 
 
-def test_a_network_of_the_users_own_is_asked_about_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_passes_for_the_agents_by_its_option_alone_is_left_to_its_user(host: Host) -> None:
     host.agent.define_without_network(DEV)
-    host.create_by_hand("dev", "e" * 64)
-    host.start()
-    assert host.networking.look() == []
+    host._record("dev", "e" * 64, dict([MADE_BY]))  # noqa: SLF001 - what `docker network create -o` does
+    host.docker.made.append(ListedNetwork(id="e" * 64, name="mine", driver="dni"))
+    with pytest.raises(InUse, match="remove that first"):
+        host.agent.remove_overlay("dev")
+    assert [one.name for one in host.docker.made] == ["mine"]
 
-    def ask() -> NoReturn:
-        raise AssertionError("asked again")
 
-    monkeypatch.setattr(host.docker, "listed", ask)
-    with host.store.write() as tx:
-        networks.set_name(tx, "e" * 64, "own")
-    assert host.networking.look() == []
-    assert uses(host) == {"dev"}
+def test_one_that_passes_for_it_by_its_label_alone_is_left_too(host: Host) -> None:
+    host.agent.define_without_network(DEV)
+    host._record("dev", "e" * 64, {})  # noqa: SLF001 - what `docker network create --label` does
+    host.docker.made.append(ListedNetwork(id="e" * 64, name="mine", driver="dni", labels=dict([MADE_BY])))
+    host.networking.look()
+    with pytest.raises(InUse, match="remove that first"):
+        host.agent.remove_overlay("dev")
+    assert [one.name for one in host.docker.made] == ["mine"]
 
 
 def test_a_network_of_the_users_own_keeps_the_overlay(host: Host) -> None:
@@ -432,7 +439,11 @@ def test_a_network_speaks_what_its_overlay_speaks_and_older_engines_add_ipv4(
     assert (body.get("EnableIPv4"), body["EnableIPv6"]) == (ipv4, ipv6)
 
 
-def test_a_network_has_the_name_of_its_overlay_both_drivers_as_docker_knows_them_and_a_label() -> None:
+def test_a_network_has_the_name_of_its_overlay_both_drivers_as_docker_knows_them_and_says_who_made_it() -> None:
     body = creation(DEV, "dni:latest", "28.5.2")
     assert (body["Name"], body["Driver"], body["IPAM"]["Driver"]) == ("dev", "dni:latest", "dni:latest")
-    assert (body["IPAM"]["Options"], body["Labels"]) == ({"overlay": "dev"}, dict([LABEL]))
+    assert (body["IPAM"]["Options"], body["Options"], body["Labels"]) == (
+        {"overlay": "dev"},
+        dict([MADE_BY]),
+        dict([MADE_BY]),
+    )

@@ -126,6 +126,13 @@ def test_options_that_dockerd_reads_itself_are_left_to_it() -> None:
     assert parse_options({"com.docker.network.advertise_addr_nmsgs": "3"}) == NetworkOptions()
 
 
+def test_the_agent_says_of_a_network_that_it_makes_it() -> None:
+    assert parse_options({"dni.made-by": "dni"}).is_agents
+    assert not parse_options({}).is_agents
+    with pytest.raises(Refused, match="leave it out"):
+        parse_options({"dni.made-by": "me"})
+
+
 def test_internal_is_told_beside_the_options() -> None:
     assert parse_options({}, internal=True).internal
 

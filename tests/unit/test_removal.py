@@ -12,6 +12,7 @@ import pytest
 
 from dni_driver.agent import removal
 from dni_driver.core.addresses.reservations import Wish
+from dni_driver.core.docker_networks import ListedNetwork
 from dni_driver.core.errors import InUse, NotFound, Unavailable
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import define
@@ -218,6 +219,7 @@ def test_a_network_of_the_users_own_keeps_it(two: list[Host]) -> None:
     other.docker.remove_network(next(network.id for network in other.docker.made if network.name == "dev"))
     with other.store.write() as tx:
         networks.add(tx, NetworkRecord(id="e" * 64, overlay="dev", options=NetworkOptions(), mtu=1450))
+    other.docker.made.append(ListedNetwork(id="e" * 64, name="mine", driver="dni"))
     with kept_by(other):
         one.agent.remove_overlay("dev")
     assert "dev" in other.overlays()

@@ -30,6 +30,10 @@ _ALLOWED = ("mtu", "masquerade", "isolated", "spoof", "egress", "ingress", "over
 _DOCKERS_OWN = ("com.docker.network.advertise_addr_nmsgs", "com.docker.network.advertise_addr_ms")
 """Read by dockerd itself (28.0 and later) for every driver."""
 
+MADE_BY = ("dni.made-by", "dni")
+"""What a network that the agent makes bears, as a label for people and as an option for the plugin, which hears of no
+labels."""
+
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
@@ -42,7 +46,8 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     other agents; `internal`: nobody out either; `spoof`: containers may send under addresses that are not theirs;
     `link_prefix`: what their links are called inside, with a number behind. `egress`, `ingress`: the bits a second
     that each container may send and be sent where it has no limit of its own; None or 0 for as many as it likes.
-    `overlay`: which one, for `--ipam-driver null` alone (with dni's own IPAM driver `--ipam-opt` says that).
+    `overlay`: which one, for `--ipam-driver null` alone (with dni's own IPAM driver `--ipam-opt` says that);
+    `is_agents`: the agent makes the network, of itself, so that it is no use of its overlay.
     """
 
     mtu: int | None = None
@@ -54,12 +59,13 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     ingress: int | None = None
     spoof: bool = False
     link_prefix: str = DEFAULT_LINK_PREFIX
+    is_agents: bool = False
 
 
 def parse_options(given: Mapping[str, str], *, internal: bool = False) -> NetworkOptions:
     """Read the options of a network; raise Refused naming the key, the value and what is allowed."""
     for key in given:
-        if key not in (*_ALLOWED, *MTU_KEYS, LINK_PREFIX_KEY, *_DOCKERS_OWN):
+        if key not in (*_ALLOWED, *MTU_KEYS, LINK_PREFIX_KEY, MADE_BY[0], *_DOCKERS_OWN):
             raise Refused(_refusal(key))
     return NetworkOptions(
         mtu=_mtu(given),
@@ -71,6 +77,7 @@ def parse_options(given: Mapping[str, str], *, internal: bool = False) -> Networ
         ingress=parse_rate("ingress", given["ingress"]) if "ingress" in given else None,
         link_prefix=_link_prefix(given.get(LINK_PREFIX_KEY, DEFAULT_LINK_PREFIX)),
         spoof="spoof" in given and parse_spoof(given["spoof"]),
+        is_agents=_is_agents(given),
     )
 
 
@@ -79,6 +86,13 @@ def _refusal(key: str) -> str:
     if advice is not None:
         return f"option {key!r} is not one of dni: {advice}"
     return f"option {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}"
+
+
+def _is_agents(given: Mapping[str, str]) -> bool:
+    key, value = MADE_BY
+    if given.get(key, value) != value:
+        raise Refused(f"option {key} is for the networks that the agent makes: leave it out")
+    return key in given
 
 
 def _link_prefix(text: str) -> str:
