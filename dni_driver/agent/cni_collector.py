@@ -66,19 +66,31 @@ class CniCollector:
         return [one for one in self.gone() if is_settled(one.since, self._steady())]
 
     def _free(self, due: Iterable[CniEndpointRecord]) -> list[str]:
+        """Free those whose link is gone by then: who gets one of their addresses next gets the MAC with it."""
         silent = [one for one in due if not self._is_alive(one)]
-        if not silent:
-            return []
-        with self._store.write() as tx:
-            # To ask takes seconds: whoever came back meanwhile made its namespace before it was recorded again.
-            gone = self._missing(silent)
-            freed = [one for one in silent if one.sandbox in gone and cni.find_endpoint(tx, one.id) == one]
-            for one in freed:
-                cni.forget_endpoint(tx, one.id, self._time.clock())
-        self._kernel.detach([one.id for one in freed])
+        still = set(self.gone()) if silent else set()
+        leaving = [one for one in silent if one in still]
+        self._kernel.detach([one.id for one in leaving])
+        freed = [one for one in leaving if self._is_unplugged(one) and self._forgotten(one)]
         for one in freed:
             log.info("freed", container=one.container, problem=_problem(one))
         return [f"container {one.container}: {_problem(one)}" for one in freed]
+
+    def _is_unplugged(self, endpoint: CniEndpointRecord) -> bool:
+        try:
+            self._kernel.unplug([endpoint.id])
+        except DniError as error:
+            log.warning("not freed: its link stays", container=endpoint.container, error=str(error))
+            return False
+        return True
+
+    def _forgotten(self, endpoint: CniEndpointRecord) -> bool:
+        """Free the addresses, unless it came back meanwhile: it made its namespace before it was recorded again."""
+        with self._store.write() as tx:
+            is_gone = bool(self._missing([endpoint])) and cni.find_endpoint(tx, endpoint.id) == endpoint
+            if is_gone:
+                cni.forget_endpoint(tx, endpoint.id, self._time.clock())
+        return is_gone
 
     def _is_alive(self, endpoint: CniEndpointRecord) -> bool:
         try:

@@ -26,6 +26,7 @@ from dni_driver.kernel.firewall.firewall import Around, Firewall
 from dni_driver.kernel.firewall.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
+from dni_driver.kernel.netlink.far_end import name_of_far_end
 from dni_driver.kernel.netlink.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
 from dni_driver.kernel.peers.neighbourhood import Founding
@@ -180,9 +181,11 @@ class Kernel:
 
         Raises KernelError where the kernel keeps one: its container still has its addresses.
         """
+        before = snapshot.names().items()
         self.detach(endpoints)
         self.drain()
-        kept = snapshot.names().keys() & {host_link(endpoint) for endpoint in endpoints}
+        # By name and index: one that an ADD makes meanwhile is another.
+        kept = dict(before & snapshot.names().items()).keys() & {host_link(endpoint) for endpoint in endpoints}
         if kept:
             raise KernelError(
                 f"link {min(kept)} cannot be deleted: its container keeps its addresses until it is, and dni's log "
@@ -311,7 +314,7 @@ class Kernel:
     @_in_words()
     def ifname_in_sandbox(self, link: Link) -> str | None:
         """Answer what libnetwork called a link's container end; None while it is not in its sandbox."""
-        return sandboxes.ifname(link)
+        return name_of_far_end(link.host)
 
     def gone(self, wanted: Iterable[Link]) -> list[Link]:
         """Answer the links that are not there, and whose sandboxes are not: their containers ended unseen.

@@ -198,6 +198,8 @@ def test_a_container_may_have_two_interfaces_on_one_overlay(mesos: Mesos) -> Non
         assert reaches(other, address), "answers may come by either, under the address of the other"
     assert reaches(one, "9.0.0.4")
     assert mesos.problems() == []
+    mesos.detach("c1")
+    assert "9.0.0.0/8 via 9.0.0.1 dev eth1" in one.sh("ip route"), "the one that stays leads to the whole overlay"
 
 
 def test_two_overlays_of_one_container_may_answer_for_each_other_from_the_first(mesos: Mesos) -> None:

@@ -75,6 +75,8 @@ def test_a_second_link_of_a_container_is_another_endpoint(host: Host) -> None:
     first = host.attach("one")
     other = host.cni.attach(CniWish(overlay="dcos", container="one", ifname="eth1", sandbox="/run/netns/one"))
     assert (first.addresses[0].address, other.addresses[0].address) == ("9.0.0.2/25", "9.0.0.3/25")
+    host.attach("two")
+    assert host.kernel.beside[other.host] == [first.host], "by either of them it may answer for the other"
 
 
 def test_a_container_that_comes_back_in_another_namespace_keeps_its_address(host: Host) -> None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from dni_driver.core.errors import KernelError
 from dni_driver.core.invariants.leaks import leaks
 from dni_driver.core.views import DockerView
 from tests.unit.cni_host import GRACE, Host, host
@@ -24,6 +27,22 @@ def test_what_lost_its_namespace_is_freed_after_the_grace_and_not_before(host: H
     host.look_for(90)
     assert host.held() == {}
     assert len(host.kernel.detached) == 1
+
+
+def test_what_lost_its_namespace_keeps_its_address_for_as_long_as_its_link_cannot_be_deleted(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise KernelError("link v-one cannot be deleted")
+
+    host.attach("one")
+    host.kernel.lost_sandboxes.add("/run/netns/one")
+    with monkeypatch.context() as patched:
+        patched.setattr(host.kernel, "unplug", refuse)
+        host.look_for(GRACE + 60)
+        assert host.held() == {"9.0.0.2": "one"}
+    host.look_for(60)
+    assert host.held() == {}
 
 
 def test_a_namespace_that_is_seen_again_ends_the_wait(host: Host) -> None:

@@ -25,9 +25,10 @@ from dni_driver.kernel import addresses, namespaces, snapshot, sysctl
 from dni_driver.kernel.containers import links, shaping
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.netlink.conversation import conversation, tolerating
-from dni_driver.kernel.netlink.far_end import name_of_far_end
 from dni_driver.kernel.snapshot import LinkDetails, Snapshot, find
 
+_LAST_RESORT = 4096
+"""A metric behind that of any other route."""
 _GRACE = 2.0
 """Seconds a link must have been seen missing: a Join between its record and its link takes milliseconds."""
 
@@ -104,9 +105,12 @@ def _address(kernel: IPRoute, link: Link, name: str) -> None:
         if not list(kernel.get_default_routes(family)):
             kernel.route("add", family=family, dst="default", gateway=gateway, oif=index, proto=_ORIGIN)
     for route in link.routes:
-        # Another link of the container may be on the same overlay: the first one leads there.
-        with tolerating(errno.EEXIST):
-            kernel.route("add", dst=str(route.subnet), gateway=route.gateway, oif=index, proto=_ORIGIN)
+        way = {"dst": str(route.subnet), "gateway": route.gateway, "oif": index, "proto": _ORIGIN}
+        with tolerating(errno.EEXIST) as refused:
+            kernel.route("add", **way)
+        if refused:
+            # Another link of the container leads there: this one does when that has gone.
+            kernel.route("add", priority=_LAST_RESORT + index, **way)
 
 
 def resize(link: Link) -> None:
@@ -127,11 +131,6 @@ def resize(link: Link) -> None:
 def _set_mtu(index: int, mtu: int) -> None:
     with conversation() as kernel:
         kernel.link("set", index=index, mtu=mtu)
-
-
-def ifname(link: Link) -> str | None:
-    """Answer what a link's container end is called in its sandbox; None where it has not been moved there."""
-    return name_of_far_end(link.host)
 
 
 def container_end(link: Link) -> LinkDetails | None:

@@ -11,16 +11,13 @@ import socket
 import struct
 import sys
 
-from dni_driver.core.deadline import within
 from dni_driver.kernel.netlink import wire
+from dni_driver.kernel.netlink.rtnetlink import HEAD, LARGEST, named, opened
 from dni_driver.kernel.netlink.wire import attribute
 
-_PATIENCE = 5.0
 _GET_LINK = 18
 _NAME, _PEER, _MASK, _PEER_NAMESPACE, _NAMESPACE = 3, 5, 29, 37, 46
 _WITHOUT_STATISTICS = attribute(_MASK, struct.pack("=I", 8))
-_HEAD = struct.Struct("=BxHiII")
-_LARGEST = 1 << 16
 
 
 def name_of_far_end(near: str) -> str | None:
@@ -28,10 +25,9 @@ def name_of_far_end(near: str) -> str | None:
 
     Raises OSError, DeadlineExceeded.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(within(_PATIENCE))
+    with opened() as kernel:
         try:
-            found = _asked(kernel, 0, attribute(_NAME, wire.text(near)))
+            found = _asked(kernel, 0, named(near))
             if _PEER_NAMESPACE not in found:
                 return None
             index = int.from_bytes(found[_PEER], sys.byteorder)
@@ -46,7 +42,7 @@ def name_of_far_end(near: str) -> str | None:
 
 def _asked(kernel: socket.socket, index: int, described: bytes) -> dict[int, bytes]:
     """Ask about one link; answer its attributes."""
-    body = _HEAD.pack(0, 0, index, 0, 0) + described + _WITHOUT_STATISTICS
+    body = HEAD.pack(0, 0, index, 0, 0) + described + _WITHOUT_STATISTICS
     kernel.send(wire.message(_GET_LINK, wire.REQUEST, body))
-    ((_, _, answer),) = wire.messages(kernel.recv(_LARGEST))
-    return dict(wire.attributes(answer[_HEAD.size :]))
+    ((_, _, answer),) = wire.messages(kernel.recv(LARGEST))
+    return dict(wire.attributes(answer[HEAD.size :]))
