@@ -86,6 +86,12 @@ def test_a_head_that_was_not_understood_is_not_the_next_time() -> None:
     assert [understood(request(POST, SIZE, SIZE)) for _ in range(2)] == [None, None]
 
 
+def test_a_long_head_is_left_to_gunicorn_and_not_remembered() -> None:
+    lines = [f"{name}: {'x' * 199}" for name in ("Host", "User-Agent", "Accept", "Accept-Encoding")]
+    assert understood(request(POST, SIZE, *lines)) is not None
+    assert understood(request(POST, f"Content-Length: {len(JOIN):>199}", *lines)) is None
+
+
 class Answer:
     """An answer that has something to let go of."""
 
