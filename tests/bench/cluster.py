@@ -46,22 +46,12 @@ class Compared(msgspec.Struct, frozen=True):
     bar: float | None = None
 
 
-_LINKED = (
+_ACROSS = (
     Compared(VXLAN, HAND, 1 / 0.97),
     Compared(VXLAN, SWARM, 1.0),
     Compared(DIRECT, HOSTS, 1 / 0.97),
 )
-_UNLINKED = tuple(msgspec.structs.replace(one, bar=None) for one in _LINKED)
-"""Where nothing but the processor limits it: there not even plain routes made by hand are as fast as bare hosts."""
 _HERE = (Compared(DNI, BRIDGE),)
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where ways are measured, and which of them are compared there."""
-
-    title: str
-    ways: dict[str, Way]
-    compared: tuple[Compared, ...]
 
 
 def ways_across(lab: Lab) -> dict[str, Way]:
@@ -176,35 +166,35 @@ def bench(rounds: int) -> None:
     try:
         with Lab(hosts=4) as lab:
             where = describe(lab.hosts[0])
-            taken = {place.title: _taken(place, rounds) for place in _places(lab)}
+            taken = {title: _taken(title, ways, rounds) for title, ways in _titled(lab)}
         click.echo(f"… docker run until the other host is reached: {far.ROUNDS} on each network, in turn", err=True)
         reached = far.measure()
     except LabError as error:
         sys.exit(f"bench-cluster: {error}")
     found = [
-        figure for title, (samples, compared) in taken.items() for figure in figures(title, samples, compared)
+        figure
+        for title, samples in taken.items()
+        for figure in figures(title, samples, _ACROSS if VXLAN in samples else _HERE)
     ] + far.figures(reached)
-    samples = {title: msgspec.to_builtins(samples) for title, (samples, _) in taken.items()}
-    samples["until the other host is reached"] = reached
+    samples = {**msgspec.to_builtins(taken), "until the other host is reached": reached}
     RESULT.write_text(json.dumps({**where, "figures": msgspec.to_builtins(found), "samples": samples}))
     click.echo(f"\n{where['engine']}, {where['kernel']}, {where['cpus']} CPUs\n\n{show(found)}\n\nAll in {RESULT}.")
 
 
-def _places(lab: Lab) -> Iterator[Place]:
-    """Answer what to measure; a link stays as slow as it was made until the next."""
+def _titled(lab: Lab) -> Iterator[tuple[str, dict[str, Way]]]:
     across = ways_across(lab)
-    yield Place("across hosts", across, _UNLINKED)
+    yield "across hosts", across
     here, out = ways_here(lab)
-    yield Place("within a host", here, _HERE)
-    yield Place("to the outside", out, _HERE)
+    yield "within a host", here
+    yield "to the outside", out
     for link in LINKS:
         slow_down(lambda command: lab.switch.run("sh", "-c", command), link)
-        yield Place(f"across hosts on a link of {link}", across, _LINKED)
+        yield f"across hosts on a link of {link}", across
 
 
-def _taken(place: Place, rounds: int) -> tuple[Samples, tuple[Compared, ...]]:
-    click.echo(f"… {place.title}: {rounds} times each way, in turn", err=True)
-    return in_turn(place.ways, rounds), place.compared
+def _taken(title: str, ways: dict[str, Way], rounds: int) -> Samples:
+    click.echo(f"… {title}: {rounds} times each way, in turn", err=True)
+    return in_turn(ways, rounds)
 
 
 if __name__ == "__main__":
