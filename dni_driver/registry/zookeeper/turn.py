@@ -155,6 +155,9 @@ class Turn:
             return
         standing = self._standing([*before, *every[len(before) :][:TOGETHER]])
         waiting = [(path, node.version) for path, node in standing if not node.data and path >= self._path(first)]
+        if not waiting:
+            # Who was first has told all of them since this one looked.
+            return
         numbers = self._look(search, len(waiting), [node for _, node in standing])
         changes = self._link.transaction()
         changes.put(self._line, b"", line.version)
