@@ -25,6 +25,7 @@ from dni_driver.core.options.endpoint import EndpointOptions
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.records import AddressState
 from dni_driver.core.wanted import wanted
+from dni_driver.kernel import Kernel
 from dni_driver.store import Store
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, DCOS, DUAL, lease
@@ -251,6 +252,23 @@ def test_an_address_stays_its_containers_where_the_kernel_keeps_its_link(
     assert mesos.held() == ["9.0.0.2"]
     assert mesos.problems() == []
     mesos.detach("c1")
+    assert mesos.held() == []
+
+
+def test_a_link_that_an_add_makes_while_its_del_is_under_way_is_none_that_the_kernel_keeps(
+    mesos: Mesos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain = Kernel.drain
+
+    def drain_and_add(kernel: Kernel) -> None:
+        drain(kernel)
+        monkeypatch.setattr(Kernel, "drain", drain)
+        subprocess.run(["ip", "link", "add", report.host, "type", "veth", "peer", "name", "late"], check=True)
+
+    report = mesos.attach(mesos.sandbox())
+    monkeypatch.setattr(Kernel, "drain", drain_and_add)
+    mesos.detach("c1")
+    assert report.host not in mesos.host.sh("ip link")
     assert mesos.held() == []
 
 
