@@ -61,8 +61,10 @@ class Loop:
     def wake(self) -> None:
         """Do the next step soon."""
         with self._changed:
+            is_first = self._asked == self._begun
             self._asked += 1
-            self._changed.notify_all()
+            if is_first:
+                self._changed.notify_all()
 
     def hurry(self) -> None:
         """Do the next step now, whatever the last one took."""

@@ -22,6 +22,8 @@ TELLING = Pace(every=1.0)
 STORE = Pace(every=1.0)
 HOSTED = Pace(every=30.0)
 CLUSTER = Pace(every=5.0)
+PRESENCE = Pace(every=5.0, settle=0.5)
+"""Each container that comes or goes may change what is told, and mostly does not."""
 ADDRESS = Pace(every=5.0)
 
 JOINING_PART = "registry"
@@ -38,7 +40,7 @@ class Loops:
         self._all: list[Loop] = []
         self.joining = self._loop(JOINING_PART, JOINING)
         self.following = self._loop(CLUSTER_PART, CLUSTER)
-        self.presence = self._loop("presence", CLUSTER)
+        self.presence = self._loop("presence", PRESENCE)
         self.address = self._loop("address", ADDRESS)
         self.room = self._loop("room", ROOM)
         self.kernel = self._loop("kernel", KERNEL)
