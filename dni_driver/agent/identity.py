@@ -22,9 +22,9 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 class Identity:
     """Under which address this host is an agent: the configured one, or the one it is best known by.
 
-    Found once, until somebody has it found anew. A host that is found to have none but its loopback, or none of the
-    family of the one it was known by, keeps that: networks come up one family after the other, and a cluster has one.
-    Before it is known by any it is looked at each time it registers.
+    It changes in `renew` alone, which goes before a registration: all that follows is done under one address.
+    A host that is found to have none but its loopback, or none of the family of the one it was known by, keeps
+    that: networks come up one family after the other, and a cluster has one.
     """
 
     def __init__(
@@ -46,19 +46,26 @@ class Identity:
         self._reclaim_after = reclaim_after
         self._vtep_subnet = vtep_subnet
         self._found: Address | None = None
+        self._has_moved = False
 
     def agent_ip(self) -> Address:
         """Answer the agent IP."""
         if self._configured is not None:
             return self._configured
-        if self._found is None or self._found.is_loopback:
+        if self._found is None:
             self._found = self._best(self._find())
         return self._found
 
-    def find_anew(self) -> Address:
-        """Find and answer the agent IP, which may have changed; a configured one has not."""
-        self._found = None
-        return self.agent_ip()
+    def moves(self) -> bool:
+        """Tell whether this host has another address by now; if so, the next `renew` has it be known by that."""
+        self._has_moved = self._configured is None and self._best(self._find()) != self.agent_ip()
+        return self._has_moved
+
+    def renew(self) -> None:
+        """Find the agent IP anew, where it has changed or is not known for good; the caller holds Joining's turn."""
+        known = self._found
+        if self._has_moved or known is None or known.is_loopback or self.recorded() is None:
+            self._found, self._has_moved = None, False
 
     def _best(self, found: Address) -> Address:
         known = self.recorded()
@@ -81,8 +88,6 @@ class Identity:
 
     def host(self) -> Host:
         """Answer this host as the registry is to know it."""
-        if self.recorded() is None:
-            self._found = None
         with self._store.read() as tx:
             vtep = peers.vtep(tx)
         return Host(

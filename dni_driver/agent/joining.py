@@ -20,7 +20,7 @@ from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant
 from dni_driver.core.deadline import holding
 from dni_driver.core.errors import Disowned, DniError, InUse, NotFound, Refused
-from dni_driver.core.overlays import FAMILIES, AgentSubnet, Backend, Overlay
+from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe
 from dni_driver.store import Store, fence, leaving, local_subnets, networks, overlays, peers, pools
@@ -36,8 +36,8 @@ class Joining:
 
     `departure` is its part in removals; who asks that holds the turn.
 
-    `is_registered`: the registry took this host for the agent that it says it is, when it was last asked;
-    `is_settled`: and it agreed that all this host holds is its own.
+    `registered_as`: the agent IP by which the registry took this host for an agent when it was last asked, None where
+    it did not; `settlement`: not None where it agreed that all this host holds is its own, and another each time.
     """
 
     def __init__(
@@ -57,7 +57,18 @@ class Joining:
         self._agreement = Agreement(store, registry, identity, clock)
         self.departure = Departure(store, registry, identity, clock)
         self._turn = threading.Lock()
-        self.is_registered = self.is_settled = False
+        self.registered_as: Address | None = None
+        self.settlement: object | None = None
+
+    @property
+    def is_registered(self) -> bool:
+        """Tell whether the registry took this host for the agent that it says it is, when it was last asked."""
+        return self.registered_as is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the registry agreed then that all this host holds is its own."""
+        return self.settlement is not None
 
     def join(self) -> Sequence[str]:
         """Take part in every overlay there is; answer in words what does not work.
@@ -77,7 +88,7 @@ class Joining:
             self._identity.record()
             with problems.of("overlay.vtep_subnet"):
                 self._widen_vteps()
-            self.is_settled = not disputed
+            self.settlement = None if disputed else object()
             self._resume_others(departing)
             for overlay in (one for one in self._registry.overlays() if one.name not in {*disputed, *departing}):
                 with problems.of(f"overlay {overlay.name!r}"):
@@ -181,7 +192,13 @@ class Joining:
 
     def _register(self) -> None:
         """Be an agent that is alive, before anything is held under its IP; raise InUse where another host is it."""
-        self.is_registered = self.is_settled = False
+        self._identity.renew()
+        self._register_again()
+
+    def _register_again(self) -> None:
+        """Do so under the address that was found before."""
+        self.registered_as = None
+        self.settlement = None
         host = self._identity.host()
         if host.reclaim_after is not None:
             self._keep_within(host.reclaim_after / 2)
@@ -196,7 +213,7 @@ class Joining:
         if known != vtep:
             with self._store.write() as tx:
                 peers.set_vtep(tx, vtep)
-        self.is_registered = True
+        self.registered_as = host.agent_ip
 
     def _keep_within(self, seconds: float) -> None:
         """Hand out addresses for so long at the most, before others know when they may reclaim them.
@@ -215,7 +232,7 @@ class Joining:
         host = self._identity.host()
         if host.vtep_subnet is not None and host.vtep is not None and host.vtep.ip.network != host.vtep_subnet:
             self._registry.widen_vteps(host.vtep_subnet)
-            self._register()
+            self._register_again()
 
     def _define(self, overlay: Overlay) -> None:
         if not self.is_registered:

@@ -84,7 +84,7 @@ class Loop:
             asked = self._asked
             self._hurried = self._hurried or asked > self._begun
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._done >= asked, seconds)
+            self._changed.wait_for(lambda: self._stopping or self._done >= asked, seconds)
 
     def stop(self) -> None:
         """Do no further step."""

@@ -13,7 +13,7 @@ from dni_driver.agent.ports import Time
 from dni_driver.core.errors import DniError
 from dni_driver.core.overlays import Address
 from dni_driver.registry import Registry
-from dni_driver.store import Store, fence, overlays
+from dni_driver.store import Store, fence
 
 log = structlog.get_logger(__name__)
 
@@ -39,13 +39,13 @@ class Presence:
 
     def tell(self) -> Sequence[str]:
         """Tell what is due; answer in words why this host hands out no addresses, if it does not."""
-        agent_ip = self._agent_ip()
-        if agent_ip is None or not self._joining.is_registered:
+        agent_ip, settlement = self._joining.registered_as, self._joining.settlement
+        if agent_ip is None:
             return self._closed()
         try:
             self._registry.use(agent_ip, self._used())
-            if self._joining.is_settled and self._time.monotonic() - self._told >= self._interval():
-                self._sign(agent_ip)
+            if settlement is not None and self._time.monotonic() - self._told >= self._interval():
+                self._sign(agent_ip, settlement)
         except DniError as error:
             return [str(error), *self._closed()]
         return self._closed()
@@ -53,10 +53,15 @@ class Presence:
     def _interval(self) -> float:
         return _LONGEST if self._reclaim_after is None else min(_LONGEST, self._reclaim_after / _SIGNS)
 
-    def _sign(self, agent_ip: Address) -> None:
-        """Show that this host lives, and go on handing out addresses for as long as nobody can reclaim them."""
+    def _sign(self, agent_ip: Address, settlement: object) -> None:
+        """Show that this host lives, and go on handing out addresses for as long as nobody can reclaim them.
+
+        What was reclaimed is seen again only after another registration, which has ended that settlement.
+        """
         began, now = self._time.monotonic(), self._time.clock()
         self._registry.seen(agent_ip)
+        if self._joining.settlement is not settlement:
+            return
         self._move_fence(now)
         if self._reclaim_after is not None:
             for gone in self._registry.reclaim():
@@ -78,10 +83,6 @@ class Presence:
         with self._store.read() as tx:
             ended = fence.since(tx, self._time.clock())
         return [] if ended is None else [str(fence.closed(ended))]
-
-    def _agent_ip(self) -> Address | None:
-        with self._store.read() as tx:
-            return overlays.agent_ip(tx)
 
     def _used(self) -> set[str]:
         with self._store.read() as tx:

@@ -18,7 +18,7 @@ PATIENCE = 15.0
 
 
 class Whereabouts:
-    """Looks whether some link carries the agent IP; has it found anew where none has for a while."""
+    """Looks whether some link carries the agent IP; has the next joining find it anew where none has for a while."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class Whereabouts:
             return ()
         now = self._monotonic()
         self._missing_since = now if self._missing_since is None else self._missing_since
-        if now - self._missing_since >= PATIENCE and self._identity.find_anew() != known:
-            log.warning("this host has another address", formerly=str(known), now=str(self._identity.agent_ip()))
+        if now - self._missing_since >= PATIENCE and self._identity.moves():
+            log.warning("this host has another address", formerly=str(known))
             self._missing_since = None
             self._moved()
         return ()

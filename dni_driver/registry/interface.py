@@ -95,7 +95,10 @@ class Registry(Protocol):
         """Have an overlay's packets travel in another way from now on; raise NotFound, InUse where it is leaving."""
 
     def use(self, agent_ip: Address, names: Collection[str]) -> None:
-        """Say which overlays an agent uses now, and by that that it uses no other; unknown ones are no error."""
+        """Say which overlays an agent uses now, and by that that it uses no other; unknown ones are no error.
+
+        Raises NotFound for who is no agent: nobody could ever take that back.
+        """
 
     def begin_removal(self, name: str, agent_ip: Address) -> None:
         """Mark an overlay as leaving, as an agent was told to; once more is no error.
@@ -119,8 +122,8 @@ class Registry(Protocol):
     def lease(self, overlay: str, family: Family, agent_ip: Address) -> AgentSubnet:
         """Give an agent one more agent subnet, the lowest that is free.
 
-        Raises NotFound for an unknown overlay, Refused where it does not speak the family, Exhausted where all
-        are held, InUse where it is leaving.
+        Raises NotFound for an unknown overlay and for who is no agent, Refused where the overlay does not speak the
+        family, Exhausted where all are held, InUse where it is leaving.
         """
 
     def confirm(self, held: AgentSubnet, agent_ip: Address, formerly: Address | None = None) -> None:

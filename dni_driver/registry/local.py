@@ -116,6 +116,7 @@ class LocalRegistry:
     def use(self, agent_ip: Address, names: Collection[str]) -> None:
         """Say which overlays an agent uses now (Registry.use)."""
         with self._transaction() as tx:
+            local_agents.check_known(tx, agent_ip)
             local_agents.use(tx, agent_ip, [one.name for one in _overlays(tx) if one.name in names])
 
     def begin_removal(self, name: str, agent_ip: Address) -> None:
@@ -162,6 +163,7 @@ class LocalRegistry:
         """Give the lowest free agent subnet (Registry.lease)."""
         with self._transaction() as tx:
             found = _find(tx, overlay)
+            local_agents.check_known(tx, agent_ip)
             local_removals.check_given(tx, overlay)
             taken = [lease.held for lease in _leases(tx) if lease.held.overlay == overlay]
             subnet = lowest_free(found, family, [held.subnet for held in taken if held.family == family])

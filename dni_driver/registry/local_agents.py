@@ -125,10 +125,10 @@ def forget(tx: sqlite3.Connection, agent_ip: Address, lives: Lives) -> None:
     text = (str(agent_ip),)
     if lives.is_alive(agent_ip):
         raise still_alive(agent_ip)
-    gone = sum(tx.execute(f"DELETE FROM {table} WHERE agent_ip = ?", text).rowcount for table in ("agent", "lease"))  # noqa: S608 - our own names
+    tables = ("agent", "lease", "use")
+    gone = sum(tx.execute(f"DELETE FROM {table} WHERE agent_ip = ?", text).rowcount for table in tables)  # noqa: S608 - our own names
     if gone == 0:
         raise unknown_agent(agent_ip)
-    tx.execute("DELETE FROM use WHERE agent_ip = ?", text)
     local_counts.drop(tx, agent_ip)
     lives.drop(agent_ip)
 

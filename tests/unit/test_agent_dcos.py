@@ -16,6 +16,7 @@ from dni_driver.core.overlays import AgentSubnet
 from dni_driver.registry import Host, Member, Registry, open_registry
 from dni_driver.store import Store, overlays, peers
 from tests.fakes import AGENT, DCOS, DUAL
+from tests.members import joined
 
 DEAD = IPv4Address("192.0.2.77")
 ALIVE = IPv4Address("192.0.2.78")
@@ -26,9 +27,11 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     registry = open_registry("local", tmp_path)
     for overlay in (DCOS, DUAL):
         registry.define(overlay)
+    gone = joined(open_registry("local", tmp_path), DEAD, ALIVE)
+    registry.register(Host(agent_ip=AGENT, identity="me", boot="b"))
     for agent in (AGENT, DEAD, ALIVE):
         registry.lease("dcos", 4, agent)
-    registry.register(Host(agent_ip=AGENT, identity="me", boot="b"))
+    gone.close()
     registry.lease("dual", 6, DEAD)
     yield registry
     registry.close()

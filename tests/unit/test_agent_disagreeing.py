@@ -19,6 +19,7 @@ from dni_driver.registry import Host, Registry, open_registry
 from dni_driver.store import Store, claiming, identity, local_subnets, pools
 from dni_driver.store.forget import forget_network
 from tests.fakes import AGENT, DCOS, FakeClock
+from tests.members import joined
 from tests.removing import remove, remove_here
 from tests.unit.agents import NETWORK, create_network
 from tests.unit.joiner import DEV, OTHER, Start, directory, held, known, registry, start, store
@@ -89,7 +90,7 @@ def test_a_subnet_that_another_agent_has_got_is_given_up_where_nothing_uses_it(
     joining.join()
     (mine,) = registry.leases()
     registry.give_back(mine.held, AGENT)
-    registry.lease("dcos", 4, OTHER)
+    joined(registry, OTHER).lease("dcos", 4, OTHER)
     assert joining.join() == []
     assert held(store) == ["dcos 9.0.1.0/24"]
 
@@ -102,7 +103,7 @@ def test_a_subnet_that_another_agent_has_got_and_containers_use_is_a_problem(
     create_network(store, FakeClock().now)
     (mine,) = registry.leases()
     registry.give_back(mine.held, AGENT)
-    registry.lease("dcos", 4, OTHER)
+    joined(registry, OTHER).lease("dcos", 4, OTHER)
     (problem,) = joining.join()
     assert "overlay 'dcos': agent subnet 9.0.0.0/24 of overlay 'dcos' is held by agent 192.0.2.20; " in problem
     assert "remove that first (docker network rm" in problem
@@ -166,7 +167,7 @@ def test_what_another_agent_has_got_is_handed_out_no_more_until_it_is_this_hosts
     create_network(store, FakeClock().now)
     (mine,) = registry.leases()
     registry.give_back(mine.held, AGENT)
-    theirs = registry.lease("dcos", 4, OTHER)
+    theirs = joined(registry, OTHER).lease("dcos", 4, OTHER)
     joining.join()
     with pytest.raises(Unavailable, match=r"no new addresses of overlay 'dcos': .* is held by agent 192\.0\.2\.20"):
         take(store)
@@ -219,7 +220,7 @@ def test_what_is_disputed_is_forgotten_with_the_overlay(start: Start, store: Sto
     create_network(store, FakeClock().now)
     (mine,) = [lease for lease in registry.leases() if lease.held.overlay == "dcos"]
     registry.give_back(mine.held, AGENT)
-    registry.lease("dcos", 4, OTHER)
+    joined(registry, OTHER).lease("dcos", 4, OTHER)
     joining.join()
     with store.write() as tx:
         forget_network(tx, NETWORK, FakeClock().now)

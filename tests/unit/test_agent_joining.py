@@ -16,6 +16,7 @@ from dni_driver.core.overlays import Address, AgentSubnet, define
 from dni_driver.registry import Host, Lease, Registry
 from dni_driver.store import Store, peers
 from tests.fakes import AGENT, DCOS, FakeClock
+from tests.members import joined
 from tests.unit.agents import create_network
 from tests.unit.joiner import (
     DEV,
@@ -64,7 +65,7 @@ def test_both_families_are_leased(start: Start, store: Store) -> None:
 def test_an_overlay_defined_on_another_host_is_joined(start: Start, store: Store, registry: Registry) -> None:
     start().join()
     registry.define(DEV)
-    registry.lease("dev", 4, OTHER)
+    joined(registry, OTHER).lease("dev", 4, OTHER)
     start().join()
     assert held(store) == ["dcos 9.0.0.0/24", "dev 10.64.1.0/24"]
 
@@ -72,7 +73,7 @@ def test_an_overlay_defined_on_another_host_is_joined(start: Start, store: Store
 def test_a_lease_that_a_crash_kept_out_of_the_store_is_found_again(
     start: Start, store: Store, registry: Registry
 ) -> None:
-    registry.define(DCOS)
+    joined(registry, AGENT).define(DCOS)
     registry.lease("dcos", 4, AGENT)
     start().join()
     assert held(store) == ["dcos 9.0.0.0/24"]
@@ -83,7 +84,7 @@ def test_an_overlay_that_cannot_be_joined_keeps_no_other_from_it(
     start: Start, store: Store, registry: Registry
 ) -> None:
     registry.define(define("aaa", [ip_network("10.1.0.0/24")], (24, None)))
-    registry.lease("aaa", 4, OTHER)
+    joined(registry, OTHER).lease("aaa", 4, OTHER)
     (problem,) = start().join()
     assert "overlay 'aaa': overlay 'aaa' is full" in problem
     assert held(store) == ["dcos 9.0.0.0/24"]

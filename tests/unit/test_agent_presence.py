@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,9 +21,11 @@ from dni_driver.registry import Host, Registry, open_registry
 from dni_driver.store import Store, fence, pools
 from dni_driver.store.claiming import ANY, claim, halves_of
 from tests.fakes import AGENT, DCOS, FakeClock
+from tests.members import joined
 from tests.removing import remove
 from tests.scratch import fast_directory
 from tests.unit.agents import create_network
+from tests.unit.meanwhile import before
 
 OTHER = IPv4Address("192.0.2.20")
 HOUR = 3600.0
@@ -284,11 +286,36 @@ def test_what_host_local_has_given_and_cannot_be_told_counts_as_used(
 
 
 def test_a_host_that_another_keeps_from_being_an_agent_tells_nothing(here: Here) -> None:
-    here.joining.is_registered = here.joining.is_settled = False
+    here.joining.registered_as = here.joining.settlement = None
     signs = here.registry.signs
     here.clock.pass_by(HOUR / 2)
     assert here.presence.tell() == []
     assert here.registry.signs == signs
+
+
+def test_who_may_have_lost_what_it_held_hands_out_nothing_until_the_registry_has_agreed_again(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was frozen, and others reclaimed; its sign of life comes while it is being registered anew."""
+    here.clock.pass_by(3 * HOUR)
+    (mine,) = here.registry.leases(AGENT)
+    here.registry.give_back(mine.held, AGENT)
+    joined(here.registry, OTHER).confirm(mine.held, OTHER)
+
+    def lost() -> None:
+        raise Unavailable("the registry does not answer")
+
+    def register_anew() -> None:
+        monkeypatch.setattr(here.registry, "overlays", lost, raising=False)
+        with pytest.raises(Unavailable, match="the registry does not answer"):
+            here.joining.join()
+
+    time = Time(clock=here.clock, monotonic=here.clock, sleep=here.clock.pass_by)
+    registry = before(cast("Registry", here.registry), "seen", register_anew)
+    told = Presence(here.store, registry, here.joining, 2 * HOUR, time).tell()
+    assert told[-1].startswith("this host hands out no new addresses since ")
+    with pytest.raises(Unavailable, match="this host hands out no new addresses"):
+        here.start_container()
 
 
 def test_agents_that_are_gone_for_too_long_are_reclaimed_by_one_that_lives(here: Here) -> None:

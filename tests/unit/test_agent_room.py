@@ -18,6 +18,7 @@ from dni_driver.core.reports import overlay_report
 from dni_driver.store import pools
 from dni_driver.store.claiming import ANY, claim, halves_of
 from dni_driver.store.records import read_all
+from tests.members import joined
 from tests.scratch import fast_directory
 from tests.unit.tiny_overlay import OTHER, Host, busy, host
 
@@ -53,7 +54,7 @@ def test_addresses_go_on_in_the_next_half_after_the_first(host: Host) -> None:
 
 def test_a_full_overlay_fails_a_start_with_size_and_use_of_all_halves_and_who_lists_the_holders(host: Host) -> None:
     host.create_network()
-    host.registry.lease("tiny", 4, OTHER)
+    joined(host.registry, OTHER).lease("tiny", 4, OTHER)
     host.registry.lease("tiny", 4, OTHER)
     for _ in range(10):
         host.take()

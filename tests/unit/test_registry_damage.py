@@ -18,6 +18,7 @@ from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.registry import Host as Agent
 from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.layout import shard_of_agent
+from tests.members import joined
 from tests.removing import remove
 from tests.unit.cluster import DEV, Host, Make, eventually, join, make, url
 from tests.unit.registries import DCOS, FIRST, Open, audit, host
@@ -223,7 +224,7 @@ def test_an_overlays_node_that_was_emptied_keeps_nobody_waiting(
     """What was left of overlays that the node no longer names was in the way of new ones, for 15 s, in vain."""
     registry = connect()
     registry.define(DCOS)
-    registry.lease("dcos", 4, FIRST)
+    joined(registry, FIRST).lease("dcos", 4, FIRST)
     raw.set(f"{place_of(zookeeper_url)}/overlays", b"{}")
     began = time.monotonic()
     registry.define(DCOS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from ipaddress import IPv4Address, ip_network
 
 import pytest
@@ -11,9 +12,15 @@ import pytest
 from dni_driver.core.errors import Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.registry import Lease, Registry
-from tests.unit.every_registry import ME, OTHER, OpenRegistry, again, held, overlay, registry, url
+from tests.members import joined
+from tests.unit.every_registry import ME, OTHER, OpenRegistry, again, alive, held, overlay, url
 
-__all__ = ["again", "registry", "url"]
+__all__ = ["again", "url"]
+
+
+@pytest.fixture
+def registry(again: OpenRegistry) -> Registry:
+    return joined(again(), ME, OTHER)
 
 
 def test_agent_subnets_are_given_lowest_first_with_none_left_out(registry: Registry) -> None:
@@ -40,7 +47,7 @@ def test_an_agent_gives_back_only_what_it_holds(registry: Registry) -> None:
 
 
 def test_leases_are_told_by_agent_and_survive_a_restart(again: OpenRegistry) -> None:
-    registry = again()
+    registry = joined(again(), ME, OTHER)
     registry.define(overlay())
     registry.define(define("six", [ip_network("fd01:b::/64")]))
     mine = [registry.lease("dcos", 4, ME), registry.lease("six", 6, ME)]
@@ -66,6 +73,19 @@ def test_a_lease_is_refused_for_an_overlay_or_family_that_is_not_there(registry:
     assert registry.leases() == []
 
 
+def test_who_is_no_agent_gets_nothing_and_uses_nothing(registry: Registry) -> None:
+    """It would hold it for ever: nobody could forget it, or take it for dead."""
+    registry.define(overlay())
+    nobody = IPv4Address("192.0.2.77")
+    with pytest.raises(NotFound, match=r"there is no agent 192\.0\.2\.77 in the registry"):
+        registry.lease("dcos", 4, nobody)
+    with pytest.raises(NotFound, match=r"there is no agent 192\.0\.2\.77 in the registry"):
+        registry.use(nobody, ["dcos"])
+    assert registry.leases() == []
+    registry.begin_removal("dcos", ME)
+    assert nobody not in {member.agent_ip for member in registry.members()}
+
+
 def test_a_full_overlay_says_so(registry: Registry) -> None:
     registry.define(overlay(subnet="9.0.0.0/23"))
     registry.lease("dcos", 4, ME)
@@ -88,9 +108,13 @@ def test_another_agents_lease_cannot_be_confirmed(registry: Registry) -> None:
         registry.confirm(theirs, ME)
 
 
-def test_an_agent_whose_address_changed_takes_its_leases_along(registry: Registry) -> None:
+def test_an_agent_whose_address_changed_takes_its_leases_along(again: OpenRegistry) -> None:
+    registry, formerly = joined(again(), OTHER), joined(again(), ME)
     registry.define(overlay())
-    mine = registry.lease("dcos", 4, ME)
+    mine = formerly.lease("dcos", 4, ME)
+    formerly.close()
+    while alive(registry)[str(ME)]:
+        time.sleep(0.1)
     registry.confirm(mine, OTHER, formerly=ME)
     assert registry.leases() == [Lease(agent_ip=OTHER, held=mine)]
 
@@ -109,8 +133,9 @@ def test_agents_that_lease_at_the_same_time_never_get_the_same(again: OpenRegist
     got: list[AgentSubnet] = []
 
     def lease(number: int) -> None:
-        registry = again()
-        got.extend(registry.lease("dcos", 4, IPv4Address("192.0.2.0") + number) for _ in range(5))
+        agent = IPv4Address("192.0.2.1") + number
+        registry = joined(again(), agent)
+        got.extend(registry.lease("dcos", 4, agent) for _ in range(5))
 
     threads = [threading.Thread(target=lease, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -13,6 +13,7 @@ from dni_driver.core.addresses.counts import Counts
 from dni_driver.core.errors import SettingsError, StoreError
 from dni_driver.registry import Host, open_registry
 from tests.fakes import AGENT, DCOS
+from tests.members import joined
 from tests.removing import remove
 
 
@@ -69,7 +70,7 @@ def test_to_say_the_same_of_what_is_used_writes_nothing(tmp_path: Path) -> None:
     """It is said every few seconds, and each write waits for the disk."""
     registry = open_registry("local", tmp_path)
     registry.define(DCOS)
-    registry.use(AGENT, {"dcos"})
+    joined(registry, AGENT).use(AGENT, {"dcos"})
     with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
         before = connection.execute("PRAGMA data_version").fetchone()
         registry.use(AGENT, {"dcos"})

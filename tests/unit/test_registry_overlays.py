@@ -10,6 +10,7 @@ import pytest
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import Overlay, define
 from dni_driver.registry import Lease, Registry
+from tests.members import joined
 from tests.unit.every_registry import DUAL, ME, OpenRegistry, again, held, overlay, registry, url
 
 __all__ = ["again", "registry", "url"]
@@ -63,7 +64,7 @@ def test_overlays_that_share_addresses_are_refused_naming_the_other(registry: Re
 
 def test_an_overlay_is_given_the_family_it_lacks_and_keeps_its_leases(registry: Registry) -> None:
     registry.define(overlay())
-    mine = registry.lease("dcos", 4, ME)
+    mine = joined(registry, ME).lease("dcos", 4, ME)
     for _ in range(2):
         registry.widen(DUAL)
         assert registry.overlays() == [DUAL]
@@ -99,7 +100,7 @@ def test_what_it_is_given_must_be_nobody_elses(registry: Registry) -> None:
 def test_the_backend_of_an_overlay_can_change(again: OpenRegistry) -> None:
     registry = again()
     registry.define(overlay())
-    registry.lease("dcos", 4, ME)
+    joined(registry, ME).lease("dcos", 4, ME)
     for _ in range(2):
         registry.set_backend("dcos", "direct")
         assert again().overlays() == [define("dcos", [ip_network("9.0.0.0/8")], (None, None), "direct")]

@@ -12,6 +12,7 @@ import pytest
 from dni_driver.core.errors import InUse, NotFound
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.registry import Lease, Registry
+from tests.members import joined
 from tests.removing import remove
 from tests.unit.every_registry import ME, OTHER, OpenRegistry, again, held, host, overlay, registry, url
 
@@ -33,8 +34,8 @@ def test_an_overlay_stays_as_long_as_any_agent_uses_it(again: OpenRegistry) -> N
     one, two = again(), again()
     one.define(overlay())
     one.define(overlay("dev", "10.0.0.0/16"))
-    one.use(ME, ["dcos", "dev", "unknown"])
-    two.use(OTHER, ["dcos"])
+    joined(one, ME).use(ME, ["dcos", "dev", "unknown"])
+    joined(two, OTHER).use(OTHER, ["dcos"])
     with pytest.raises(InUse, match=r"'dcos' is in use on 192\.0\.2\.1, 192\.0\.2\.2: .*`dni agent forget IP`"):
         remove(two, "dcos")
     one.use(ME, [])

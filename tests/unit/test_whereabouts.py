@@ -42,6 +42,7 @@ class Scene:
 
     def _moved(self) -> None:
         self.moves += 1
+        self.identity.renew()
 
 
 @pytest.fixture

@@ -186,10 +186,10 @@ def test_a_journal_is_kept_short_and_who_was_away_for_too_long_reads_everything(
     monkeypatch.setattr(journal, "_TRIMMED_EVERY", 8)
     one, two = connect(), connect()
     one.define(DCOS)
+    one.register(host())
     two.news(5)
     for _ in range(10):
         one.give_back(one.lease("dcos", 4, FIRST), FIRST)
-    one.register(host())
     assert len(one.link.children("journal")) <= 20
     monkeypatch.setattr(journal, "_CHECKED_EVERY", 0.0)
     found = two.news(5)

@@ -13,6 +13,7 @@ from dni_driver.core.overlays import Address
 from dni_driver.registry import Host
 from dni_driver.registry.zookeeper import ground
 from dni_driver.registry.zookeeper.removals import Removals
+from tests.members import joined
 from tests.removing import remove
 from tests.unit.registries import DCOS, DEV, FIRST, Open, eventually, host, when_it_begins
 
@@ -79,6 +80,7 @@ def test_an_overlay_stays_that_somebody_says_to_use_in_the_moment_in_which_it_go
 ) -> None:
     registry, other = connect(), connect()
     registry.define(DCOS)
+    joined(other, FIRST + 1)
     registry.begin_removal("dcos", FIRST)
     when_it_begins(monkeypatch, registry, lambda: other.use(FIRST + 1, ["dcos"]))
     assert not registry.end_removal("dcos")

@@ -18,6 +18,7 @@ from dni_driver.registry.zookeeper import link, turn
 from dni_driver.registry.zookeeper.link import Conflict, Link
 from dni_driver.registry.zookeeper.numbers import Numbered, Search
 from dni_driver.registry.zookeeper.turn import Turn
+from tests.members import joined
 from tests.unit.registries import DCOS, FIRST, Open, audit, eventually, host
 
 pytestmark = pytest.mark.zookeeper
@@ -125,7 +126,7 @@ def test_a_place_that_is_made_later_than_anybody_waits_for_it_is_left_again(
 def test_who_gives_up_waiting_leaves_the_line(connect: Open) -> None:
     first, other = connect(), connect()
     first.define(DCOS)
-    other.overlays()
+    joined(other, FIRST)
     for _ in range(2):
         Turn(first.link, first.ground.make_room).stand("line/subnets/1/v4")
     with pytest.raises(DeadlineExceeded, match="many agents join at once"), deadline(1.5):

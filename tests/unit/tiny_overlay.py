@@ -22,6 +22,7 @@ from dni_driver.store import Store, addresses, networks, pools
 from dni_driver.store.claiming import Asked, claim, halves_of
 from dni_driver.store.records import read_all
 from tests.fakes import AGENT, FakeClock
+from tests.members import joined
 from tests.scratch import fast_directory
 from tests.unit.agents import NETWORK, AgentsKernel, frozen
 
@@ -114,7 +115,7 @@ class Host:
     def lease_the_rest(self) -> None:
         """Have another agent hold all that is left."""
         for _ in range(3):
-            self.registry.lease("tiny", 4, OTHER)
+            joined(self.registry, OTHER).lease("tiny", 4, OTHER)
 
     def carried(self) -> list[str]:
         """Answer the addresses of the bridge."""

@@ -218,10 +218,11 @@ class Agents:
 
     def _forget(self, agent_ip: Address, seen: int = -1) -> None:
         known = self._ground.known(agent_ip)
-        if known.version is None:
-            raise unknown_agent(agent_ip)
         if self._sign(agent_ip).life is not None:
             raise still_alive(agent_ip)
+        if known.version is None:
+            self._forget_uses(agent_ip)
+            return
         alive = of_agent(ALIVE, agent_ip)
         changes = self._ground.transaction()
         # ZooKeeper cannot be asked that a node is not there: to make it and to take it away says so.
@@ -231,6 +232,16 @@ class Agents:
             changes.delete(path)
         self._leave(changes, agent_ip, known, Sign(None, is_ours=False), seen)
         self._ground.commit(changes, alive, of_agent(COUNTS, agent_ip))
+
+    def _forget_uses(self, agent_ip: Address) -> None:
+        """Forget what is left of one that has no record; raise NotFound where nothing is."""
+        left = self._uses(agent_ip)
+        if not left:
+            raise unknown_agent(agent_ip)
+        changes = self._ground.transaction()
+        for path in left:
+            changes.delete(path)
+        self._ground.commit(changes)
 
     def _held_by(self, agent_ip: Address, record: Record) -> list[str]:
         """Answer the nodes of what an agent holds by its record; what somebody deleted another may have by now."""

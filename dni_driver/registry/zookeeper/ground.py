@@ -16,6 +16,7 @@ from dni_driver.core.agent_ip import check_family, in_order
 from dni_driver.core.deadline import deadline, within
 from dni_driver.core.errors import DeadlineExceeded, StoreError, Unavailable
 from dni_driver.core.overlays import Address, family_of
+from dni_driver.registry.interface import unknown_agent
 from dni_driver.registry.zookeeper import journal
 from dni_driver.registry.zookeeper.damage import damaged, not_understood, read_names, understood
 from dni_driver.registry.zookeeper.layout import (
@@ -183,6 +184,12 @@ class Ground:
         if found is None:
             return Known(Record(), None)
         return Known(understood(self.link.address, found.data, Record, path), found.version)
+
+    def check_known(self, changes: Changes, agent_ip: Address) -> None:
+        """Have a transaction fail where an agent has no record any more; raise NotFound where it has none now."""
+        if self.known(agent_ip).version is None:
+            raise unknown_agent(agent_ip)
+        changes.check(of_agent(AGENTS, agent_ip), -1)
 
     def records(self) -> dict[Address, Record]:
         """Answer all agents' records, by IP."""

@@ -8,7 +8,7 @@ from collections.abc import Container
 import msgspec
 
 from dni_driver.core.overlays import Address, AgentSubnet, Family, agent_subnet, full, space_of
-from dni_driver.registry.interface import Lease, check_shape, held_by, unknown
+from dni_driver.registry.interface import Lease, check_shape, held_by, unknown, unknown_agent
 from dni_driver.registry.zookeeper.damage import read_holder
 from dni_driver.registry.zookeeper.ground import Ground, Known
 from dni_driver.registry.zookeeper.layout import (
@@ -79,6 +79,8 @@ class Leases:
         overlay = found.definition.overlay()
         self._ground.make_room([of_agent(AGENTS, agent_ip)])
         mine = self._ground.known(agent_ip)
+        if mine.version is None:
+            raise unknown_agent(agent_ip)
         number = turn.number(Search(self._link, _numbered(found.definition, family)))
         if number is None:
             raise full(overlay, family)

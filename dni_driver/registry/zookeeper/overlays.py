@@ -100,6 +100,7 @@ class Overlays:
         if wanted != there:
             changes = self._ground.transaction()
             changes.check(OVERLAYS, version)
+            self._ground.check_known(changes, agent_ip)
             for number in wanted - there:
                 changes.create(paths[number])
             for number in there - wanted:
