@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from dni_driver.core.reports import unknown_overlay
 from dni_driver.mesos import conf_files
 from dni_driver.mesos.endpoints import Endpoints
 from dni_driver.mesos.host_local import DATA_DIRECTORIES
-from dni_driver.store import Store, Transaction, cni, overlays
+from dni_driver.store import Store, Transaction, cni, fence, overlays
 from dni_driver.store.records import read_all
 
 _TURN_SECONDS = 15.0
@@ -117,8 +117,22 @@ class Cni:
         In turn: who read before an overlay began to leave has written what it knew when the next one reads.
         """
         with holding(self._turn, _TURN_SECONDS, "CNI's configurations are being written: try again in a moment"):
-            problems = self._settle_networks()
-            return problems + conf_files.settle(self._store, self._files(read_all(self._store)))
+            problems, records = self._settle_networks(), read_all(self._store)
+            closed = self._closed(records)
+            problems += [
+                f"overlay {overlay!r} has no CNI configuration, by which host-local would hand out addresses: {why}"
+                for overlay, why in closed.items()
+            ]
+            return problems + conf_files.settle(self._store, self._files(records, closed))
+
+    def _closed(self, records: Records) -> dict[str, str]:
+        """Answer of which Mesos halves host-local may hand out nothing, and why: it asks nobody itself."""
+        if self._options.directory is None:
+            return {}
+        halves = [one.overlay for one in records.cni_networks if self._ipam(one.overlay, records) == "host-local"]
+        with self._store.read() as tx:
+            found = {overlay: fence.closing(tx, overlay, self._time.clock()) for overlay in halves}
+        return {overlay: str(why) for overlay, why in found.items() if why is not None}
 
     def _settle_networks(self) -> list[str]:
         """Record the Mesos halves that are to be there, with their MTUs; have the kernel follow what changed."""
@@ -163,13 +177,13 @@ class Cni:
             raise KernelError("the dni agent has not joined its registry yet: see `dni status`")
         return hosted(self._kernel.underlay(records.agent), records.hosting)
 
-    def _files(self, records: Records) -> dict[Path, bytes]:
+    def _files(self, records: Records, closed: Container[str]) -> dict[Path, bytes]:
         """Answer the files that are to be there; an overlay of IPv6 alone is none of host-local's, as in DC/OS."""
         directory = self._options.directory
         if directory is None:
             return {}
         found: dict[Path, bytes] = {}
-        for network in records.cni_networks:
+        for network in (one for one in records.cni_networks if one.overlay not in closed):
             form = CniForm(ipam=self._ipam(network.overlay, records), socket=self._options.socket)
             with suppress(Refused):
                 document = cni_conf.configuration(records, network.overlay, form)

@@ -118,13 +118,19 @@ def _dispute(overlay: str) -> str:
 
 def check(tx: Transaction, overlay: str, now: float) -> None:
     """Raise Unavailable where no address of an overlay may be handed out any more."""
+    why = closing(tx, overlay, now)
+    if why is not None:
+        raise why
+
+
+def closing(tx: Transaction, overlay: str, now: float) -> Unavailable | None:
+    """Answer why no address of an overlay may be handed out any more; None where they may."""
     found = meta.find_some(tx, _DISPUTE, _dispute(overlay), _KEY, _SINCE_BOOT)
     why = found.get(_DISPUTE) or found.get(_dispute(overlay))
     if why is not None:
-        raise Unavailable(f"this host hands out no new addresses of overlay {overlay!r}: {why}")
+        return Unavailable(f"this host hands out no new addresses of overlay {overlay!r}: {why}")
     ended = _since(found, now)
-    if ended is not None:
-        raise closed(ended)
+    return None if ended is None else closed(ended)
 
 
 def closed(ended: float) -> Unavailable:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from dni_driver.core.errors import InUse, NotFound, Refused
-from dni_driver.store import overlays
+from dni_driver.store import Transaction, fence, overlays
 from tests.fakes import DUAL, SIX, lease
 from tests.unit.cni_host import Host, host, key, writing
 
@@ -84,6 +85,36 @@ def test_host_local_takes_over_when_the_containers_of_dni_cni_are_gone(writing: 
     writing.cni.detach(key("one"))
     assert writing.cni.round() == []
     assert delegate() == "bridge"
+
+
+@pytest.mark.parametrize(
+    ("close", "open_again", "why"),
+    [
+        (lambda tx, now: fence.put(tx, now, -1.0), fence.drop, "hands out no new addresses since "),
+        (
+            lambda tx, _: fence.dispute(tx, "it is held by agent 192.0.2.20", "dcos"),
+            lambda tx: fence.settle(tx, "dcos"),
+            "hands out no new addresses of overlay 'dcos': it is held by agent 192.0.2.20",
+        ),
+    ],
+    ids=["not heard of for too long", "disputed"],
+)
+def test_host_local_is_found_by_nobody_while_this_host_may_hand_out_nothing(
+    writing: Host, close: Callable[[Transaction, float], None], open_again: Callable[[Transaction], None], why: str
+) -> None:
+    """It asks nobody whether the Mesos half is still this host's."""
+    writing.restarted("host-local")
+    assert writing.cni.round() == []
+    with writing.store.write() as tx:
+        close(tx, writing.clock.now)
+    (problem,) = writing.cni.round()
+    assert problem.startswith("overlay 'dcos' has no CNI configuration, by which host-local would hand out")
+    assert why in problem
+    assert list(writing.files.iterdir()) == []
+    with writing.store.write() as tx:
+        open_again(tx)
+    assert writing.cni.round() == []
+    assert [path.name for path in writing.files.iterdir()] == ["dcos.conf"]
 
 
 def test_a_configuration_is_shown_whether_or_not_it_is_written(host: Host, writing: Host) -> None:
