@@ -7,7 +7,7 @@ The registry is written first, then the store, which the plugin reads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 
 import msgspec
@@ -19,7 +19,7 @@ from dni_driver.agent.departure import Departure
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import Disowned, DniError, InUse, NotFound, Refused
+from dni_driver.core.errors import Disowned, DniError, Doubled, Exhausted, InUse, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe
@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
+
+
+DOUBLED_SECONDS = 30.0
+"""After this, who is alive as this host is a copy of it: an earlier life of its own is forgotten by the registry."""
 
 
 class Joining:
@@ -57,6 +61,7 @@ class Joining:
         self._agreement = Agreement(store, registry, identity, clock)
         self.departure = Departure(store, registry, identity, clock)
         self._turn = threading.Lock()
+        self._doubled_since: float | None = None
         self.registered_as: Address | None = None
         self.settlement: object | None = None
 
@@ -204,9 +209,14 @@ class Joining:
             self._keep_within(host.reclaim_after / 2)
         try:
             vtep = self._registry.register(host)
+        except Doubled as error:
+            if self._is_doubled_for_long():
+                self._agreement.judge(str(error))
+            raise
         except Disowned as error:
             self._agreement.judge(str(error))
             raise
+        self._doubled_since = None
         self._agreement.judge(None)
         with self._store.read() as tx:
             known = peers.vtep(tx)
@@ -214,6 +224,11 @@ class Joining:
             with self._store.write() as tx:
                 peers.set_vtep(tx, vtep)
         self.registered_as = host.agent_ip
+
+    def _is_doubled_for_long(self) -> bool:
+        """Tell whether what seems to be an earlier life of this host must have ended, if it were that."""
+        self._doubled_since = self._doubled_since or self._clock()
+        return self._clock() - self._doubled_since >= DOUBLED_SECONDS
 
     def _keep_within(self, seconds: float) -> None:
         """Hand out addresses for so long at the most, before others know when they may reclaim them.
@@ -309,7 +324,30 @@ class Joining:
         return msgspec.structs.replace(default, backend=next(known, default.backend))
 
     def _take_part(self, overlay: Overlay) -> None:
-        held = self._leases(overlay)
+        """Hold an agent subnet for each family, in registry and store, or what there was before."""
+        held = [
+            one.held for one in self._registry.leases(self._identity.agent_ip()) if one.held.overlay == overlay.name
+        ]
+        leased: list[AgentSubnet] = []
+        try:
+            self._lease_missing(overlay, held, leased)
+            self._record_part(overlay, [*held, *leased])
+        except (Exhausted, Refused):
+            self._give_back(leased)
+            raise
+
+    def _lease_missing(self, overlay: Overlay, held: Iterable[AgentSubnet], leased: list[AgentSubnet]) -> None:
+        """Lease one agent subnet for each family that has none, and note it at once: the next may be refused."""
+        missing = {family for family in FAMILIES if overlay.space(family) is not None} - {one.family for one in held}
+        for family in sorted(missing):
+            leased.append(self._registry.lease(overlay.name, family, self._identity.agent_ip()))  # noqa: PERF401 - each before the next
+
+    def _give_back(self, leased: Iterable[AgentSubnet]) -> None:
+        for one in leased:
+            with suppress(DniError):
+                self._registry.give_back(one, self._identity.agent_ip())
+
+    def _record_part(self, overlay: Overlay, held: Sequence[AgentSubnet]) -> None:
         with self._store.read() as tx:
             recorded = overlays.agent_subnets(tx, overlay.name)
             known = overlay in overlays.every(tx)
@@ -324,14 +362,6 @@ class Joining:
                 overlays.add_agent_subnet(tx, one)
         subnets = [str(one.subnet) for one in held]
         log.info("taking part", overlay=overlay.name, definition=describe(overlay), agent_subnets=subnets)
-
-    def _leases(self, overlay: Overlay) -> list[AgentSubnet]:
-        """Answer this agent's subnets of an overlay, with one leased now for each family that had none."""
-        agent_ip = self._identity.agent_ip()
-        held = [lease.held for lease in self._registry.leases(agent_ip) if lease.held.overlay == overlay.name]
-        spoken = [family for family in FAMILIES if overlay.space(family) is not None]
-        missing = set(spoken) - {one.family for one in held}
-        return [*held, *(self._registry.lease(overlay.name, family, agent_ip) for family in sorted(missing))]
 
 
 def _there_by_settings(name: str) -> Refused:

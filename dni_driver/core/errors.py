@@ -9,6 +9,7 @@ DniError
     BadWish          what a CNI runtime passes on for a container is not what it may be
     InUse            held by somebody else: an address, an overlay, a network
       Disowned       what this host's store calls its own is another living host's
+      Doubled        this host is alive elsewhere: as it was before it was started again, or by a copy of its disk
     NotFound         no overlay, network or endpoint of that name
   Exhausted          no free address, or no free agent subnet
     Crowded          no free address at this moment: the agent may be leasing more
@@ -61,6 +62,13 @@ class InUse(Refused):
 
 class Disowned(InUse):
     """What this host's store says it holds, another living host holds: its disk is a copy."""
+
+
+class Doubled(InUse):
+    """This host, by its identity and its agent IP, is alive elsewhere, or was a moment ago.
+
+    It was started again, which ends by itself, or its disk is a copy.
+    """
 
 
 class NotFound(Refused):

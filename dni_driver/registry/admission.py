@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dni_driver.core.errors import Disowned, InUse
+from dni_driver.core.errors import Disowned, Doubled, InUse
 from dni_driver.core.overlays import Address
 from dni_driver.registry.interface import Host
 
@@ -24,12 +24,12 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 def check_address(host: Host, life: Life | None) -> None:
     """Raise InUse where another living host has this agent IP; `life` is its sign, None for none.
 
-    Disowned where that is no earlier life of this one.
+    Disowned where that has another identity, Doubled where it may be an earlier life of this one.
     """
     if life is None or life.is_of(host):
         return
     if life.identity == host.identity:
-        raise InUse(
+        raise Doubled(
             f"agent {host.agent_ip} was alive a moment ago, before this host was started: this ends by itself in "
             f"some seconds; if it does not, another host has a copy of this one's disk and its address"
         )

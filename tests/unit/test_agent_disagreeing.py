@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from dni_driver.agent.identity import Identity
-from dni_driver.agent.joining import Joining
-from dni_driver.core.errors import InUse, Refused, Unavailable
+from dni_driver.agent.joining import DOUBLED_SECONDS, Joining
+from dni_driver.core.errors import Doubled, InUse, Refused, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, define
 from dni_driver.core.peers import Vtep
@@ -211,6 +211,33 @@ def test_a_host_whose_place_another_has_hands_out_nothing_that_the_other_may_han
     other.close()
     assert again.join() == []
     assert take(store) == "9.0.0.130"
+
+
+def test_a_copy_of_a_host_with_its_address_hands_out_nothing_once_it_can_be_no_earlier_life_of_the_same(
+    store: Store, registry: Registry, directory: Path
+) -> None:
+    """A host that is started again is kept waiting for some seconds by what is left of its former life."""
+    clock = FakeClock()
+    identity_here = Identity(store, lambda: AGENT, None)
+    Joining(store, registry, identity_here, DCOS, clock).join()
+    create_network(store, clock.now)
+    registry.close()
+    original = open_registry("local", directory)
+    original.register(Host(agent_ip=AGENT, identity=identity.of_store(store), boot="of another machine"))
+    copy = Joining(store, open_registry("local", directory), identity_here, DCOS, clock)
+    for seconds in (0.0, DOUBLED_SECONDS - 1):
+        clock.pass_by(seconds)
+        with pytest.raises(Doubled, match=r"was alive a moment ago, before this host was started"):
+            copy.join()
+    assert take(store) == "9.0.0.130"
+    clock.pass_by(1)
+    with pytest.raises(Doubled):
+        copy.join()
+    with pytest.raises(Unavailable, match=r"no new addresses .*: agent 192\.0\.2\.10 was alive a moment ago"):
+        take(store)
+    original.close()
+    assert copy.join() == []
+    assert take(store) == "9.0.0.131"
 
 
 def test_what_is_disputed_is_forgotten_with_the_overlay(start: Start, store: Store, registry: Registry) -> None:

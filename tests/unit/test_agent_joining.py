@@ -90,6 +90,19 @@ def test_an_overlay_that_cannot_be_joined_keeps_no_other_from_it(
     assert held(store) == ["dcos 9.0.0.0/24"]
 
 
+def test_what_was_leased_of_one_family_is_given_back_where_the_other_is_full(
+    start: Start, store: Store, registry: Registry
+) -> None:
+    """Nobody would use it, for as long as that lasts."""
+    registry.define(define("two", [ip_network("10.80.0.0/26"), ip_network("fd01:c::/80")], (28, 80)))
+    joined(registry, OTHER).lease("two", 6, OTHER)
+    for _ in range(2):
+        (problem,) = start().join()
+        assert "overlay 'two': overlay 'two' is full" in problem
+        assert leases(registry) == [(str(OTHER), "fd01:c::/80"), (str(AGENT), "9.0.0.0/24")]
+        assert held(store) == ["dcos 9.0.0.0/24"]
+
+
 def test_settings_that_contradict_the_registry_are_told_and_the_registry_holds(
     start: Start, store: Store, registry: Registry
 ) -> None:
