@@ -86,6 +86,11 @@ class FakeKernel:
             self.links[link.host] = link
             self.beside[link.host] = [other.host for other in beside]
 
+    def confine(self, links: Collection[Link]) -> None:
+        """Note what is beside links that are left in a sandbox."""
+        for link in links:
+            self.beside[link.host] = [other.host for other in links if other.host != link.host]
+
     def carries(self, link: Link) -> bool:
         """Tell whether the bridge was made with the addresses that lead on."""
         bridge = self.bridges.get(link.bridge)

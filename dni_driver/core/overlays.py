@@ -162,6 +162,12 @@ def _agent_prefix(name: str, subnet: Network, wanted: int | None) -> int:
     family = family_of(subnet)
     longest = LONGEST_PREFIX[family]
     prefix = wanted if wanted is not None else max(DEFAULT_PREFIX[family], subnet.prefixlen)
+    if subnet.prefixlen > longest:
+        bare = " (without a mask behind it, as in 10.64.0.0/16, it is that one address)"
+        raise Refused(
+            f"overlay {name!r}: subnet {subnet} is too small: it must be a /{longest} or larger"
+            f"{bare if subnet.num_addresses == 1 else ''}"
+        )
     if not subnet.prefixlen <= prefix <= longest:
         raise Refused(
             f"overlay {name!r}: an agent subnet of /{prefix} does not fit {subnet}: "

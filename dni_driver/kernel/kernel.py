@@ -112,6 +112,14 @@ class Kernel:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""
         self._reaper.doom(name(endpoint) for endpoint in endpoints for name in (host_link, egress_link))
 
+    def confine(self, links: Collection[Link]) -> None:
+        """Have links send as no more than what is theirs, now that another of their container has gone.
+
+        What cannot be done now is done by the next `reconcile`.
+        """
+        with suppress(OSError):
+            self._guard.confine(links)
+
     def _bury(self, names: Collection[str]) -> None:
         """Delete links by their names, then what host ends among them might send as; raise OSError."""
         links.delete(names)

@@ -11,7 +11,7 @@ Which sandbox an endpoint is in, and that it has ended, is noted: a failure of p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_address
 from typing import Protocol
@@ -55,6 +55,9 @@ class Plumbing(Ways, Protocol):
 
     def attach(self, link: Link, beside: Sequence[Link]) -> None:
         """Make a container's link, ready for libnetwork to move; `beside` are the others of its sandbox."""
+
+    def confine(self, links: Collection[Link]) -> None:
+        """Have links send as no more than what is theirs, now that another of their container has gone."""
 
     def carries(self, link: Link) -> bool:
         """Tell whether the bridge of a link has the addresses that lead on from there."""
@@ -229,7 +232,12 @@ class NetworkDriver:
         """Record that the endpoint is in no sandbox; libnetwork moves the link back by itself."""
         with self._store.note() as tx:
             gone = self._publishing.clear(tx, request.endpoint_id)
+            endpoint = endpoints.lookup(tx, request.endpoint_id)
             endpoints.left(tx, request.endpoint_id)
+            left = endpoints.in_sandbox(tx, endpoint.sandbox) if endpoint is not None and endpoint.sandbox else ()
+            beside = [_link(tx, one) for one in left]
+        if beside:
+            self._kernel.confine(beside)
         self._publishing.withdraw(gone)
         return wire.Response()
 

@@ -187,7 +187,7 @@ def check_routes(routes: Reach, half: Network) -> None:
     if found:
         raise Refused(
             f"subnet {half} overlaps what this host already reaches directly ({', '.join(found)}): "
-            f"take that away, or use another overlay (--subnet … --ipam-opt overlay=NAME)"
+            f"take that away, or use another subnet (--subnet … --ipam-opt overlay=NAME)"
         )
 
 

@@ -264,8 +264,8 @@ def held_by(held: AgentSubnet, holder: Address | str) -> InUse:
 def used_by(name: str, agents: Collection[Address]) -> InUse:
     """Build the error of an overlay that some agents use."""
     return InUse(
-        f"overlay {name!r} is in use on {named(agents)}: remove its containers and Docker networks there first; a "
-        f"host that is gone for good is given up by `dni agent forget IP`"
+        f"overlay {name!r} is in use on {named(agents)}: remove its containers and Docker networks there first, and "
+        f"if that was a moment ago, try again; a host that is gone for good is given up by `dni agent forget IP`"
     )
 
 

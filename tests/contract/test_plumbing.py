@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -119,6 +120,30 @@ def test_what_a_container_may_send_as_is_settled_before_join_answers_and_goes_wi
     for name in ("a", "b"):
         engine.delete(name)
     eventually(lambda: "elements" not in host.sh("nft list table bridge dni"), "elements are left")
+
+
+def test_what_a_container_may_send_as_on_its_other_networks_goes_with_the_one_it_leaves(
+    real: Plugin, engine: Engine
+) -> None:
+    host = _host(real)
+    engine.create("dcos")
+    container = engine.run("a", "dual")
+    engine.connect("a", "dcos")
+    stays, goes = container.endpoints["dual"], container.endpoints["dcos"]
+    assert _allowed(host, stays) == {*_ips(stays), *_ips(goes)}
+    engine.disconnect("a", "dcos")
+    assert _allowed(host, stays) == _ips(stays)
+
+
+def _allowed(host: Namespace, endpoint: Endpoint) -> set[str]:
+    """Answer the addresses that an endpoint's link may send as, but for the one of the link alone."""
+    listed = host.sh("nft list table bridge dni")
+    named = re.findall(rf'"dni{endpoint.id[:11]}" \. {endpoint.mac} \. ([0-9a-f.:]+)', listed)
+    return {address for address in named if not address.startswith("fe80:")}
+
+
+def _ips(endpoint: Endpoint) -> set[str]:
+    return {str(interface.ip) for interface in endpoint.addresses.values()}
 
 
 def _host(plugin: Plugin) -> Namespace:

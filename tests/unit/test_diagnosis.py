@@ -131,7 +131,11 @@ ILL: dict[str, list[Facts]] = {
     "clock-set-back": [
         host(store__records=scene.records(addresses=[scene.address("9.0.0.140", since=NOW + 86400)], endpoints=[]))
     ],
-    "not-running": [host(plugin__plugin_runs=False), host(plugin__agent_runs=False)],
+    "not-running": [
+        host(plugin__plugin_runs=False),
+        host(plugin__agent_runs=False),
+        host(plugin__plugin_runs=False, store__records=scene.records(networks=[], endpoints=[]), docker__networks={}),
+    ],
     "docker-away": [host(docker=DockerFacts(trouble="dockerd does not answer at /run/docker.sock: No such file"))],
     "engine-too-old": [host(docker__version="19.03.15")],
     "engine-trap": [host(docker__version="29.0.1")],

@@ -59,7 +59,9 @@ def test_a_limit_that_is_no_rate_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize(("given", "named"), [({"colour": "red"}, "'colour'"), ({"spoof": 1}, "'spoof'")])
 def test_an_unknown_option_is_refused_with_those_there_are(given: dict[str, object], named: str) -> None:
-    with pytest.raises(Refused, match=rf"driver-opt {named} is not known to dni: use spoof, egress, ingress"):
+    with pytest.raises(
+        Refused, match=rf"driver-opt {named} is not known to dni: use dni.spoof, dni.egress, dni.ingress"
+    ):
         parse_endpoint_options(given)
 
 
@@ -80,7 +82,7 @@ def test_an_address_of_each_family_can_be_asked_for() -> None:
     ],
 )
 def test_what_is_no_address_of_its_family_is_refused(key: str, text: str, example: str) -> None:
-    with pytest.raises(Refused, match=f"option {key}='{text}' is not an address such as {example}"):
+    with pytest.raises(Refused, match=f"driver-opt dni.{key}='{text}' is not an address such as {example}"):
         parse_endpoint_options({key: text})
 
 

@@ -92,7 +92,8 @@ def test_an_overlay_can_have_both_families_in_any_order() -> None:
         (["10.0.0.0/16", "10.1.0.0/16"], (None, None), "not two of a kind"),
         (["10.0.0.0/16"], (15, None), "prefix must be 16 to 29"),
         (["10.0.0.0/16"], (30, None), "prefix must be 16 to 29"),
-        (["10.0.0.0/30"], (None, None), "prefix must be 30 to 29"),
+        (["10.0.0.0/30"], (None, None), "10.0.0.0/30 is too small: it must be a /29 or larger$"),
+        (["10.0.0.0"], (None, None), r"a /29 or larger \(without a mask behind it, as in 10\.64\.0\.0/16, it is"),
         (["fd00::/64"], (None, 126), "prefix must be 64 to 125"),
     ],
 )

@@ -247,8 +247,14 @@ def test_a_mistake_in_the_file_is_named_with_what_is_allowed(write: Write, text:
         ("[plugin", "is not TOML: "),
         ("[overlay]\nname = 'a.b'", "overlay.name = \"a.b\": overlay name 'a.b' has a dot"),
         ("[overlay]\nname = ''", "must be 1 to 13 characters"),
-        ("[overlay]\nprefix = 40", "overlay.prefix = 40: overlay 'dcos': an agent subnet of /40 does not fit"),
-        ("[overlay]\nsubnet = '10.0.0.0/30'", "overlay.subnet = \"10.0.0.0/30\": overlay 'dcos': an agent subnet"),
+        (
+            "[overlay]\nprefix = 40",
+            "overlay.prefix = 40: overlay 'dcos': subnet 10.0.0.0/30 is too small of /40 does not fit",
+        ),
+        (
+            "[overlay]\nsubnet = '10.0.0.0/30'",
+            "overlay.subnet = \"10.0.0.0/30\": overlay 'dcos': subnet 10.0.0.0/30 is too small",
+        ),
         ("[overlay]\nsubnet = ''", "overlay 'dcos' needs a subnet"),
     ],
 )

@@ -165,14 +165,14 @@ def _date(seconds: float) -> str:
 
 
 def programs(facts: Facts) -> Iterator[Ailment]:
-    """Find that dni does not run although it has networks; where it cannot, that is another finding."""
-    if facts.plugin is None or facts.records is None or not facts.records.networks or _is_hindered(facts):
+    """Find that dni does not run; where it cannot, that is another finding."""
+    if facts.plugin is None or facts.records is None or _is_hindered(facts):
         return
     running = {"plugin": facts.plugin.plugin_runs, "agent": facts.plugin.agent_runs}
     for name in (name for name, runs in running.items() if not runs):
         yield NOT_RUNNING.found(
             f"the dni {name}",
-            "does not run, and this host has networks on dni",
+            "does not run, and this host has networks on dni" if facts.records.networks else "does not run",
             "dni up",
             f"under systemd: systemctl start dni-{name}",
         )

@@ -58,7 +58,9 @@ def parse_endpoint_options(given: Mapping[str, object]) -> EndpointOptions:
             continue
         name = key.removeprefix(PREFIX)
         if name not in _ALLOWED or not isinstance(value, str):
-            raise Refused(f"driver-opt {key[:40]!r} is not known to dni: use {', '.join(_ALLOWED)}")
+            raise Refused(
+                f"driver-opt {key[:40]!r} is not known to dni: use {', '.join(PREFIX + one for one in _ALLOWED)}"
+            )
         asked[name] = value
     return msgspec.structs.replace(
         read_lasting(asked),
@@ -99,4 +101,4 @@ def _address(asked: Mapping[str, str], key: str, kind: type[T]) -> T | None:
             return kind(asked[key])
     except ValueError:
         pass
-    raise Refused(f"option {key}={asked[key][:60]!r} is not an address such as {example}")
+    raise Refused(f"driver-opt {PREFIX}{key}={asked[key][:60]!r} is not an address such as {example}")

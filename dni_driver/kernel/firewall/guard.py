@@ -61,6 +61,15 @@ class Guard:
         except OSError as error:
             raise KernelError(f"nft table {NAME} cannot be changed: {in_words(error)}") from error
 
+    def confine(self, links: Collection[Link]) -> None:
+        """Have links send as no more than what is theirs, another of their container having gone; raise OSError."""
+        right = _keys(permits(links))
+        hosts = {link.host for link in links}
+        known = [self._admitted[host] for host in hosts if host in self._admitted]
+        before = _joined(known) if len(known) == len(hosts) else _of_hosts(_read().elements, hosts)
+        _remove(_less(before, right))
+        self._admitted.update((host, _of_hosts(right, {host})) for host in hosts)
+
     def withdraw(self, hosts: Collection[str]) -> None:
         """Remove what links may send as that are gone, by their host ends; raise OSError.
 
