@@ -18,6 +18,7 @@ from dni_driver.agent.docker import DockerDaemon
 from dni_driver.cli import surroundings
 from dni_driver.cli.loading import load
 from dni_driver.cli.settings import Settings
+from dni_driver.console.client import Console
 from dni_driver.core.deadline import deadline
 from dni_driver.core.doctor.ailments import Ailment, Severity
 from dni_driver.core.doctor.diagnosis import Report, Unseen, report
@@ -84,8 +85,17 @@ def examine(file: Path | None) -> tuple[Facts, list[Unseen]]:
         kernel=looks.at("links and kernel settings", lambda: _kernel(settings, store)),
         firewall=looks.at("the firewall", foreign_rules.look),
         lacks=looks.at("kernel features", features.lacks),
+        complaints=_complaints(settings),
     )
     return facts, looks.unseen
+
+
+def _complaints(settings: Settings) -> tuple[str, ...]:
+    """Answer what the agent says is wrong; that it does not run is another finding."""
+    try:
+        return tuple(Console(settings.api.socket, LOOK_SECONDS).get("/v1/status")["problems"])
+    except DniError:
+        return ()
 
 
 def _settings(file: Path | None) -> tuple[Settings, str | None]:

@@ -230,6 +230,21 @@ def test_uninstalling_refuses_while_networks_are_there(machine: Machine) -> None
     assert machine.systemctl("is-active", *UNITS).split() == ["active"] * 3
 
 
+def test_uninstalling_refuses_while_dni_up_would_go_on_without_its_files(machine: Machine) -> None:
+    machine.systemctl("stop", *UNITS)
+    machine.run("sh", "-c", "dni up > /dev/null 2>&1 & echo $! > /run/up.pid")
+    host_state.eventually(lambda: machine.run("ls", "/run/dni").find("up.lock") >= 0 or None, 20, "it does not start")
+    refused = machine.make("uninstall")
+    assert refused.returncode != 0
+    assert f"dni up runs here (pid {machine.run('cat', '/run/up.pid').strip()}): end it first" in refused.stderr
+    assert machine.run("dni", "--version")
+    machine.run("sh", "-c", "kill $(cat /run/up.pid); tail --pid=$(cat /run/up.pid) -f /dev/null; rm /run/up.pid")
+    machine.systemctl("enable", "--now", "dni-plugin")
+    host_state.eventually(
+        lambda: machine.systemctl("is-active", *UNITS).split() == ["active"] * 3 or None, 20, "it is not back"
+    )
+
+
 def test_uninstalling_leaves_nothing_but_the_store_unless_that_shall_go_too(
     machine: Machine, untouched: list[str]
 ) -> None:

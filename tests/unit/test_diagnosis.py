@@ -136,6 +136,10 @@ ILL: dict[str, list[Facts]] = {
         host(plugin__agent_runs=False),
         host(plugin__plugin_runs=False, store__records=scene.records(networks=[], endpoints=[]), docker__networks={}),
     ],
+    "agent-complains": [
+        host(complaints=("the registry does not answer (ZooKeeper at zk1:2181)",)),
+        host(complaints=("overlay 'dev' is full", "overlay 'dev' has no Docker network")),
+    ],
     "docker-away": [host(docker=DockerFacts(trouble="dockerd does not answer at /run/docker.sock: No such file"))],
     "engine-too-old": [host(docker__version="19.03.15")],
     "engine-trap": [host(docker__version="29.0.1")],

@@ -48,6 +48,10 @@ JUDGES: tuple[Callable[[Facts], Iterator[Ailment]], ...] = (
 )
 
 
+LAST: tuple[Callable[[Facts], Iterator[Ailment]], ...] = (state.idle, state.complaints)
+"""Asked where nothing else is found: what is found may be why."""
+
+
 class Unseen(msgspec.Struct, frozen=True, kw_only=True):
     """Something that could not be looked at, and why."""
 
@@ -66,8 +70,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def diagnose(facts: Facts) -> list[Ailment]:
     """Answer everything that is wrong, errors first."""
-    found = [ailment for judge in JUDGES for ailment in judge(facts)]
+    found = _found(JUDGES, facts) or _found(LAST, facts)
     return sorted(found, key=lambda ailment: ailment.severity is not Severity.ERROR)
+
+
+def _found(judges: Iterable[Callable[[Facts], Iterator[Ailment]]], facts: Facts) -> list[Ailment]:
+    return [ailment for judge in judges for ailment in judge(facts)]
 
 
 def report(facts: Facts, unseen: Iterable[Unseen]) -> Report:

@@ -182,7 +182,10 @@ class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `now` in seconds since 1970; `settings` is what is wrong with them; `lacks` of the kernel."""
+    """All of it. `now` in seconds since 1970; `settings` is what is wrong with them; `lacks` of the kernel.
+
+    `complaints` are what the agent says is wrong, none where it does not run.
+    """
 
     now: float
     settings: str | None = None
@@ -193,6 +196,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     docker: DockerFacts | None = None
     store: StoreFacts | None = None
     disk: DiskFacts | None = None
+    complaints: tuple[str, ...] = ()
 
     @property
     def records(self) -> Records | None:

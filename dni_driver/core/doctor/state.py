@@ -21,6 +21,9 @@ READ_ONLY_DISK = error("disk-read-only", "no container on dni can start: address
 CLOCK = error("clock", "ages of records are wrong: `dni check` and `dni repair` miss what has leaked")
 CLOCK_BACK = warning("clock-set-back", "`dni check` and `dni repair` overlook what bears a date to come")
 NOT_RUNNING = error("not-running", "no container on dni can start or stop cleanly, and nothing is mended")
+COMPLAINTS = warning(
+    "agent-complains", "what it says: overlays, hosts and containers may be left out of what dni does"
+)
 
 KINDS = (
     SETTINGS,
@@ -34,6 +37,7 @@ KINDS = (
     CLOCK,
     CLOCK_BACK,
     NOT_RUNNING,
+    COMPLAINTS,
 )
 
 LEAST_FREE = 8 << 20
@@ -165,17 +169,31 @@ def _date(seconds: float) -> str:
 
 
 def programs(facts: Facts) -> Iterator[Ailment]:
-    """Find that dni does not run; where it cannot, that is another finding."""
-    if facts.plugin is None or facts.records is None or _is_hindered(facts):
+    """Find that dni does not run although it has networks; where it cannot, that is another finding."""
+    if facts.records is not None and facts.records.networks:
+        yield from _not_running(facts, "does not run, and this host has networks on dni")
+
+
+def idle(facts: Facts) -> Iterator[Ailment]:
+    """Find that dni does not run where it has no network yet: what keeps it from that may be another finding."""
+    if facts.records is not None and not facts.records.networks:
+        yield from _not_running(facts, "does not run")
+
+
+def _not_running(facts: Facts, problem: str) -> Iterator[Ailment]:
+    if facts.plugin is None or _is_hindered(facts):
         return
     running = {"plugin": facts.plugin.plugin_runs, "agent": facts.plugin.agent_runs}
     for name in (name for name, runs in running.items() if not runs):
-        yield NOT_RUNNING.found(
-            f"the dni {name}",
-            "does not run, and this host has networks on dni" if facts.records.networks else "does not run",
-            "dni up",
-            f"under systemd: systemctl start dni-{name}",
-        )
+        yield NOT_RUNNING.found(f"the dni {name}", problem, "dni up", f"under systemd: systemctl start dni-{name}")
+
+
+def complaints(facts: Facts) -> Iterator[Ailment]:
+    """Find what the agent itself says is wrong."""
+    if facts.complaints:
+        first, *more = facts.complaints
+        others = f", and {len(more)} more" if more else ""
+        yield COMPLAINTS.found("the dni agent", f"says: {first}{others}", "dni status")
 
 
 def _is_hindered(facts: Facts) -> bool:
