@@ -25,6 +25,7 @@ from dni_driver.store.records import read_all
 from tests.contract.dockerd import PluginError
 from tests.contract.plugin import Plugin
 from tests.fakes import AGENT, DCOS, FakeClock, lease
+from tests.members import joined
 from tests.unit.agents import frozen
 
 CONTAINERS, CALLERS = 400, 16
@@ -38,6 +39,7 @@ class Agent:
         """Have the registry agree with what the plugin has been given already."""
         self.store = Store(plugin.folder / "dni.db")
         self.registry = LocalRegistry(directory / "registry.db")
+        joined(self.registry, AGENT)
         for overlay in read_all(self.store).overlays:
             self.registry.define(overlay)
             self.registry.lease(overlay.name, 4, AGENT)
