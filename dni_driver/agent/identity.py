@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -45,6 +46,7 @@ class Identity:
         self._configured = configured
         self._reclaim_after = reclaim_after
         self._vtep_subnet = vtep_subnet
+        self._finding = threading.Lock()
         self._found: Address | None = None
         self._has_moved = False
 
@@ -52,9 +54,10 @@ class Identity:
         """Answer the agent IP."""
         if self._configured is not None:
             return self._configured
-        if self._found is None:
-            self._found = self._best(self._find())
-        return self._found
+        with self._finding:
+            if self._found is None:
+                self._found = self._best(self._find())
+            return self._found
 
     def moves(self) -> bool:
         """Tell whether this host has another address by now; if so, the next `renew` has it be known by that."""
@@ -63,9 +66,13 @@ class Identity:
 
     def renew(self) -> None:
         """Find the agent IP anew, where it has changed or is not known for good; the caller holds Joining's turn."""
-        known = self._found
-        if self._has_moved or known is None or known.is_loopback or self.recorded() is None:
-            self._found, self._has_moved = None, False
+        if self._configured is not None:
+            return
+        with self._finding:
+            known = self._found
+            if self._has_moved or known is None or known.is_loopback or self.recorded() is None:
+                self._found = self._best(self._find())
+                self._has_moved = False
 
     def _best(self, found: Address) -> Address:
         known = self.recorded()

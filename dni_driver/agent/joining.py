@@ -7,8 +7,11 @@ The registry is written first, then the store, which the plugin reads.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -19,13 +22,15 @@ from dni_driver.agent.departure import Departure
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.occupancy import check_vacant
 from dni_driver.core.deadline import holding
-from dni_driver.core.errors import Disowned, DniError, Doubled, Exhausted, InUse, NotFound, Refused
+from dni_driver.core.errors import Disowned, DniError, Doubled, Exhausted, InUse, NoAgent, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Overlay
 from dni_driver.registry import Registry
 from dni_driver.registry.interface import agree, describe
 from dni_driver.store import Store, fence, leaving, local_subnets, networks, overlays, peers, pools
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
@@ -51,6 +56,7 @@ class Joining:
         identity: Identity,
         default: Overlay | None,
         clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`default` is the overlay that is there without anybody defining it, if any."""
         self._store = store
@@ -58,6 +64,7 @@ class Joining:
         self._identity = identity
         self._default = default
         self._clock = clock
+        self._monotonic = monotonic
         self._agreement = Agreement(store, registry, identity, clock)
         self.departure = Departure(store, registry, identity, clock)
         self._turn = threading.Lock()
@@ -207,16 +214,17 @@ class Joining:
         host = self._identity.host()
         if host.reclaim_after is not None:
             self._keep_within(host.reclaim_after / 2)
+        doubled_since, self._doubled_since = self._doubled_since, None
         try:
             vtep = self._registry.register(host)
         except Doubled as error:
-            if self._is_doubled_for_long():
+            self._doubled_since = self._monotonic() if doubled_since is None else doubled_since
+            if self._monotonic() - self._doubled_since >= DOUBLED_SECONDS:
                 self._agreement.judge(str(error))
             raise
         except Disowned as error:
             self._agreement.judge(str(error))
             raise
-        self._doubled_since = None
         self._agreement.judge(None)
         with self._store.read() as tx:
             known = peers.vtep(tx)
@@ -224,11 +232,6 @@ class Joining:
             with self._store.write() as tx:
                 peers.set_vtep(tx, vtep)
         self.registered_as = host.agent_ip
-
-    def _is_doubled_for_long(self) -> bool:
-        """Tell whether what seems to be an earlier life of this host must have ended, if it were that."""
-        self._doubled_since = self._doubled_since or self._clock()
-        return self._clock() - self._doubled_since >= DOUBLED_SECONDS
 
     def _keep_within(self, seconds: float) -> None:
         """Hand out addresses for so long at the most, before others know when they may reclaim them.
@@ -260,7 +263,9 @@ class Joining:
         with self._store.read() as tx:
             is_known = any(overlay.name == name for overlay in overlays.every(tx))
         try:
-            self.departure.begin(name)
+            self._as_an_agent(lambda: self.departure.begin(name))
+        except NoAgent:
+            raise
         except NotFound:
             if not is_known:
                 raise
@@ -340,10 +345,22 @@ class Joining:
         """Lease one agent subnet for each family that has none, and note it at once: the next may be refused."""
         missing = {family for family in FAMILIES if overlay.space(family) is not None} - {one.family for one in held}
         for family in sorted(missing):
-            leased.append(self._registry.lease(overlay.name, family, self._identity.agent_ip()))  # noqa: PERF401 - each before the next
+            lease = partial(self._registry.lease, overlay.name, family, self._identity.agent_ip())
+            leased.append(self._as_an_agent(lease))
+
+    def _as_an_agent(self, act: Callable[[], R]) -> R:
+        """Do what the registry does for agents alone; once more where it did not know this one, or not any more."""
+        try:
+            return act()
+        except NoAgent:
+            self._register_again()
+            return act()
 
     def _give_back(self, leased: Iterable[AgentSubnet]) -> None:
-        for one in leased:
+        """Give back what was leased just now, but for what the store has: a registry may have lost that."""
+        with self._store.read() as tx:
+            recorded = overlays.agent_subnets(tx)
+        for one in (one for one in leased if one not in recorded):
             with suppress(DniError):
                 self._registry.give_back(one, self._identity.agent_ip())
 

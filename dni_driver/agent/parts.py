@@ -60,7 +60,7 @@ class Parts:
         self.identity = Identity(
             store, kernel.agent_address, options.agent_ip, options.reclaim_after, options.vtep_subnet
         )
-        self.joining = Joining(store, registry, self.identity, options.default_overlay, time.clock)
+        self.joining = Joining(store, registry, self.identity, options.default_overlay, time.clock, time.monotonic)
         self.presence = Presence(store, registry, self.joining, options.reclaim_after, time)
         hearing = Hearing(registry, time.monotonic)
         self.cluster = Cluster(store, registry, hearing, problems)

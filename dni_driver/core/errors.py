@@ -11,6 +11,7 @@ DniError
       Disowned       what this host's store calls its own is another living host's
       Doubled        this host is alive elsewhere: as it was before it was started again, or by a copy of its disk
     NotFound         no overlay, network or endpoint of that name
+      NoAgent        the registry does not know the agent in whose name it is asked
   Exhausted          no free address, or no free agent subnet
     Crowded          no free address at this moment: the agent may be leasing more
   Unavailable        something dni needs does not answer in time
@@ -73,6 +74,10 @@ class Doubled(InUse):
 
 class NotFound(Refused):
     """An overlay, network, endpoint or pool that is not recorded here."""
+
+
+class NoAgent(NotFound):
+    """An agent that the registry does not have, or has forgotten."""
 
 
 class Exhausted(DniError):  # noqa: N818

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from typing import Protocol
 
@@ -234,11 +234,11 @@ class NetworkDriver:
             gone = self._publishing.clear(tx, request.endpoint_id)
             endpoint = endpoints.lookup(tx, request.endpoint_id)
             endpoints.left(tx, request.endpoint_id)
-            left = endpoints.in_sandbox(tx, endpoint.sandbox) if endpoint is not None and endpoint.sandbox else ()
-            beside = [_link(tx, one) for one in left]
-        if beside:
-            self._kernel.confine(beside)
+            sandbox = endpoint.sandbox if endpoint is not None else None
+            others = list(endpoints.in_sandbox(tx, sandbox)) if sandbox else []
         self._publishing.withdraw(gone)
+        if others:
+            self._confine(others)
         return wire.Response()
 
     def program_external_connectivity(self, request: wire.ProgramExternalConnectivityRequest) -> wire.Response:
@@ -331,6 +331,13 @@ class NetworkDriver:
             log.warning("link could not be made, mending the host first", endpoint=link.endpoint[:12])
             self._mend()
             self._kernel.attach(link, beside)
+
+    def _confine(self, others: Iterable[EndpointRecord]) -> None:
+        """Have what is left in a sandbox send as no more than its own; the next reconcile does what cannot be now."""
+        with suppress(DniError):
+            with self._store.read() as tx:
+                links = [_link(tx, one) for one in others]
+            self._kernel.confine(links)
 
     def _take_back(self, network: str) -> None:
         self._forget_network(network)

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from dni_driver.core.addresses.counts import Counts, Told
-from dni_driver.core.errors import InUse, NotFound, Refused
+from dni_driver.core.errors import InUse, NoAgent, NotFound, Refused
 from dni_driver.core.overlays import FAMILIES, Address, AgentSubnet, Backend, Family, Overlay, check_no_overlap
 from dni_driver.core.peers import Peer, Vtep
 from dni_driver.core.removal import called_off, named
@@ -282,9 +282,9 @@ def not_to_be_asked(name: str, agents: Collection[Address]) -> InUse:
     )
 
 
-def unknown_agent(agent_ip: Address) -> NotFound:
+def unknown_agent(agent_ip: Address) -> NoAgent:
     """Build the error of an agent that the registry does not have."""
-    return NotFound(f"there is no agent {agent_ip} in the registry: `dni agent ls` lists them")
+    return NoAgent(f"there is no agent {agent_ip} in the registry: `dni agent ls` lists them")
 
 
 def still_alive(agent_ip: Address) -> InUse:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import DOUBLED_SECONDS, Joining
-from dni_driver.core.errors import Doubled, InUse, Refused, Unavailable
+from dni_driver.core.errors import Doubled, Exhausted, InUse, Refused, Unavailable
 from dni_driver.core.local_subnets import LocalSubnet
 from dni_driver.core.overlays import Address, AgentSubnet, Backend, define
 from dni_driver.core.peers import Vtep
@@ -213,6 +215,44 @@ def test_a_host_whose_place_another_has_hands_out_nothing_that_the_other_may_han
     assert take(store) == "9.0.0.130"
 
 
+def test_what_the_store_has_is_not_given_back_although_a_registry_that_lost_it_has_just_given_it(
+    start: Start, registry: Registry
+) -> None:
+    """Containers have addresses of it; where the other family is full it would be the next host's."""
+    two = define("two", [ip_network("10.80.0.0/26"), ip_network("fd01:c::/80")], (28, 80))
+    joining = start()
+    joining.join()
+    joining.define(two)
+    (mine,) = [one.held for one in registry.leases() if one.held.overlay == "two" and one.held.family == 4]
+    for one in [one.held for one in registry.leases() if one.held.overlay == "two"]:
+        registry.give_back(one, AGENT)
+    joined(registry, OTHER).lease("two", 6, OTHER)
+    with pytest.raises(Exhausted):
+        joining.define(two)
+    assert [one.held for one in registry.leases(AGENT) if one.held.overlay == "two"] == [mine]
+
+
+def test_who_was_forgotten_meanwhile_is_an_agent_again_by_what_it_is_asked_to_do(
+    start: Start, registry: Registry, directory: Path
+) -> None:
+    def forget() -> None:
+        with closing(sqlite3.connect(directory / "registry.db")) as connection, connection:
+            connection.execute("DELETE FROM agent")
+            connection.execute("DELETE FROM lease")
+
+    joining = start()
+    joining.join()
+    forget()
+    joining.define(DEV)
+    assert [lease.held.overlay for lease in registry.leases(AGENT)] == ["dev"]
+    forget()
+    joining.set_backend("dev", "direct")
+    assert [lease.held.overlay for lease in registry.leases(AGENT)] == ["dev"]
+    forget()
+    assert joining.begin_removal("dev")
+    assert registry.leaving() == {"dev": AGENT}
+
+
 def test_a_copy_of_a_host_with_its_address_hands_out_nothing_once_it_can_be_no_earlier_life_of_the_same(
     store: Store, registry: Registry, directory: Path
 ) -> None:
@@ -224,7 +264,7 @@ def test_a_copy_of_a_host_with_its_address_hands_out_nothing_once_it_can_be_no_e
     registry.close()
     original = open_registry("local", directory)
     original.register(Host(agent_ip=AGENT, identity=identity.of_store(store), boot="of another machine"))
-    copy = Joining(store, open_registry("local", directory), identity_here, DCOS, clock)
+    copy = Joining(store, open_registry("local", directory), identity_here, DCOS, clock, monotonic=clock)
     for seconds in (0.0, DOUBLED_SECONDS - 1):
         clock.pass_by(seconds)
         with pytest.raises(Doubled, match=r"was alive a moment ago, before this host was started"):

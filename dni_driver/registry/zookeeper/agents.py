@@ -238,10 +238,13 @@ class Agents:
         left = self._uses(agent_ip)
         if not left:
             raise unknown_agent(agent_ip)
+        alive = of_agent(ALIVE, agent_ip)
         changes = self._ground.transaction()
+        changes.create(alive)
+        changes.delete(alive)
         for path in left:
             changes.delete(path)
-        self._ground.commit(changes)
+        self._ground.commit(changes, alive)
 
     def _held_by(self, agent_ip: Address, record: Record) -> list[str]:
         """Answer the nodes of what an agent holds by its record; what somebody deleted another may have by now."""
