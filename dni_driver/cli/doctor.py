@@ -23,7 +23,7 @@ from dni_driver.core.deadline import deadline
 from dni_driver.core.doctor.ailments import Ailment, Severity
 from dni_driver.core.doctor.diagnosis import Report, Unseen, report
 from dni_driver.core.doctor.facts import Facts, KernelFacts, StoreFacts
-from dni_driver.core.errors import DniError, SettingsError, Unavailable
+from dni_driver.core.errors import DniError, SettingsError
 from dni_driver.core.reports import Status
 from dni_driver.kernel.doctor import examination, features, foreign_rules
 from dni_driver.store import examination as store_examination
@@ -77,9 +77,6 @@ def examine(file: Path | None) -> tuple[Facts, list[Unseen]]:
     directory = settings.store.directory
     store = looks.at("the store", lambda: store_examination.look(directory / "dni.db"))
     plugin = looks.at("plugin sockets and dni's programs", lambda: surroundings.look(settings))
-    complaints = (
-        looks.at("what the agent says", lambda: _complaints(settings)) if plugin and plugin.agent_runs else None
-    )
     facts = Facts(
         now=time.time(),
         settings=complaint,
@@ -90,18 +87,18 @@ def examine(file: Path | None) -> tuple[Facts, list[Unseen]]:
         kernel=looks.at("links and kernel settings", lambda: _kernel(settings, store)),
         firewall=looks.at("the firewall", foreign_rules.look),
         lacks=looks.at("kernel features", features.lacks),
-        complaints=complaints or (),
+        complaints=_complaints(settings) if plugin and plugin.agent_runs else (),
     )
     return facts, looks.unseen
 
 
 def _complaints(settings: Settings) -> tuple[str, ...]:
-    """Answer what the agent says is wrong; raise DniError where it does not answer, or something else."""
-    answer = Console(settings.api.socket, LOOK_SECONDS).get("/v1/status")
+    """Answer what the agent says is wrong, or why it says nothing although it runs."""
     try:
+        answer = Console(settings.api.socket, LOOK_SECONDS).get("/v1/status")
         return tuple(msgspec.convert(answer, Status).problems)
-    except msgspec.ValidationError as error:
-        raise Unavailable(f"its answer is not understood ({error})") from None
+    except (DniError, msgspec.ValidationError) as error:
+        return (str(error),)
 
 
 def _settings(file: Path | None) -> tuple[Settings, str | None]:

@@ -249,7 +249,7 @@ def test_a_mistake_in_the_file_is_named_with_what_is_allowed(write: Write, text:
         ("[overlay]\nname = ''", "must be 1 to 13 characters"),
         (
             "[overlay]\nprefix = 40",
-            "overlay.prefix = 40: overlay 'dcos': subnet 10.0.0.0/30 is too small of /40 does not fit",
+            "overlay.prefix = 40: overlay 'dcos': an agent subnet of /40 does not fit",
         ),
         (
             "[overlay]\nsubnet = '10.0.0.0/30'",

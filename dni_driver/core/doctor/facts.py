@@ -184,7 +184,7 @@ class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `now` in seconds since 1970; `settings` is what is wrong with them; `lacks` of the kernel.
 
-    `complaints` are what the agent says is wrong, none where it does not run.
+    `complaints` are what the agent says is wrong, or why it does not answer; none where it does not run.
     """
 
     now: float

@@ -193,7 +193,7 @@ def complaints(facts: Facts) -> Iterator[Ailment]:
     if facts.complaints:
         first, *more = facts.complaints
         others = f", and {len(more)} more" if more else ""
-        yield COMPLAINTS.found("the dni agent", f"says: {first}{others}", "dni status")
+        yield COMPLAINTS.found("the dni agent", f"is not well: {first}{others}", "dni status")
 
 
 def _is_hindered(facts: Facts) -> bool:
