@@ -34,8 +34,6 @@ R = TypeVar("R")
 
 TURN_SECONDS = 15.0
 """How long one waits for another to end what it does with the registry; a caller over the operator API has 20 s."""
-
-
 DOUBLED_SECONDS = 30.0
 """After this, who is alive as this host is a copy of it: an earlier life of its own is forgotten by the registry."""
 
