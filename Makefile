@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ENGINES := 20.10 26.1 28.5
+ENGINE ?= 20.10
 # Tests that wait for dockerd leave a processor to others; a file's tests share a lab.
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PLUGIN ?= dni:latest
@@ -65,11 +66,11 @@ demo-mesos: setup  ## See Docker and Mesos (CNI) tasks on one overlay of two lab
 lab: setup  ## Bring up two lab hosts to look around in, until Enter (root)
 	@$(BIN)/python -m tests.lab up --dni
 
-bench: setup  ## Measure dni beside Docker's own networks: a table, and bench-result.json (root)
-	@$(BIN)/python -m tests.bench
+bench: setup  ## Measure dni beside Docker's own networks, ENGINE=20.10: a table, and bench-result.json (root)
+	@$(BIN)/python -m tests.bench --engine $(ENGINE)
 
 bench-cluster: setup  ## Measure what gets across hosts, by dni and by what else there is (root)
-	@$(BIN)/python -m tests.bench.cluster
+	@$(BIN)/python -m tests.bench.cluster --engine $(ENGINE)
 
 plugin:  ## Build dni as a managed plugin of the Docker Engine here, PLUGIN=dni:latest (root)
 	@.ci/packages debootstrap debian-archive-keyring

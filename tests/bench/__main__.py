@@ -43,9 +43,10 @@ _CREATE = ("network", "create", "-d", "dni", "--ipam-driver", "dni")
 class Bench:
     """The figures of one run, and the samples behind them."""
 
-    def __init__(self, lab: Lab, only: Sequence[str] = ()) -> None:
+    def __init__(self, lab: Lab, engine: str, only: Sequence[str] = ()) -> None:
         """Begin with nothing measured. dni runs on the first host; the other is there for a swarm."""
         self.lab = lab
+        self._engine = engine
         self._only = only
         self.failed: list[str] = []
         self.host, self.other = lab.hosts
@@ -106,7 +107,7 @@ class Bench:
     def measure_joining(self) -> None:
         """Measure how a cluster grows, in a lab of its own."""
         _say(f"a new host and a new overlay in a cluster of three: {ROUNDS_OF_JOINING} times")
-        taken = joining.in_turn(ROUNDS_OF_JOINING)
+        taken = joining.in_turn(ROUNDS_OF_JOINING, self._engine)
         self.keep("joining", taken, joining.figures(taken))
 
     def _programs(self) -> None:
@@ -177,13 +178,14 @@ _BENCH_OVERLAY = (
 
 @click.command()
 @click.option("--rounds", default=30, show_default=True, help="Single containers on each network.")
+@click.option("--engine", default="20.10", show_default=True, help="Docker Engine, of those that the lab has.")
 @click.option("--only", multiple=True, type=click.Choice(SECTIONS), help="A section; again for more. Default: all.")
-def bench(rounds: int, only: tuple[str, ...]) -> None:
+def bench(rounds: int, engine: str, only: tuple[str, ...]) -> None:
     """Measure dni beside Docker's own networks, in a lab of its own."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     try:
-        with Lab(hosts=2) as lab:
-            run = Bench(lab, only)
+        with Lab(hosts=2, engine=engine) as lab:
+            run = Bench(lab, engine, only)
             run.measure(rounds)
             where = describe(run.host)
         run.attempt("agent", run.measure_agent)

@@ -161,14 +161,15 @@ def _eventually(is_so: Callable[[], bool], complaint: str) -> None:
 
 @click.command()
 @click.option("--rounds", default=7, show_default=True, help="Measurements of each way, in turn.")
-def bench(rounds: int) -> None:
+@click.option("--engine", default="20.10", show_default=True, help="Docker Engine, of those that the lab has.")
+def bench(rounds: int, engine: str) -> None:
     """Measure what gets across hosts, within a host and outside."""
     try:
-        with Lab(hosts=4) as lab:
+        with Lab(hosts=4, engine=engine) as lab:
             where = describe(lab.hosts[0])
             taken = {title: _taken(title, ways, rounds) for title, ways in _titled(lab)}
         click.echo(f"… docker run until the other host is reached: {far.ROUNDS} on each network, in turn", err=True)
-        reached = far.measure()
+        reached = far.measure(engine)
     except LabError as error:
         sys.exit(f"bench-cluster: {error}")
     found = [

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import click
 import msgspec
 
 from tests.bench.figures import Figure, median_difference, median_ms, show
@@ -47,9 +48,9 @@ class Way(msgspec.Struct, frozen=True):
         return time.perf_counter() - started
 
 
-def measure(rounds: int = ROUNDS) -> dict[str, list[float]]:
+def measure(engine: str, rounds: int = ROUNDS) -> dict[str, list[float]]:
     """Time containers on each network in turn; seconds."""
-    with Lab(hosts=2) as lab, _zookeeper(lab) as url:
+    with Lab(hosts=2, engine=engine) as lab, _zookeeper(lab) as url:
         here, there = lab.hosts
         for host in lab.hosts:
             host.start_dni(registry_url=url)
@@ -121,10 +122,13 @@ def figures(samples: dict[str, list[float]]) -> list[Figure]:
     ]
 
 
-def main() -> None:
-    """`python -m tests.bench.far [ROUNDS]`: measure this alone."""
+@click.command()
+@click.option("--rounds", default=ROUNDS, show_default=True, help="Containers on each network.")
+@click.option("--engine", default="20.10", show_default=True, help="Docker Engine, of those that the lab has.")
+def main(rounds: int, engine: str) -> None:
+    """Measure how long until a container reaches one on the other host."""
     try:
-        taken = measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+        taken = measure(engine, rounds)
     except LabError as error:
         sys.exit(f"bench: {error}")
     sys.stdout.write(f"{show(figures(taken))}\n")

@@ -31,10 +31,10 @@ _SCRIPT = Path(__file__).with_name("knock.py")
 _DEV = ("overlay", "create", "dev", "--subnet", "10.64.0.0/16")
 
 
-def in_turn(rounds: int) -> dict[str, list[float]]:
+def in_turn(rounds: int, engine: str) -> dict[str, list[float]]:
     """Have a third host join two, and an overlay come to all of them, again and again; the seconds of each."""
     taken: dict[str, list[float]] = {name: [] for name in _TITLES}
-    with Lab(hosts=3) as lab:
+    with Lab(hosts=3, engine=engine) as lab:
         server = ZooKeeper(lab.outside.directory / "zookeeper", lab.outside)
         server.start()
         *settled, newcomer = lab.hosts
