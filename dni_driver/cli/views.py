@@ -53,7 +53,7 @@ def status(report: Status) -> str:
     )
     parts = [
         "\n".join(f"{name:<10}{value}" for name, value in facts),
-        overlays(report.overlays),
+        overlays(report.overlays) if report.overlays or not report.problems else "",
         usage.halves(report.halves),
         agents.cluster(report.cluster),
         "\n".join(f"problem: {problem}" for problem in report.problems),

@@ -219,7 +219,7 @@ def full(overlay: Overlay, family: Family) -> Exhausted:
     number = 1 << (prefix - subnet.prefixlen)
     many = f"all {number} agent subnets of /{prefix} in {subnet} are"
     what = many if number > 1 else f"its one agent subnet {subnet} is"
-    return Exhausted(f"overlay {overlay.name!r} is full: {what} held; `dni agent ls` lists the holders")
+    return Exhausted(f"overlay {overlay.name!r} is full: {what} held; `dni agent ls` says by which agent")
 
 
 def _agent_subnets(subnet: Network, prefix: int) -> Iterator[Network]:

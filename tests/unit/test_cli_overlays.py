@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from tests.unit.canned_agent import NEW, OVERLAY, Dni, _CannedAgent, agent, dni
+from tests.unit.canned_agent import NEW, OVERLAY, STATUS, Dni, _CannedAgent, agent, dni
 
 __all__ = ["agent", "dni"]
 
@@ -56,6 +56,13 @@ def test_the_ipv4_of_an_ipv6_only_overlay_is_shown_as_this_hosts_own(dni: Dni, a
 def test_without_overlays_the_command_that_makes_one_is_shown(dni: Dni, agent: _CannedAgent) -> None:
     agent.answers["GET /v1/overlays"] = (200, [])
     assert "dni overlay create NAME" in dni("overlay", "ls").out
+
+
+def test_where_the_registry_is_away_status_does_not_say_to_make_an_overlay(dni: Dni, agent: _CannedAgent) -> None:
+    agent.answers["GET /v1/status"] = (200, {**STATUS, "overlays": [], "problems": ["the registry does not answer"]})
+    told = dni("status").out
+    assert "problem: the registry does not answer" in told
+    assert "dni overlay create" not in told
 
 
 def test_a_removed_overlay_is_named(dni: Dni, agent: _CannedAgent) -> None:
