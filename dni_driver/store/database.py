@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dni_driver.core.deadline import holding, within
-from dni_driver.store import schema
+from dni_driver.store import schema, wholeness
 from dni_driver.store.complaints import damaged, explained, is_read_only
 from dni_driver.store.connections import Connections
 from dni_driver.store.disk import Disk
@@ -36,7 +36,7 @@ class Store:
     def __init__(self, path: Path, crash_point: Callable[[str], None] = lambda _: None) -> None:
         """Open the file, making it or bringing it up to date; raise StoreError where it cannot be used."""
         self.path = path
-        self._disk = Disk(path.with_name(f"{path.name}-wal"))
+        self._disk = Disk(wholeness.log_of(path))
         self._crash_point = crash_point
         self._writer = threading.Lock()
         self._connections = Connections(path)
@@ -114,11 +114,14 @@ class Store:
             self._check_writable()
             if not self.path.exists():
                 self._create()
-            self._check_whole()
+            self._check_not_empty()
+            has_log = wholeness.has_log(self.path)
             with self._connections.lend() as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
-                self._check(connection)
+                wholeness.check(connection, self.path)
                 schema.migrate(connection, self.path)
+                if has_log:
+                    wholeness.check_with_log(connection, self.path)
             self._disk.sync()
 
     def _create(self) -> None:
@@ -132,14 +135,9 @@ class Store:
         if is_read_only(self.path.parent):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    def _check_whole(self) -> None:
+    def _check_not_empty(self) -> None:
         if self.path.is_file() and self.path.stat().st_size == 0:
             raise damaged(self.path, "the file is empty")
-
-    def _check(self, connection: sqlite3.Connection) -> None:
-        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if answer != "ok":
-            raise damaged(self.path, answer)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

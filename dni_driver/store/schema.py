@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from dni_driver.core.errors import StoreError
+from dni_driver.store.wholeness import has_log, log_of
 
 _VERSIONS, _OF_WAL = slice(18, 20), b"\2\2"
 """Where the file says that it has a log (sqlite.org/fileformat2.html, section 1.3): nobody has to switch it then."""
@@ -35,8 +36,7 @@ def create(path: Path) -> None:
 
 def orphaned_log(path: Path) -> Path | None:
     """Answer the log of a store that is gone itself: with commits in it that would end up in a new store."""
-    log = path.with_name(f"{path.name}-wal")
-    return log if not path.exists() and log.exists() and log.stat().st_size else None
+    return log_of(path) if not path.exists() and has_log(path) else None
 
 
 def _empty(path: Path) -> bytes:

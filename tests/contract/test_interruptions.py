@@ -293,7 +293,7 @@ def test_a_damaged_store_is_an_error_that_says_what_to_do(tmp_path: Path) -> Non
         (plugin.folder / "dni.sock").unlink(missing_ok=True)
         with pytest.raises(
             PluginError,
-            match=r"is damaged .*: stop dni, put back a copy of it, or move it away and make its networks anew",
+            match=r"is damaged .*: stop dni and move it away, .* put back a copy of it, or make its networks anew",
         ):
             plugin.start()
         for method in BODILESS:

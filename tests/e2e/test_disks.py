@@ -125,7 +125,7 @@ def test_a_damaged_store_is_refused_with_the_way_out_and_a_copy_put_back_is_take
         host.launch_dni(**host_state.SETTINGS)
         text = refused(host, "run", "--rm", "--net", "dcos", "busybox", "true")
         assert "the store /var/lib/dni/dni.db is damaged" in text, what
-        assert "put back a copy of it, or move it away" in text, what
+        assert "put back a copy of it, or make its networks anew" in text, what
         assert reaches(host, "one", GATEWAY), what
         host.run("sh", "-c", "rm -rf /var/lib/dni/dni.db* && cp -a /var/lib/dni.copy/dni.db /var/lib/dni/")
         host.wait_for_dni()

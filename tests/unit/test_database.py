@@ -200,7 +200,7 @@ def test_a_damaged_store_is_refused_with_what_to_do(path: Path, damage: Callable
     put(store)
     store.close()
     damage(path)
-    with pytest.raises(StoreError, match=r"dni\.db is damaged .*put back a copy of it, or move it away") as caught:
+    with pytest.raises(StoreError, match=r"dni\.db is damaged .*its log too .* put back a copy of it") as caught:
         Store(path)
     assert "\n" not in str(caught.value)
 

@@ -76,7 +76,7 @@ def store(facts: Facts) -> Iterator[Ailment]:
             "the store",
             found.trouble,
             f"for file in {found.path}*; do mv $file ${{file%/*}}/damaged-${{file##*/}}; done",
-            "or, better, stop dni and put back a copy: without one its networks must be made anew",
+            "with dni stopped; then put back a copy, where there is one: without it its networks must be made anew",
         )
     if found.mode & _ANYBODY:
         yield READABLE.found(

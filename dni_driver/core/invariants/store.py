@@ -27,7 +27,8 @@ def in_the_store(records: Records) -> Iterator[Finding]:
 
 
 def _damaged(about: str, problem: str) -> Finding:
-    return Finding(about=about, problem=problem, mend="stop dni and put back a copy of its store, or report this")
+    mend = "stop dni, move its store away with its log and put back a copy, or report this"
+    return Finding(about=about, problem=problem, mend=mend)
 
 
 def _overlaps(records: Records) -> Iterator[Finding]:
