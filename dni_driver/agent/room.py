@@ -87,16 +87,33 @@ class Leasing:
         What a crash leaves between registry and store is found again by the next joining.
         """
         try:
-            held = self._registry.lease(overlay, family, self._identity.agent_ip())
-            with self._store.write() as tx:
-                overlays.find(tx, overlay)
-                overlays.add_agent_subnet(tx, held)
+            if (overlay, family) not in self._asks_again or not self._recovered(overlay, family):
+                self._take(self._registry.lease(overlay, family, self._identity.agent_ip()))
         except Exhausted as error:
             return str(error)
         except DniError as error:
             return f"no more can be leased now: {error}"
-        log.info("leased one more agent subnet", overlay=overlay, agent_subnet=str(held.subnet))
         return None
+
+    def _recovered(self, overlay: str, family: Family) -> bool:
+        """Take what the registry gave before and the store was not told of; tell whether there was any.
+
+        A host whose disk is full would lease the whole overlay otherwise, one agent subnet with each attempt.
+        """
+        with self._in_turn():
+            with self._store.read() as tx:
+                known = {*overlays.agent_subnets(tx), *(one.held for one in room.leaving(tx))}
+            held = [lease.held for lease in self._registry.leases(self._identity.agent_ip())]
+            missed = [one for one in held if (one.overlay, one.family) == (overlay, family) and one not in known]
+            for one in missed:
+                self._take(one)
+        return bool(missed)
+
+    def _take(self, held: AgentSubnet) -> None:
+        with self._store.write() as tx:
+            overlays.find(tx, held.overlay)
+            overlays.add_agent_subnet(tx, held)
+        log.info("leased one more agent subnet", overlay=held.overlay, agent_subnet=str(held.subnet))
 
     def _record(self, before: dict[tuple[str, Family], str], after: dict[tuple[str, Family], str]) -> None:
         """Have starts know, which find no free address, that they need not wait for one."""

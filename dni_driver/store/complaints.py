@@ -41,7 +41,8 @@ def damaged(path: Path, text: str) -> StoreError:
     """Answer the error of a store that does not hold what it must."""
     return StoreError(
         f"the store {path} is damaged ({' '.join(text.split())}): stop dni and move it away, its log too (mv {path}* "
-        f"ELSEWHERE); then put back a copy of it, or make its networks anew (docker network rm, docker network create)"
+        f"ELSEWHERE); then put back a copy of it, or make its networks anew (docker network rm, then docker network "
+        f"create)"
     )
 
 

@@ -12,12 +12,13 @@ import pytest
 from dni_driver.agent.reserving import Reserving
 from dni_driver.agent.room import RETRY_SECONDS
 from dni_driver.core.addresses.reservations import read_wish
-from dni_driver.core.errors import Crowded, Exhausted, Refused, Unavailable
+from dni_driver.core.errors import Crowded, Exhausted, Refused, StoreError, Unavailable
 from dni_driver.core.overlays import AgentSubnet, define
 from dni_driver.core.reports import overlay_report
 from dni_driver.store import pools
 from dni_driver.store.claiming import ANY, claim, halves_of
 from dni_driver.store.records import read_all
+from tests.fakes import AGENT
 from tests.members import joined
 from tests.scratch import fast_directory
 from tests.unit.tiny_overlay import OTHER, Host, busy, host
@@ -114,6 +115,22 @@ def test_a_registry_that_cannot_be_had_is_said_at_once_to_whoever_finds_no_addre
         host.room.look()
     with pytest.raises(Exhausted, match="no more can be leased now: the registry does not answer"):
         host.take()
+
+
+def test_a_disk_that_is_full_costs_the_cluster_one_agent_subnet_and_not_all(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.create_network()
+    [host.take() for _ in range(4)]
+    with monkeypatch.context() as patched:
+        host.fill_the_disk(patched)
+        for _ in range(4):
+            with pytest.raises(StoreError, match="the disk is full"):
+                host.room.look()
+            host.clock.pass_by(RETRY_SECONDS)
+    assert [str(lease.held.subnet) for lease in host.registry.leases(AGENT)] == ["10.80.0.0/28", "10.80.0.16/28"]
+    assert host.room.look() == []
+    assert host.leased() == ["10.80.0.0/28", "10.80.0.16/28"]
 
 
 def test_without_an_answer_of_the_agent_a_start_is_told_to_wait(host: Host) -> None:

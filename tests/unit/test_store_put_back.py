@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A copy of the store that is put back: whole where the log was moved away too, never half of one and half of another."""
+"""A copy of the store that is put back: whole without the log of what was there, never mixed with it."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,6 +14,7 @@ from dni_driver.agent.identity import Identity
 from dni_driver.agent.joining import Joining
 from dni_driver.agent.reconciler import Reconciler
 from dni_driver.agent.room import IDLE_SECONDS, Leasing
+from dni_driver.core.errors import StoreError
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import define
 from dni_driver.core.records import NetworkRecord
@@ -58,6 +60,14 @@ class Host:
         mend = Reconciler(self._agents, self.kernel).mend
         time = frozen(self.clock)
         self.room = Leasing(self._agents, self.registry, self.identity(), mend, self.joining.in_turn, time)
+
+    def fill_the_disk(self, patched: pytest.MonkeyPatch) -> None:
+        """Have the agent write nothing more into its store."""
+
+        def write() -> NoReturn:
+            raise StoreError("the disk is full")
+
+        patched.setattr(self._agents, "write", write)
 
     def create_network(self, ip_range: str | None = None, gateway: str = "10.80.0.9/29") -> None:
         """Record the overlay's Docker network."""
