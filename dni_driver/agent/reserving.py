@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from dni_driver.core.addresses.allocation import Span, exhausted, spans, without
@@ -72,8 +73,13 @@ def _span(tx: Transaction, wish: Wish, family: Family, kept: list[ReservationRec
         check_usable(wish, wish.span, pool, halves)
         _check_free(tx, wish, wish.span, pool)
         return wish.span
-    address = addresses.of_container(tx, pool.id, str(wish.container)) or _next(tx, pool, halves, kept)
-    return Span(address, address)
+    owned = addresses.of_container(tx, pool.id, str(wish.container))
+    if owned is None:
+        address = _next(tx, pool, halves, kept)
+        return Span(address, address)
+    span = Span(owned, owned)
+    standing(msgspec.structs.replace(wish, span=span), family, kept)
+    return span
 
 
 def _pool(tx: Transaction, wish: Wish, family: Family) -> PoolRecord:

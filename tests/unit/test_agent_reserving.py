@@ -98,6 +98,24 @@ def test_a_running_container_has_the_address_reserved_that_it_has(world: World) 
     assert world.listed() == [("9.0.0.130", None, "bound", "web", True)]
 
 
+@pytest.mark.parametrize("address", ["9.0.0.200", "9.0.0.205"])
+def test_what_a_container_has_of_a_range_that_is_held_back_is_not_reserved_twice(world: World, address: str) -> None:
+    world.reserve("9.0.0.200-9.0.0.220")
+    create_network(world.store, NOW)
+    create_endpoint(world.store, WEB, address, NOW)
+    world.docker.networks = (shown((WEB, "web", address)),)
+    world.agent.look()
+    with pytest.raises(InUse, match=rf"{address} is not free to reserve: 9.0.0.200-9.0.0.220 is held back; `dni"):
+        world.reserve(container="web")
+    assert world.reserve("9.0.0.200-9.0.0.220") == "9.0.0.200-9.0.0.220"
+
+
+def test_an_address_of_the_mesos_half_is_for_no_container_by_name(world: World) -> None:
+    with pytest.raises(Refused, match=r"9\.0\.0\.10 lies in the Mesos half, .* leave --for out"):
+        world.reserve("9.0.0.10", "web")
+    assert world.reserve("9.0.0.10") == "9.0.0.10"
+
+
 def test_it_can_be_named_too(world: World) -> None:
     world.run_web()
     assert world.reserve("9.0.0.130", "web") == "9.0.0.130"

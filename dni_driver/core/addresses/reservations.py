@@ -100,6 +100,11 @@ def standing(wish: Wish, family: Family, kept: Iterable[ReservationRecord]) -> R
 
 def check_usable(wish: Wish, span: Span, pool: PoolRecord, halves: Sequence[Network]) -> None:
     """Raise Refused, saying which addresses there are, where a container could not have all of a span."""
+    if wish.container is not None and pool.is_mesos:
+        raise Refused(
+            f"{_written(span)} lies in the Mesos half, and no runtime of CNI tells dni what a container is called: "
+            f"leave --for out, and ask for that address"
+        )
     if wish.container is not None and span.size > 1:
         raise Refused(
             f"a container has one address of an overlay: reserve one for {wish.container!r}, or {_written(span)} "
