@@ -120,8 +120,8 @@ def test_a_record_dated_in_the_future_is_not_held_against_docker() -> None:
             Finding(
                 about="network dev",
                 problem="is in Docker, but dni has no record of it",
-                mend="docker network rm dev, then create it again; where the store was lost, stop dni and put back a "
-                "copy of it",
+                mend="docker network rm dev, then create it again; where the store was lost, stop dni, move away "
+                "what is there, and put back a copy of it",
             ),
         ),
         (

@@ -38,7 +38,7 @@ def unknown_networks(records: Records, docker: DockerView) -> Iterator[Finding]:
                 about=f"network {network.name}",
                 problem="is in Docker, but dni has no record of it",
                 mend=f"docker network rm {network.name}, then create it again; where the store was lost, stop dni, "
-                f"move away what there is of it, and put back a copy",
+                f"move away what is there, and put back a copy of it",
             )
 
 
