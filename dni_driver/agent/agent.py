@@ -9,6 +9,7 @@ import msgspec
 
 from dni_driver import __version__
 from dni_driver.agent.cni import Cni
+from dni_driver.agent.inspection import attempt, refusals
 from dni_driver.agent.limiting import change_limits
 from dni_driver.agent.loops import Loops
 from dni_driver.agent.options import Options
@@ -209,11 +210,10 @@ class Agent:
 
     def repair(self) -> reports.Repair:
         """Mend what can be mended now."""
-        freed = self._parts.cni.repair()
+        freed, refused = attempt(self._parts.cni.repair)
         report = self._parts.inspection.repair(self._parts.reconciler, self._parts.collector)
-        return msgspec.structs.replace(
-            report, freed=[*freed, *report.freed], findings=[*report.findings, *self._parts.cni.findings()]
-        )
+        left = [*refusals(refused), *report.findings, *self._parts.cni.findings()]
+        return msgspec.structs.replace(report, freed=[*freed, *report.freed], findings=left)
 
     def look(self) -> Sequence[str]:
         """Look at Docker now; answer in words what is wrong there."""

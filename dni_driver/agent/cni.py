@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,8 @@ class Cni:
         self._collector.collect()
         return [*problems, *self._unsettled(read_all(self._store))]
 
-    def repair(self) -> list[str]:
-        """Free what containers left behind; answer it in words."""
+    def repair(self) -> Iterator[str]:
+        """Free what containers left behind, as far as there is time; tell of each in words."""
         return self._collector.repair()
 
     def findings(self) -> list[Finding]:

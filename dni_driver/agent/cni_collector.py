@@ -7,10 +7,12 @@ grace, and nobody answers at its addresses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from dni_driver.agent.collector import PROBES
 from dni_driver.agent.ports import Kernel, Time
 from dni_driver.agent.steady import Steady
 from dni_driver.core.cni_records import CniEndpointRecord
@@ -20,6 +22,9 @@ from dni_driver.store import Store, cni
 from dni_driver.store.records import read_all
 
 log = structlog.get_logger(__name__)
+
+_FREEING_SECONDS = 10.0
+"""After which no further portion is begun with: a repair has the rest of its caller's time for what is Docker's."""
 
 
 class CniCollector:
@@ -41,10 +46,10 @@ class CniCollector:
         seen = self._gone_since
         self._gone_since = {one: seen.get(one, now) for one in self.gone()}
         waited = [one for one in self._gone_since if one in seen and now - seen[one] >= self._grace]
-        return self._free(waited)
+        return list(self._free(waited))
 
-    def repair(self) -> list[str]:
-        """Free at once what has been as it is for a minute, and does not answer."""
+    def repair(self) -> Iterator[str]:
+        """Free at once what has been as it is for a minute, and does not answer; tell of each."""
         return self._free(self._settled())
 
     def findings(self) -> list[Finding]:
@@ -65,16 +70,28 @@ class CniCollector:
     def _settled(self) -> list[CniEndpointRecord]:
         return [one for one in self.gone() if is_settled(one.since, self._steady())]
 
-    def _free(self, due: Iterable[CniEndpointRecord]) -> list[str]:
+    def _free(self, due: Sequence[CniEndpointRecord]) -> Iterator[str]:
+        """Free portion by portion what does not answer, telling of each; the rest has to wait for the next time."""
+        ends = self._time.monotonic() + _FREEING_SECONDS
+        for start in range(0, len(due), PROBES):
+            if self._time.monotonic() < ends:
+                yield from self._free_silent(self._silent(due[start : start + PROBES]))
+
+    def _silent(self, due: Sequence[CniEndpointRecord]) -> list[CniEndpointRecord]:
+        """Answer those that nobody answers for; an address takes a second to be silent, so all are asked at once."""
+        with ThreadPoolExecutor(len(due)) as probes:
+            alive = probes.map(self._is_alive, due)
+            return [one for one, is_alive in zip(due, alive, strict=True) if not is_alive]
+
+    def _free_silent(self, silent: Sequence[CniEndpointRecord]) -> Iterator[str]:
         """Free those whose link is gone by then: who gets one of their addresses next gets the MAC with it."""
-        silent = [one for one in due if not self._is_alive(one)]
         still = set(self.gone()) if silent else set()
         leaving = [one for one in silent if one in still]
         self._kernel.detach([one.id for one in leaving])
-        freed = [one for one in leaving if self._is_unplugged(one) and self._forgotten(one)]
-        for one in freed:
-            log.info("freed", container=one.container, problem=_problem(one))
-        return [f"container {one.container}: {_problem(one)}" for one in freed]
+        for one in leaving:
+            if self._is_unplugged(one) and self._forgotten(one):
+                log.info("freed", container=one.container, problem=_problem(one))
+                yield f"container {one.container}: {_problem(one)}"
 
     def _is_unplugged(self, endpoint: CniEndpointRecord) -> bool:
         try:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from dni_driver.agent.collector import Collector
@@ -62,16 +62,15 @@ class Inspection:
 
     def repair(self, reconciler: Reconciler, collector: Collector) -> Repair:
         """Mend the kernel, free what has leaked; answer what was done and what is left."""
-        changed, refused = _attempt(reconciler.mend)
+        changed, refused = attempt(reconciler.mend)
         freed: list[str] = []
-        unasked, kept = _attempt(lambda: self._collect(collector, freed))
+        unasked, kept = attempt(lambda: self._collect(collector, freed))
         if freed:
-            more, refused = _attempt(reconciler.mend)
+            more, refused = attempt(reconciler.mend)
             changed += more
         left = self.check()
         known = {finding.problem for finding in left}
-        told = [Finding(about="repair", problem=problem, mend=SEE_LOG) for problem in (*refused, *kept)]
-        told += _unfinished(unasked)
+        told = [*refusals([*refused, *kept]), *_unfinished(unasked)]
         return Repair(
             changed=changed, freed=freed, findings=[*(one for one in told if one.problem not in known), *left]
         )
@@ -121,9 +120,16 @@ def _unfinished(unasked: Sequence[str]) -> list[Finding]:
     return [Finding(about="repair", problem=problem, mend=REPAIR)]
 
 
-def _attempt(act: Callable[[], list[str]]) -> tuple[list[str], list[str]]:
-    """Answer what was done, and in words what was not: a repair goes on without it."""
+def attempt(act: Callable[[], Iterable[str]]) -> tuple[list[str], list[str]]:
+    """Answer what was done until it failed, and in words what was not: a repair goes on without it."""
+    done: list[str] = []
     try:
-        return act(), []
+        done.extend(act())
     except DniError as error:
-        return [], [str(error)]
+        return done, [str(error)]
+    return done, []
+
+
+def refusals(problems: Iterable[str]) -> list[Finding]:
+    """Answer the findings that say what a repair was refused."""
+    return [Finding(about="repair", problem=problem, mend=SEE_LOG) for problem in problems]

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from dni_driver.agent.cni import Cni, CniOptions
 from dni_driver.agent.inspection import PORTION
-from dni_driver.core.errors import KernelError
+from dni_driver.core.errors import KernelError, StoreError
+from dni_driver.core.mesos.cni_wish import CniWish
 from dni_driver.core.reports import Repair
-from dni_driver.store import networks
+from dni_driver.store import cni, networks
 from dni_driver.store.forget import forget_endpoint
 from tests.unit.agents import DB, NETWORK, WEB, claim, create_network, frozen, shown
 from tests.unit.world import World, new, world
@@ -145,3 +147,23 @@ def test_a_repair_that_runs_out_of_time_frees_a_part_and_says_how_much_is_left(w
     assert told.problem.startswith("had no time for 36 more")
     assert told.mend == "dni repair"
     assert len(world.agent.repair().freed) == 36
+
+
+def test_repair_mends_kernel_and_docker_although_a_container_of_cni_cannot_be_freed_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    mesos = Cni(world.store, world.kernel, CniOptions(ipam="dni"), frozen(world.clock), lambda: None)
+    mesos.attach(CniWish(overlay="dcos", container="one", ifname="eth0", sandbox="/run/netns/one"))
+    world.run_containers()
+    world.docker.networks = (shown((WEB, "web", "9.0.0.130")),)
+    world.kernel.bridges.clear()
+    world.kernel.lost_sandboxes.add("/run/netns/one")
+    monkeypatch.setattr(cni, "forget_endpoint", refuse)
+    repair = world.agent.repair()
+    assert repair.changed[0] == "d-dcos"
+    assert repair.freed == [f"endpoint {DB[:12]}: is recorded with 9.0.0.131, but Docker does not list it"]
+    assert ("repair", "the disk is full") in [(finding.about, finding.problem) for finding in repair.findings]
+    assert "container one" in [finding.about for finding in repair.findings]

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from dni_driver.agent.collector import PROBES
+from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import KernelError
 from dni_driver.core.invariants.leaks import leaks
 from dni_driver.core.views import DockerView
@@ -81,8 +85,34 @@ def test_who_comes_back_while_it_is_asked_for_keeps_its_address(host: Host) -> N
 def test_a_repair_frees_at_once_what_is_settled_and_a_check_tells_of_it(host: Host) -> None:
     host.attach("one")
     host.kernel.lost_sandboxes.add("/run/netns/one")
-    assert host.cni.repair() == []
+    assert list(host.cni.repair()) == []
     told = "container one has 9.0.0.2 of overlay 'dcos', but its network namespace /run/netns/one is gone"
     assert told in host.problems()
-    assert host.cni.repair() == [told.replace("container one has", "container one: has")]
+    assert list(host.cni.repair()) == [told.replace("container one has", "container one: has")]
+    assert host.held() == {}
+
+
+def lose(host: Host, count: int) -> None:
+    """Have so many containers that died an hour ago without a word."""
+    for number in range(count):
+        host.attach(f"c{number}")
+        host.kernel.lost_sandboxes.add(f"/run/netns/c{number}")
+    host.clock.pass_by(3600)
+
+
+def test_one_repair_frees_all_of_many_that_died_together(host: Host) -> None:
+    """Each is silent for a while; to wait for one after the other takes longer than the caller has."""
+    lose(host, 45)
+    host.kernel.when_asked = lambda: time.sleep(0.1)
+    with deadline(4):
+        assert len(list(host.cni.repair())) == 45
+    assert host.held() == {}
+
+
+def test_what_a_repair_has_no_time_for_is_found_and_freed_by_the_next_one(host: Host) -> None:
+    lose(host, PROBES + 4)
+    host.kernel.when_asked = lambda: host.clock.pass_by(1)
+    assert len(list(host.cni.repair())) == PROBES
+    assert len(host.cni.findings()) == 4
+    assert len(list(host.cni.repair())) == 4
     assert host.held() == {}
