@@ -26,6 +26,7 @@ from dni_driver.kernel.firewall.firewall import Around, Firewall
 from dni_driver.kernel.firewall.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
 from dni_driver.kernel.lock import locked
+from dni_driver.kernel.netlink.carried import carried_by
 from dni_driver.kernel.netlink.far_end import name_of_far_end
 from dni_driver.kernel.netlink.lookout import LINKS, TRAFFIC_CONTROL, Lookout
 from dni_driver.kernel.news import News
@@ -103,10 +104,8 @@ class Kernel:
     @_in_words()
     def carries(self, link: Link) -> bool:
         """Tell whether the bridge of a link has the addresses that lead on from there."""
-        with locked(self._lock):
-            seen = self._lookout.look()
-        bridge = seen.bridges.get(link.bridge)
-        return bridge is not None and link.next_hops <= {str(one.ip) for one in bridges.carried(bridge, seen)}
+        there = carried_by(link.bridge)
+        return there is not None and link.next_hops <= there
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,11 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from dni_driver.core.deadline import deadline
 from dni_driver.core.errors import BridgeMissing, KernelError
 from dni_driver.core.wanted import Link
+from dni_driver.kernel.lock import locked
+from dni_driver.kernel.netlink import carried
 from tests.open_files import nothing_left_open
 from tests.root.ground import Namespace
 from tests.root.packets import call
@@ -62,6 +66,35 @@ def test_attach_leaves_a_link_that_libnetwork_can_move(dcos: Host) -> None:
 def test_the_host_end_has_no_address_of_the_kernels_making(dcos: Host) -> None:
     container = dcos.container(DCOS)
     assert "inet6" not in dcos.sh(f"ip addr show {container.link.host}")
+
+
+@pytest.mark.parametrize("strict", [carried._STRICT, 9999])  # noqa: SLF001
+def test_a_bridge_carries_what_leads_on_when_it_has_all_of_it(
+    dcos: Host, monkeypatch: pytest.MonkeyPatch, strict: int
+) -> None:
+    """Also where the kernel is too old to be asked about one link alone."""
+    monkeypatch.setattr(carried, "_STRICT", strict)
+    wanted = link(DCOS)
+    assert dcos.run(dcos.kernel.carries, wanted)
+    dcos.sh("ip addr del fd01:b::8000:0:1/81 dev d-dcos", "ip addr add fd01:b::8000:0:1/81 dev lo")
+    assert not dcos.run(dcos.kernel.carries, wanted)
+    dcos.sh("ip addr add fd01:b::8000:0:1/81 dev d-dcos nodad")
+    assert dcos.run(dcos.kernel.carries, wanted)
+    dcos.sh("ip link del d-dcos")
+    assert not dcos.run(dcos.kernel.carries, wanted)
+
+
+def test_a_bridge_that_goes_while_it_is_asked_for_carries_nothing(
+    dcos: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "if_nametoindex", lambda _: 9999)
+    assert not dcos.run(dcos.kernel.carries, link(DCOS))
+
+
+def test_what_a_bridge_carries_is_told_while_others_have_the_lock(dcos: Host) -> None:
+    """Each Join asks, once an overlay has a second half here."""
+    with locked(dcos.run_dir / "kernel.lock"), deadline(5):
+        assert dcos.run(dcos.kernel.carries, link(DCOS))
 
 
 def test_attach_repeated_changes_nothing(dcos: Host) -> None:
