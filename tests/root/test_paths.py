@@ -190,6 +190,23 @@ def test_an_internal_overlay_spans_hosts_and_nobody_else_gets_in(cluster: Cluste
         assert is_cut_off(cluster.near[2], other.address.ip)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_internal_overlay_spans_hosts_beside_docker_too(cluster: Cluster, backend: Backend) -> None:
+    """FORWARD drops what nobody accepts, and its containers get out of their host to their own alone."""
+    first, second = cluster.near[:2]
+    with docker.docker_on(first), docker.docker_on(second) as dockers:
+        for member in (first, second):
+            member.know(cluster.others(member), {"dcos": backend}, place("dcos", member.number, internal=True))
+            member.reconcile()
+        one, other = on(first), on(second)
+        assert sees(one, other)
+        assert sees(other, one)
+        with Server(cluster.switch), Server(second):
+            for address in (cluster.router, second.agent):
+                assert is_cut_off(one.sandbox, address)
+        assert is_cut_off(dockers, other.address.ip)
+
+
 def test_a_published_port_answers_containers_of_other_agents(cluster: Cluster) -> None:
     cluster.meet(dcos="vxlan")
     first, second = cluster.near[:2]

@@ -73,6 +73,8 @@ def test_the_chain_opens_overlays_and_leaves_docker_to_docker() -> None:
         "-A DNI-FORWARD -o docker0 -j RETURN",
         "-A DNI-FORWARD -i d-dcos -j ACCEPT",
         "-A DNI-FORWARD -i m-dcos -j ACCEPT",
+        "-A DNI-FORWARD -i d-shut -j ACCEPT",
+        "-A DNI-FORWARD -i m-shut -j ACCEPT",
     ]
 
 

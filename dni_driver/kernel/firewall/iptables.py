@@ -2,7 +2,7 @@
 """The iptables chain DNI-FORWARD: lets overlay traffic through a FORWARD chain that Docker set to DROP.
 
 It opens nothing of Docker's: what leaves by one of Docker's own bridges goes back to Docker's rules. Who gets into
-an overlay is decided by the nftables table, which stands before.
+an overlay, and out of an internal one, is decided by the nftables table, which stands before.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def chain_rules(policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]
         for bridge in policy.bridges
     ]
     matches += [f"-o {docker} -j RETURN" for docker in dockers]
-    matches += [f"-i {bridge} -j ACCEPT" for policy in policies if not policy.internal for bridge in policy.bridges]
+    matches += [f"-i {bridge} -j ACCEPT" for policy in policies for bridge in policy.bridges]
     return [f"-A {CHAIN} {match}" for match in matches]
 
 
