@@ -165,15 +165,28 @@ def _forward(wanted: Wanted, uplink: Uplink | None) -> str:
 
 
 def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
-    """Keep what is no overlay's from the containers of other agents: masqueraded, it would pass for this agent."""
+    """Keep strangers from the containers of other agents: masqueraded or forged, they pass for who may come in.
+
+    They are told by where they come in, as anybody can write an overlay's address; who comes in by an overlay's
+    bridge and may send what he likes, by what he writes.
+    """
     opened = {subnet for policy in wanted.policies if not _is_guarded(policy) for subnet in policy.subnets}
     guarded = [subnet for subnet in wanted.overlay_subnets if subnet not in opened]
     links = _braced(_quoted([VTEP_LINK, uplink.link]))
     for family in FAMILIES:
         members = _family(guarded, family)
         if members:
-            strangers = f"{_SADDR[family]} != @overlays{family} {_DADDR[family]} {_braced(members)}"
-            yield f"oifname {links} {strangers} ct state new drop"
+            for strangers in _strangers(wanted, family):
+                yield f"oifname {links} {strangers}{_DADDR[family]} {_braced(members)} ct state invalid,new drop"
+
+
+def _strangers(wanted: Wanted, family: Family) -> Iterator[str]:
+    """Render who is no overlay's: everybody, where this host has no bridge of one."""
+    if not wanted.policies:
+        yield ""
+    else:
+        yield "iifname != @bridges "
+        yield f"{_SADDR[family]} != @overlays{family} "
 
 
 def _tunnel(wanted: Wanted) -> list[str]:
