@@ -22,6 +22,7 @@ from dni_driver.kernel import bridges, neighbours, routes, snapshot, sysctl, whe
 from dni_driver.kernel.containers import links, plugging, sandboxes, shaping
 from dni_driver.kernel.containers.reaper import Reaper
 from dni_driver.kernel.containers.sandboxes import Repairs
+from dni_driver.kernel.containers.tenants import Tenants
 from dni_driver.kernel.firewall.firewall import Around, Firewall
 from dni_driver.kernel.firewall.guard import Guard
 from dni_driver.kernel.ledger import Ledger, in_words
@@ -33,7 +34,7 @@ from dni_driver.kernel.news import News
 from dni_driver.kernel.peers.neighbourhood import Founding
 from dni_driver.kernel.peers.peers import Peers
 from dni_driver.kernel.peers.standing import Standing
-from dni_driver.kernel.ports import holds, listeners
+from dni_driver.kernel.ports import conntrack, holds, listeners
 from dni_driver.kernel.ports.holds import Holds
 from dni_driver.kernel.ports.ports import Ports
 from dni_driver.kernel.snapshot import Snapshot
@@ -75,6 +76,7 @@ class Kernel:
             raise KernelError(f"{run_dir} cannot be made: {in_words(error)}") from error
         self._lock = run_dir / "kernel.lock"
         self._reaper = Reaper(self._bury)
+        self._tenants = Tenants()
         self._lookout = Lookout(snapshot.read, LINKS, clock, _SILENT_CHANGES)
         self._traffic = Lookout(shaping.read, TRAFFIC_CONTROL, clock, math.inf)
         self._news = News()
@@ -96,6 +98,7 @@ class Kernel:
         self._reaper.await_death(link.host)
         for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
             _log.info("kernel changed", change=change)
+        self._tenants.note([link])
         self._guard.admit([link, *beside])
         links.attach(link)
         if link.limits:
@@ -120,8 +123,12 @@ class Kernel:
             self._guard.confine(links)
 
     def _bury(self, names: Collection[str]) -> None:
-        """Delete links by their names, then what host ends among them might send as; raise OSError."""
+        """Delete links by their names, then what host ends among them might send as; raise OSError.
+
+        And connections of their containers, before somebody else has their addresses.
+        """
         links.delete(names)
+        conntrack.forget_all_of(self._tenants.take(names))
         self._guard.withdraw([name for name in names if name.startswith(HOST_LINK_PREFIX)])
 
     @_in_words()
@@ -177,6 +184,7 @@ class Kernel:
         self._reaper.await_death(link.host)
         for change in sysctl.ensure_forwarding(address.version for address in link.addresses):
             _log.info("kernel changed", change=change)
+        self._tenants.note([link])
         self._guard.admit([link, *beside])
         with locked(self._lock):
             plugging.plug(link)
@@ -241,6 +249,7 @@ class Kernel:
             ledger = Ledger(known=self._refused)
             seen, senders = self._lookout.look(), self._guard.look()
             wanted = read_wanted()
+            self._tenants.follow(wanted.links)
             self._guard.settle(wanted, senders, read_wanted, ledger)
             swept = now = links.sweep(seen, ledger)
             links.delete_dead(wanted.links, now, ledger)

@@ -62,7 +62,7 @@ class Fuse:
         Memory.remember = self._past(Memory.remember)  # type: ignore[method-assign]
         nfnetlink.add = self._past(nfnetlink.add)
         nfnetlink.remove = self._past(nfnetlink.remove)
-        for module, change in ((rtnetlink, "_told"), (conntrack, "_delete")):
+        for module, change in ((rtnetlink, "_told"), (conntrack, "_delete_one")):
             vars(module)[change] = self._past(vars(module)[change])
         vars(conversation)["IPRoute"] = partial(_Talk, IPRoute, self.burn)
 

@@ -2,57 +2,139 @@
 """Connections that the kernel follows, as netfilter lists them (linux/netfilter/nfnetlink_conntrack.h).
 
 Rules for addresses are asked once for each connection. UDP has no end of connection: a sender that keeps its port
-would go on to where its first packet went, whatever was published since.
+would go on to where its first packet went, whatever was published since, and whoever has that address by then.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from ipaddress import ip_address
 
+import msgspec
+import structlog
+
+from dni_driver.core.overlays import FAMILIES, Address, Family
 from dni_driver.core.ports import HostPort, Protocol
-from dni_driver.kernel.netlink import nfnetlink, wire
+from dni_driver.kernel import addresses
+from dni_driver.kernel.ledger import in_words
+from dni_driver.kernel.netlink import conversation, nfnetlink, wire
 from dni_driver.kernel.netlink.wire import attribute, attributes
+
+_log = structlog.get_logger()
 
 _SUBSYSTEM = 1
 _GET, _DELETE = 1, 2
-_ORIGINAL = 1
-"""The first packet's addresses and ports, by which a connection is known."""
-_PROTOCOL_PART = 2
+_ORIGINAL, _REPLY = 1, 2
+"""Addresses and ports of the first packet, by which a connection is known, and of what answers it."""
+_IP_PART, _PROTOCOL_PART = 1, 2
+_SOURCE, _TARGET = {4: 1, 6: 3}, {4: 2, 6: 4}
 _NUMBER, _TO_PORT = 1, 3
 _UDP = 17
-_FAMILIES = {4: 2, 6: 10}
 _HEADER = struct.Struct(">BBH")
 _LARGEST = 1 << 16
 
 
+class _Direction(msgspec.Struct, frozen=True):
+    """Where packets of one direction come from and go to."""
+
+    source: Address
+    target: Address
+    port: int
+
+
+class _Connection(msgspec.Struct, frozen=True):
+    """A connection of UDP: as the kernel knows it, and both its directions as they come in."""
+
+    name: bytes
+    original: _Direction
+    reply: _Direction
+
+
 def forget(ports: Collection[HostPort]) -> None:
-    """Have the next packet to any of these ports, of those that are UDP's, find its way anew; raise OSError."""
-    for family in _FAMILIES:
-        wanted = {at.port for at in ports if at.protocol is Protocol.UDP and at.family == family}
-        for connection in list(_to(family, wanted)) if wanted else ():
-            # It may have ended meanwhile.
-            with suppress(FileNotFoundError):
-                _delete(family, connection)
+    """Have the next packet to any of these ports of this host, of those that are UDP's, find its way anew.
+
+    Those are also ports that a container or this host has sent from: who is answered there would go on to there.
+    Others' connections to such a port elsewhere stay. What the kernel does not let go of ends in time.
+    """
+    with _as_far_as_it_goes():
+        for family in FAMILIES:
+            wanted = {at.port for at in ports if at.protocol is Protocol.UDP and at.family == family}
+            if wanted:
+                _delete(family, partial(_comes_in, wanted, _own()))
 
 
-def _to(family: int, ports: Collection[int]) -> Iterator[bytes]:
+def forget_all_of(containers: Collection[Address]) -> None:
+    """Have nobody go on to these addresses over UDP by what was said before; what the kernel keeps ends in time."""
+    with _as_far_as_it_goes():
+        for family in FAMILIES:
+            wanted = {address for address in containers if address.version == family}
+            if wanted:
+                _delete(family, partial(_is_of, wanted))
+
+
+@contextmanager
+def _as_far_as_it_goes() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _log.warning("senders of UDP keep their old way for half a minute", error=in_words(error))
+
+
+def _own() -> set[Address]:
+    """Answer this host's addresses."""
+    with conversation.conversation() as kernel:
+        return {interface.ip for _, interface in addresses.read(kernel)}
+
+
+def _is_of(containers: Collection[Address], one: _Connection) -> bool:
+    return one.original.source in containers or one.reply.source in containers
+
+
+def _comes_in(ports: Collection[int], own: Collection[Address], one: _Connection) -> bool:
+    """Tell whether either direction is to one of these ports of this host, or was until it was led elsewhere."""
+    return any(
+        to.port in ports and (to.target in own or to.target.is_loopback or to.target != back.source)
+        for to, back in ((one.original, one.reply), (one.reply, one.original))
+    )
+
+
+def _delete(family: Family, is_meant: Callable[[_Connection], bool]) -> None:
+    for connection in [one for one in _listed(family) if is_meant(one)]:
+        # It may have ended meanwhile.
+        with suppress(FileNotFoundError):
+            _delete_one(family, connection.name)
+
+
+def _listed(family: Family) -> Iterator[_Connection]:
+    """Answer the connections of UDP."""
     with nfnetlink.conversation() as kernel:
         kernel.send(_message(_GET, wire.REQUEST | wire.DUMP, family, b""))
         for _, answer in nfnetlink.answers(kernel):
-            original = dict(attributes(answer))[_ORIGINAL]
-            protocol = dict(attributes(dict(attributes(original))[_PROTOCOL_PART]))
-            if protocol[_NUMBER][0] == _UDP and int.from_bytes(protocol[_TO_PORT], "big") in ports:
-                yield original
+            told = dict(attributes(answer))
+            original, reply = _direction(family, told[_ORIGINAL]), _direction(family, told[_REPLY])
+            if original and reply:
+                yield _Connection(told[_ORIGINAL], original, reply)
 
 
-def _delete(family: int, original: bytes) -> None:
+def _direction(family: Family, told: bytes) -> _Direction | None:
+    """Read one direction of a connection; None where that is not UDP."""
+    parts = dict(attributes(told))
+    ip, protocol = dict(attributes(parts[_IP_PART])), dict(attributes(parts[_PROTOCOL_PART]))
+    if protocol[_NUMBER][0] != _UDP:
+        return None
+    return _Direction(
+        ip_address(ip[_SOURCE[family]]), ip_address(ip[_TARGET[family]]), int.from_bytes(protocol[_TO_PORT], "big")
+    )
+
+
+def _delete_one(family: Family, name: bytes) -> None:
     with nfnetlink.conversation() as kernel:
-        body = attribute(_ORIGINAL | wire.NESTED, original)
-        kernel.send(_message(_DELETE, wire.REQUEST | wire.ACK, family, body))
+        kernel.send(_message(_DELETE, wire.REQUEST | wire.ACK, family, attribute(_ORIGINAL | wire.NESTED, name)))
         list(wire.messages(kernel.recv(_LARGEST)))
 
 
-def _message(kind: int, flags: int, family: int, body: bytes) -> bytes:
-    return wire.message(_SUBSYSTEM << 8 | kind, flags, _HEADER.pack(_FAMILIES[family], 0, 0) + body)
+def _message(kind: int, flags: int, family: Family, body: bytes) -> bytes:
+    return wire.message(_SUBSYSTEM << 8 | kind, flags, _HEADER.pack(addresses.FAMILIES[family], 0, 0) + body)

@@ -3,24 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import structlog
 
-from dni_driver.core.ports import HostPort
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import sysctl
 from dni_driver.kernel.command import run
 from dni_driver.kernel.firewall.fingerprint import Memory
-from dni_driver.kernel.ledger import Ledger, in_words
+from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Table
 from dni_driver.kernel.ports import conntrack, table
 from dni_driver.kernel.ports.table import MAPS, NAME, Entry
-
-_log = structlog.get_logger()
 
 _TABLE = Table(family=1, name=NAME.split()[1])
 _ROUTE_LOCALNET = "ipv4/conf/{}/route_localnet"
@@ -51,7 +47,7 @@ class Ports:
             fault = self._fault(wanted, seen)
             if fault is not None:
                 self._make(wanted)
-                _forget(at for at, _, _ in seen.entries | table.entries(wanted.ports))
+                conntrack.forget([at for at, _, _ in seen.entries | table.entries(wanted.ports)])
                 note(f"nft table {NAME} {fault}: {'put right' if wanted.ports else 'removed'}")
             else:
                 _exchange(wanted, seen, note)
@@ -114,7 +110,7 @@ def _exchange(wanted: Wanted, seen: Sight, note: Callable[[str], None]) -> None:
     gone, new = seen.entries - right, right - seen.entries
     if gone or new:
         run(["nft", "-f", "-"], table.changes(gone, new))
-        _forget(at for at, _, _ in gone | new)
+        conntrack.forget([at for at, _, _ in gone | new])
     for words in _faults(wanted, seen):
         note(f"nft table {NAME}: {words}: put right")
 
@@ -125,14 +121,6 @@ def _faults(wanted: Wanted, seen: Sight) -> Iterator[str]:
     extra = {at for at, _, _ in seen.entries - right}
     yield from (f"port {at} {'leads elsewhere' if at in extra else 'is missing'}" for at in sorted(missing, key=str))
     yield from (f"port {at} is left over" for at in sorted(extra - missing, key=str))
-
-
-def _forget(ports: Iterable[HostPort]) -> None:
-    """Let senders of UDP that were there before find the new way; where the kernel cannot, they will in time."""
-    try:
-        conntrack.forget(list(ports))
-    except OSError as error:
-        _log.warning("senders of UDP keep their old way for half a minute", error=in_words(error))
 
 
 def _open_loopback(wanted: Wanted, ledger: Ledger, note: Callable[[str], None]) -> None:
