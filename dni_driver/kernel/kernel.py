@@ -137,8 +137,9 @@ class Kernel:
         with locked(self._lock):
             ledger = Ledger()
             wanted = read_wanted()
-            self._ports.settle(wanted, ledger, ledger.tidied)
+            changed = self._ports.settle(wanted, ledger, ledger.tidied)
             self._holds.serve(wanted.relayed, wanted.confined())
+        conntrack.forget(changed)
         ledger.settle()
 
     def relay(self, read_wanted: Callable[[], Wanted]) -> None:
@@ -264,10 +265,11 @@ class Kernel:
             self._repairs.settle(wanted.links, seen, ledger)
             around = self._settle_peers(wanted, ledger)
             self._firewall.settle(wanted, now.names, around, ledger)
-            self._ports.settle(wanted, ledger, ledger.did)
+            changed = self._ports.settle(wanted, ledger, ledger.did)
             self._refused = ledger.failures
             if ledger.changes:
                 self._lookout.forget()
+        conntrack.forget(changed)
         ledger.settle()
         return ledger.changes
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from ipaddress import ip_address
 
 import msgspec
 import pytest
 
+from dni_driver.core.deadline import deadline
 from dni_driver.core.ports import HostPort, Protocol, Published
 from dni_driver.kernel import Kernel
+from dni_driver.kernel.lock import locked
+from dni_driver.kernel.netlink import nfnetlink
+from dni_driver.kernel.ports import conntrack
 from tests.root.ground import Namespace
 from tests.root.town import DCOS, Container, Host
 
@@ -31,11 +35,27 @@ def datagrams(place: Namespace, port: int, patience: float = 2) -> Iterator[sock
         yield bound
 
 
+def known(host: Host) -> int:
+    return int(host.setting("netfilter/nf_conntrack_count"))
+
+
 def hears(listener: socket.socket) -> bytes | None:
     try:
         return listener.recv(64)
     except TimeoutError:
         return None
+
+
+def talk_much(place: Namespace, ports: range) -> None:
+    """Begin as many connections of UDP."""
+
+    def begin() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for port in ports:
+                with suppress(ConnectionRefusedError):
+                    sender.sendto(b"", ("127.0.0.1", port))
+
+    place.run(begin)
 
 
 class Corner:
@@ -119,3 +139,51 @@ def test_whom_a_container_called_outlives_neither_it_nor_the_process_that_plugge
     with datagrams(heir.sandbox, 5060, IMPATIENCE) as listener:
         corner.remote.sendto(b"invite", seen)
         assert hears(listener) is None
+
+
+@pytest.mark.parametrize("ports", [range(5060, 5061), range(5060, 5090)])
+@pytest.mark.parametrize("attribute", [25, 99], ids=["it picks", "it does not know how"])
+def test_connections_are_picked_one_by_one_and_many_at_once_and_by_a_kernel_that_does_not_pick(
+    corner: Corner, ports: range, attribute: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conntrack, "_FILTER", attribute)
+    talk_much(corner.host, range(10000, 10100))
+    seen = corner.call(corner.one, 5060)
+    before = known(corner.host)
+    corner.publish(corner.two, *ports)
+    assert known(corner.host) == before - 1
+    with datagrams(corner.two.sandbox, 5060) as listener:
+        corner.remote.sendto(b"invite", seen)
+        assert hears(listener) == b"invite"
+
+
+def test_of_many_connections_the_kernel_tells_those_alone_that_are_meant(
+    corner: Corner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    answers = nfnetlink.answers
+
+    def listened_to(kernel: socket.socket) -> Iterator[tuple[int, bytes]]:
+        for one in answers(kernel):
+            told.append(one)
+            yield one
+
+    monkeypatch.setattr(nfnetlink, "answers", listened_to)
+    talk_much(corner.host, range(10000, 10100))
+    corner.host.run(conntrack.forget, [HostPort(Protocol.UDP, ip_address("0.0.0.0"), 10050)])
+    corner.host.run(conntrack.forget_all_of, [corner.one.address.ip])
+    assert len(told) == 1
+
+
+def test_nobody_waits_for_connections_to_be_found(corner: Corner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is everybody's who changes this host."""
+    free: list[bool] = []
+
+    def look(_: object) -> None:
+        with deadline(1), locked(corner.host.run_dir / "kernel.lock"):
+            free.append(True)
+
+    monkeypatch.setattr(conntrack, "forget", look)
+    corner.publish(corner.one, 5060)
+    corner.host.reconcile()
+    assert free == [True, True]

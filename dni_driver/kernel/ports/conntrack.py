@@ -3,12 +3,15 @@
 
 Rules for addresses are asked once for each connection. UDP has no end of connection: a sender that keeps its port
 would go on to where its first packet went, whatever was published since, and whoever has that address by then.
+
+There may be hundreds of thousands. From Linux 5.8 on the kernel picks those that are asked for, in some milliseconds
+for each question; what it lists besides is passed over unread.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address
@@ -27,14 +30,43 @@ _log = structlog.get_logger()
 
 _SUBSYSTEM = 1
 _GET, _DELETE = 1, 2
-_ORIGINAL, _REPLY = 1, 2
+_DIRECTIONS = _ORIGINAL, _REPLY = 1, 2
 """Addresses and ports of the first packet, by which a connection is known, and of what answers it."""
 _IP_PART, _PROTOCOL_PART = 1, 2
 _SOURCE, _TARGET = {4: 1, 6: 3}, {4: 2, 6: 4}
 _NUMBER, _TO_PORT = 1, 3
-_UDP = 17
+_UDP = attribute(_NUMBER, bytes([17]))
+_FILTER = 25
+_BY_SOURCE, _BY_NUMBER, _BY_TO_PORT = 1, 8, 32
+"""Flags of a filter: what of a direction counts."""
+_HEAD = 4
+"""Bytes of an attribute before its value."""
+_FLAGS = struct.Struct("=I")
+_MOST_QUESTIONS = 16
+"""Where there would be more, all connections of UDP are asked for."""
 _HEADER = struct.Struct(">BBH")
 _LARGEST = 1 << 16
+
+
+class _Question(msgspec.Struct, frozen=True):
+    """What connections of UDP are asked for by: attributes of one direction, its source or the port it is to."""
+
+    direction: int = _ORIGINAL
+    source: bytes = b""
+    port: bytes = b""
+
+    @property
+    def mark(self) -> bytes:
+        """Answer the attribute that each right answer has."""
+        return self.source or self.port
+
+    def body(self) -> bytes:
+        """Answer the question as the kernel reads it."""
+        flags = _BY_NUMBER | (_BY_SOURCE if self.source else 0) | (_BY_TO_PORT if self.port else 0)
+        ip = attribute(_IP_PART | wire.NESTED, self.source) if self.source else b""
+        protocol = attribute(_PROTOCOL_PART | wire.NESTED, _UDP + self.port)
+        direction = attribute(self.direction | wire.NESTED, ip + protocol)
+        return direction + attribute(_FILTER | wire.NESTED, attribute(self.direction, _FLAGS.pack(flags)))
 
 
 class _Direction(msgspec.Struct, frozen=True):
@@ -63,7 +95,9 @@ def forget(ports: Collection[HostPort]) -> None:
         for family in FAMILIES:
             wanted = {at.port for at in ports if at.protocol is Protocol.UDP and at.family == family}
             if wanted:
-                _delete(family, partial(_comes_in, wanted, _own()))
+                ends = [attribute(_TO_PORT, port.to_bytes(2, "big")) for port in wanted]
+                asked = [_Question(direction, port=port) for port in ends for direction in _DIRECTIONS]
+                _delete(family, asked, partial(_comes_in, wanted, _own()))
 
 
 def forget_all_of(containers: Collection[Address]) -> None:
@@ -72,7 +106,9 @@ def forget_all_of(containers: Collection[Address]) -> None:
         for family in FAMILIES:
             wanted = {address for address in containers if address.version == family}
             if wanted:
-                _delete(family, partial(_is_of, wanted))
+                ends = [attribute(_SOURCE[family], address.packed) for address in wanted]
+                asked = [_Question(direction, source=source) for source in ends for direction in _DIRECTIONS]
+                _delete(family, asked, partial(_is_of, wanted))
 
 
 @contextmanager
@@ -101,29 +137,48 @@ def _comes_in(ports: Collection[int], own: Collection[Address], one: _Connection
     )
 
 
-def _delete(family: Family, is_meant: Callable[[_Connection], bool]) -> None:
-    for connection in [one for one in _listed(family) if is_meant(one)]:
+def _delete(family: Family, asked: Sequence[_Question], is_meant: Callable[[_Connection], bool]) -> None:
+    questions = asked if len(asked) <= _MOST_QUESTIONS else [_Question()]
+    marks = {question.mark for question in asked}
+    found = [one for question in questions for one in _listed(family, question, marks)]
+    for name in {one.name for one in found if is_meant(one)}:
         # It may have ended meanwhile.
         with suppress(FileNotFoundError):
-            _delete_one(family, connection.name)
+            _delete_one(family, name)
 
 
-def _listed(family: Family) -> Iterator[_Connection]:
-    """Answer the connections of UDP."""
+def _listed(family: Family, question: _Question, marks: Collection[bytes]) -> Iterator[_Connection]:
     with nfnetlink.conversation() as kernel:
-        kernel.send(_message(_GET, wire.REQUEST | wire.DUMP, family, b""))
+        kernel.send(_message(_GET, wire.REQUEST | wire.DUMP, family, question.body()))
         for _, answer in nfnetlink.answers(kernel):
-            told = dict(attributes(answer))
-            original, reply = _direction(family, told[_ORIGINAL]), _direction(family, told[_REPLY])
-            if original and reply:
-                yield _Connection(told[_ORIGINAL], original, reply)
+            connection = _read(family, answer) if _is_marked(answer, marks) else None
+            if connection is not None:
+                yield connection
+
+
+def _is_marked(answer: bytes, marks: Collection[bytes]) -> bool:
+    """Tell whether one of these attributes, which are of one kind, may be anywhere in an answer."""
+    size, head = next((len(mark), mark[:_HEAD]) for mark in marks)
+    at = answer.find(head)
+    while at >= 0:
+        if answer[at : at + size] in marks:
+            return True
+        at = answer.find(head, at + 1)
+    return False
+
+
+def _read(family: Family, answer: bytes) -> _Connection | None:
+    """Read a connection; None where that is not UDP."""
+    told = dict(attributes(answer))
+    original, reply = _direction(family, told[_ORIGINAL]), _direction(family, told[_REPLY])
+    return _Connection(told[_ORIGINAL], original, reply) if original and reply else None
 
 
 def _direction(family: Family, told: bytes) -> _Direction | None:
     """Read one direction of a connection; None where that is not UDP."""
     parts = dict(attributes(told))
     ip, protocol = dict(attributes(parts[_IP_PART])), dict(attributes(parts[_PROTOCOL_PART]))
-    if protocol[_NUMBER][0] != _UDP:
+    if attribute(_NUMBER, protocol[_NUMBER]) != _UDP:
         return None
     return _Direction(
         ip_address(ip[_SOURCE[family]]), ip_address(ip[_TARGET[family]]), int.from_bytes(protocol[_TO_PORT], "big")

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
 
+from dni_driver.core.ports import HostPort
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import sysctl
 from dni_driver.kernel.command import run
@@ -15,7 +16,7 @@ from dni_driver.kernel.firewall.fingerprint import Memory
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Table
-from dni_driver.kernel.ports import conntrack, table
+from dni_driver.kernel.ports import table
 from dni_driver.kernel.ports.table import MAPS, NAME, Entry
 
 _TABLE = Table(family=1, name=NAME.split()[1])
@@ -37,21 +38,24 @@ class Ports:
         self._memory = Memory(run_dir / "ports.json")
         self._last: tuple[int, Sight] | None = None
 
-    def settle(self, wanted: Wanted, ledger: Ledger, note: Callable[[str], None]) -> None:
+    def settle(self, wanted: Wanted, ledger: Ledger, note: Callable[[str], None]) -> Collection[HostPort]:
         """Make the table as wanted, in one transaction, and let this host's loopback through to containers.
 
-        What was changed is noted in words.
+        What was changed is noted in words. Answers the ports that lead elsewhere now, for `conntrack.forget`, which
+        takes its time and needs no lock.
         """
+        changed: set[HostPort] = set()
         with ledger.about(f"nft table {NAME}"):
             seen = self._look()
             fault = self._fault(wanted, seen)
             if fault is not None:
                 self._make(wanted)
-                conntrack.forget([at for at, _, _ in seen.entries | table.entries(wanted.ports)])
+                changed = {at for at, _, _ in seen.entries | table.entries(wanted.ports)}
                 note(f"nft table {NAME} {fault}: {'put right' if wanted.ports else 'removed'}")
             else:
-                _exchange(wanted, seen, note)
+                changed = _exchange(wanted, seen, note)
         _open_loopback(wanted, ledger, note)
+        return changed
 
     def differences(self, wanted: Wanted) -> list[str]:
         """Answer in words what is missing or different."""
@@ -105,14 +109,14 @@ def _read() -> Sight:
         return Sight(None, frozenset())
 
 
-def _exchange(wanted: Wanted, seen: Sight, note: Callable[[str], None]) -> None:
+def _exchange(wanted: Wanted, seen: Sight, note: Callable[[str], None]) -> set[HostPort]:
     right = table.entries(wanted.ports)
     gone, new = seen.entries - right, right - seen.entries
     if gone or new:
         run(["nft", "-f", "-"], table.changes(gone, new))
-        conntrack.forget([at for at, _, _ in gone | new])
     for words in _faults(wanted, seen):
         note(f"nft table {NAME}: {words}: put right")
+    return {at for at, _, _ in gone | new}
 
 
 def _faults(wanted: Wanted, seen: Sight) -> Iterator[str]:
