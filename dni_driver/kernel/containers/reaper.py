@@ -13,8 +13,11 @@ from dni_driver.core.errors import DniError, Unavailable
 
 _log = structlog.get_logger()
 _LONGEST = 10.0
-_REST = 0.25
-"""Seconds between deletions: links cannot be made nor moved while others are deleted, and some can wait together."""
+_REST = 1.0
+"""Seconds between deletions: links cannot be made nor moved while others are deleted, and some can wait together.
+
+So can what is asked about them: the kernel looks through all connections for those of containers that are gone.
+"""
 
 
 class Reaper:

@@ -4,8 +4,8 @@
 Rules for addresses are asked once for each connection. UDP has no end of connection: a sender that keeps its port
 would go on to where its first packet went, whatever was published since, and whoever has that address by then.
 
-There may be hundreds of thousands. From Linux 5.8 on the kernel picks those that are asked for, in some milliseconds
-for each question; what it lists besides is passed over unread.
+There may be hundreds of thousands. From Linux 5.8 on the kernel picks those that are asked for; what it lists besides
+is passed over unread. Each question takes it some milliseconds, for it looks through its whole table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BY_SOURCE, _BY_NUMBER, _BY_TO_PORT = 1, 8, 32
 _HEAD = 4
 """Bytes of an attribute before its value."""
 _FLAGS = struct.Struct("=I")
-_MOST_QUESTIONS = 16
+_MOST_QUESTIONS = 2
 """Where there would be more, all connections of UDP are asked for."""
 _HEADER = struct.Struct(">BBH")
 _LARGEST = 1 << 16
@@ -101,14 +101,16 @@ def forget(ports: Collection[HostPort]) -> None:
 
 
 def forget_all_of(containers: Collection[Address]) -> None:
-    """Have nobody go on to these addresses over UDP by what was said before; what the kernel keeps ends in time."""
+    """Have nobody answer these addresses over UDP by what was said from there; what the kernel keeps ends in time.
+
+    What came in to them was let in by a published port, and ends with that.
+    """
     with _as_far_as_it_goes():
         for family in FAMILIES:
             wanted = {address for address in containers if address.version == family}
             if wanted:
                 ends = [attribute(_SOURCE[family], address.packed) for address in wanted]
-                asked = [_Question(direction, source=source) for source in ends for direction in _DIRECTIONS]
-                _delete(family, asked, partial(_is_of, wanted))
+                _delete(family, [_Question(source=source) for source in ends], partial(_is_of, wanted))
 
 
 @contextmanager
@@ -126,7 +128,7 @@ def _own() -> set[Address]:
 
 
 def _is_of(containers: Collection[Address], one: _Connection) -> bool:
-    return one.original.source in containers or one.reply.source in containers
+    return one.original.source in containers
 
 
 def _comes_in(ports: Collection[int], own: Collection[Address], one: _Connection) -> bool:
