@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import msgspec
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dni_driver.core.data_plane.entries import Difference, Key, difference, in_words
-from dni_driver.core.data_plane.paths import Situation
+from dni_driver.core.data_plane.paths import Situation, entries, rules
 from dni_driver.core.data_plane.plan import Plan
 from dni_driver.core.mtu import Underlay
 from dni_driver.core.overlays import AgentSubnet, Overlay
@@ -59,6 +60,16 @@ def test_a_subnet_that_another_has_already_stays() -> None:
     plan.follow(HERE, [peer(2, 7), peer(3, 7)])
     plan.follow(HERE, [peer(2), peer(3, 7)])
     assert plan.entries["route", "9.0.7.0/24"] == "via 44.128.0.3 dev vtep1024"
+    assert ("guest subnet", "9.0.7.0") in plan.entries, "of both it was the same"
+
+
+def test_a_subnet_is_led_to_whoever_has_it_still_when_the_last_to_get_it_gives_it_up() -> None:
+    plan = Plan()
+    plan.follow(HERE, [peer(2, 7), peer(3)])
+    plan.follow(HERE, [peer(2, 7), peer(3, 7)])
+    change = plan.follow(HERE, [peer(2, 7), peer(3)])
+    assert change == Difference(put={("route", "9.0.7.0/24"): "via 44.128.0.2 dev vtep1024"}, gone={})
+    assert ("guest subnet", "9.0.7.0") in plan.entries
 
 
 def test_another_backend_replaces_ways_and_deletes_only_what_nobody_needs() -> None:
@@ -82,20 +93,40 @@ def test_who_is_alone_needs_nothing() -> None:
     assert not plan.follow(None, [])
 
 
-@given(st.lists(st.dictionaries(st.integers(2, 9), st.frozensets(st.integers(1, 3), max_size=2)), max_size=6))
+STEPS = st.lists(st.dictionaries(st.integers(2, 9), st.frozensets(st.integers(1, 3), max_size=2)), max_size=6)
+
+
+def followed(plan: Plan, kernel: dict[Key, str], peers: Sequence[Peer]) -> dict[Key, str]:
+    """Have plan and kernel follow the peers; answer what is wanted of them at once."""
+    change = plan.follow(HERE, peers)
+    assert not change.put.keys() & change.gone.keys()
+    kernel |= change.put
+    for key in change.gone:
+        del kernel[key]
+    at_once = Plan()
+    at_once.follow(HERE, peers)
+    return at_once.entries
+
+
+@given(STEPS)
 def test_step_by_step_comes_to_the_same_as_at_once(steps: list[dict[int, frozenset[int]]]) -> None:
     """Each peer has subnets of its own: the registry sees to that."""
     plan, kernel = Plan(), dict[Key, str]()
     for step in steps:
         peers = [peer(number, *(10 * number + one for one in subnets)) for number, subnets in step.items()]
-        change = plan.follow(HERE, peers)
-        assert not change.put.keys() & change.gone.keys()
-        kernel |= change.put
-        for key in change.gone:
-            del kernel[key]
-        at_once = Plan()
-        at_once.follow(HERE, peers)
-        assert at_once.entries == plan.entries == kernel
+        assert followed(plan, kernel, peers) == plan.entries == kernel
+
+
+@given(STEPS)
+def test_what_several_have_for_a_while_is_there_as_one_of_them_has_it(steps: list[dict[int, frozenset[int]]]) -> None:
+    """A host hears of the one that gets a subnet before it hears of the one that gives it up."""
+    plan, kernel = Plan(), dict[Key, str]()
+    for step in steps:
+        peers = [peer(number, *subnets) for number, subnets in step.items()]
+        assert followed(plan, kernel, peers).keys() == plan.entries.keys()
+        assert plan.entries == kernel
+        theirs = {item for one in peers for item in entries(one, HERE).items()}
+        assert plan.entries.items() - rules(HERE.overlays).items() <= theirs
 
 
 def test_only_what_differs_is_put_or_deleted() -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dni_driver.core.data_plane.entries import Difference, Key, difference
 from dni_driver.core.data_plane.paths import Situation, entries, rules
@@ -20,6 +20,8 @@ class Plan:
         self._seen: Sequence[Peer] = ()
         self._by_id: dict[int, Peer] = {}
         self._of_peer: dict[int, dict[Key, str]] = {}
+        # How many more entries the peers have than there are: those that several have.
+        self._surplus = 0
 
     def follow(self, situation: Situation | None, peers: Sequence[Peer]) -> Difference:
         """Take what holds now, without a situation nothing; answer how the entries differ from those of before.
@@ -33,10 +35,10 @@ class Plan:
         came, went = self._look(peers)
         changed = {agent: peer for agent, peer in came.items() if went.get(agent) != peer}
         before = [agent for agent, peer in went.items() if came.get(agent) != peer]
-        gone = {key: value for agent in before for key, value in self._of_peer.pop(agent).items()}
+        gone = [self._of_peer.pop(agent) for agent in before]
         put = {agent: entries(peer, situation) for agent, peer in changed.items()}
         self._of_peer |= put
-        return self._replace(gone, {key: value for of_peer in put.values() for key, value in of_peer.items()})
+        return self._replace(gone, put.values())
 
     def _look(self, peers: Sequence[Peer]) -> tuple[dict[int, Peer], dict[int, Peer]]:
         """Answer who is another object than before, and who was, by agent IP; thousands that are not take no time."""
@@ -50,15 +52,28 @@ class Plan:
         self.situation = situation
         self._look(peers if situation else ())
         self._of_peer = {int(peer.agent_ip): entries(peer, situation) for peer in self._seen} if situation else {}
-        self.entries = {key: value for of_peer in self._of_peer.values() for key, value in of_peer.items()}
+        self.entries = _merged(self._of_peer.values())
+        self._surplus = _total(self._of_peer.values()) - len(self.entries)
         self.entries |= rules(situation.overlays, situation.underlay.family) if situation else {}
         return difference(self.entries, before)
 
-    def _replace(self, gone: dict[Key, str], new: dict[Key, str]) -> Difference:
-        """Exchange entries; what a peer gives up and another one has, or had already, stays."""
-        lost = {key: value for key, value in gone.items() if key not in new and self.entries.get(key) == value}
-        put = {key: value for key, value in new.items() if self.entries.get(key) != value}
-        for key in lost:
-            del self.entries[key]
+    def _replace(self, gone: Collection[dict[Key, str]], new: Collection[dict[Key, str]]) -> Difference:
+        """Exchange entries of peers; what one gives up and another one has, or had already, stays, as the other's."""
+        wanted, before = _merged(new), len(self.entries)
+        left = _merged(gone).keys() - wanted.keys()
+        if self._surplus:
+            wanted |= {key: mine[key] for mine in self._of_peer.values() for key in left & mine.keys()}
+        put = {key: value for key, value in wanted.items() if self.entries.get(key) != value}
+        lost = {key: self.entries.pop(key) for key in left - wanted.keys()}
         self.entries |= put
+        self._surplus += _total(new) - _total(gone) - (len(self.entries) - before)
         return Difference(put=put, gone=lost)
+
+
+def _merged(of_peers: Iterable[dict[Key, str]]) -> dict[Key, str]:
+    """Answer the entries of some peers; where several have one, as the last of them has it."""
+    return {key: value for of_peer in of_peers for key, value in of_peer.items()}
+
+
+def _total(of_peers: Iterable[dict[Key, str]]) -> int:
+    return sum(map(len, of_peers))
