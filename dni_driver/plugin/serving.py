@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
@@ -208,6 +209,13 @@ class _Logger(Logger):  # type: ignore[misc]
         self.error_log.handlers.clear()
         self.error_log.setLevel(logging.NOTSET)
         self.error_log.propagate = True
+
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Say in one line that a caller was silent for too long, which is nothing to look for here."""
+        if isinstance(sys.exception(), TimeoutError):
+            self.warning("a caller has said nothing, or taken nothing, for %g s", _SILENT_SECONDS)
+        else:
+            super().exception(msg, *args, **kwargs)
 
     def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
         self.debug(msg, *args, **kwargs)
