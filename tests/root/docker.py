@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.root.ground import Namespace, wire
@@ -34,14 +34,17 @@ def filter_bridged_frames(host: Namespace) -> None:
 
 
 @contextmanager
-def docker_on(host: Namespace) -> Iterator[Namespace]:
-    """Set Docker's bridge and rules up on a host, with bridged frames filtered; give its container."""
+def docker_on(host: Namespace, tools: Sequence[str] = tuple(SUBNETS)) -> Iterator[Namespace]:
+    """Set Docker's bridge and rules up on a host, by iptables' variants of both families; give its container.
+
+    Bridged frames are filtered.
+    """
     filter_bridged_frames(host)
     for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         host.sysctl(key, 1)
     host.sh("ip link add docker0 type bridge", "ip addr add 172.17.0.1/16 dev docker0")
     host.sh("ip addr add fd17::1/64 dev docker0 nodad", "ip link set docker0 up")
-    for tool, subnet in SUBNETS.items():
+    for tool, subnet in zip(tools, SUBNETS.values(), strict=True):
         host.sh(*(f"{tool} {rule}" for rule in RULES))
         host.sh(f"{tool} -t nat -A POSTROUTING -s {subnet} ! -o docker0 -j MASQUERADE")
     with Namespace() as container:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The firewall beside Docker's: in the same tables, in the first place, and gone without a trace."""
+"""The firewall beside Docker's: in the same tables, behind what administrators decide, and gone without a trace."""
 
 from __future__ import annotations
 
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dni_driver.core.errors import KernelError
+from dni_driver.core.ports import HostPort, Protocol, Published
 from dni_driver.core.wanted import Wanted
 from dni_driver.kernel import Kernel
 from dni_driver.kernel.command import run
@@ -16,8 +19,9 @@ from dni_driver.kernel.firewall import firewall
 from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.peers.neighbourhood import LeftToTheAgent
 from tests.root import docker
-from tests.root.packets import call
-from tests.root.town import DCOS, FOUR, OPEN, Host
+from tests.root.ground import Namespace
+from tests.root.packets import PORT, call, is_cut_off
+from tests.root.town import DCOS, FOUR, OPEN, Container, Host
 
 pytestmark = pytest.mark.root
 
@@ -33,20 +37,108 @@ def rules(host: Host, chain: str, command: str = "iptables") -> list[str]:
     return host.sh(f"{command} -S {chain}").splitlines()[1:]
 
 
-def test_docker_user_comes_first_where_forward_passes_it(host: Host) -> None:
+def test_overlays_are_opened_behind_docker_user_where_forward_passes_it(host: Host) -> None:
     with docker.docker_on(host):
         host.want(DCOS)
         host.reconcile()
-        assert rules(host, "DOCKER-USER")[0] == "-A DOCKER-USER -j DNI-FORWARD"
-        assert rules(host, "FORWARD")[-1] == "-A FORWARD -j DNI-FORWARD"
+        assert rules(host, "DOCKER-USER") == ["-A DOCKER-USER -j RETURN"]
+        assert rules(host, "FORWARD")[:2] == ["-A FORWARD -j DOCKER-USER", "-A FORWARD -j DNI-FORWARD"]
 
 
-def test_docker_that_comes_later_gets_the_jump(dcos: Host) -> None:
+def test_docker_that_comes_later_has_its_chain_before_that(dcos: Host) -> None:
     assert rules(dcos, "FORWARD")[0] == "-A FORWARD -j DNI-FORWARD"
     with docker.docker_on(dcos):
         dcos.reconcile()
-        assert rules(dcos, "DOCKER-USER")[0] == "-A DOCKER-USER -j DNI-FORWARD"
-        assert rules(dcos, "FORWARD")[-1] == "-A FORWARD -j DNI-FORWARD"
+        assert rules(dcos, "FORWARD")[:2] == ["-A FORWARD -j DOCKER-USER", "-A FORWARD -j DNI-FORWARD"]
+
+
+def test_a_jump_that_an_older_dni_put_before_what_administrators_decide_is_moved_once(host: Host) -> None:
+    with docker.docker_on(host):
+        host.want(DCOS)
+        host.reconcile()
+        for tool in docker.SUBNETS:
+            host.sh(f"{tool} -D FORWARD -j DNI-FORWARD", f"{tool} -A FORWARD -j DNI-FORWARD")
+            host.sh(f"{tool} -I DOCKER-USER -i eth0 -j DROP", f"{tool} -I DOCKER-USER -j DNI-FORWARD")
+        assert host.reconcile() == [
+            f"{tool}: chain DNI-FORWARD is not what FORWARD jumps to once, behind DOCKER-USER: put right"
+            for tool in docker.SUBNETS
+        ]
+        assert host.reconcile() == []
+        for tool in docker.SUBNETS:
+            assert rules(host, "DOCKER-USER", tool) == ["-A DOCKER-USER -i eth0 -j DROP", "-A DOCKER-USER -j RETURN"]
+
+
+def test_networks_that_docker_makes_move_nothing(host: Host) -> None:
+    """20.10 puts what it has about a bridge, and its own chains once more, at the beginning of FORWARD."""
+    with docker.docker_on(host):
+        host.want(DCOS)
+        host.reconcile()
+        one, other = host.container(DCOS), host.container(DCOS, 1)
+        host.sh("iptables -I FORWARD -i docker0 -o docker0 -j ACCEPT", "iptables -I FORWARD -o docker0 -j DOCKER")
+        host.sh("iptables -D FORWARD -j DOCKER-USER", "iptables -I FORWARD -j DOCKER-USER")
+        assert host.reconcile() == []
+        assert call(one.sandbox, other.address.ip)
+        assert call(one.sandbox, other.address6.ip)
+
+
+def published(host: Host, container: Container) -> None:
+    """Publish a container's server at port 8080 of its host, by both families."""
+    host.wanted = msgspec.structs.replace(
+        host.wanted,
+        ports=tuple(
+            Published(
+                at=HostPort(Protocol.TCP, ip_address(at), 8080),
+                target=target,
+                port=PORT,
+                bridge=container.link.bridge,
+            )
+            for at, target in (("0.0.0.0", container.address.ip), ("::", container.address6.ip))
+        ),
+    )
+    host.run(host.kernel.publish, lambda: host.wanted)
+
+
+DENIED = "DOCKER-USER -i eth0 -p tcp -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL -j DROP"
+
+
+PLAIN, LEGACY = ("iptables", "ip6tables"), ("iptables-legacy", "ip6tables-legacy")
+
+
+@pytest.mark.parametrize(
+    ("tools", "way", "has_return"),
+    [(PLAIN, "-I", True), (PLAIN, "-I", False), (PLAIN, "-A", False), (LEGACY, "-I", True), (LEGACY, "-A", False)],
+)
+def test_what_administrators_drop_in_docker_user_gets_to_no_published_port(
+    host: Host,
+    outside: Namespace,
+    tools: tuple[str, str],
+    way: str,
+    has_return: bool,  # noqa: FBT001
+) -> None:
+    """Docker ends that chain with a RETURN, up to 28.2."""
+    if tools == LEGACY and not has_legacy(host):
+        pytest.skip("this kernel has no legacy iptables")
+    with docker.docker_on(host, tools):
+        host.want(DCOS)
+        host.reconcile()
+        published(host, host.container(DCOS))
+        for tool, address in zip(tools, ("198.51.100.1", "fd00:5::1"), strict=True):
+            if not has_return:
+                host.sh(f"{tool} -F DOCKER-USER")
+            assert call(outside, address, 8080)
+            host.sh(f"{tool} {way} {DENIED}")
+            assert is_cut_off(outside, address, 8080)
+        assert host.reconcile() == []
+        for address in ("198.51.100.1", "fd00:5::1"):
+            assert is_cut_off(outside, address, 8080)
+
+
+def test_where_docker_is_not_what_others_put_before_the_overlays_stays_there(dcos: Host, outside: Namespace) -> None:
+    published(dcos, dcos.container(DCOS))
+    assert call(outside, "198.51.100.1", 8080)
+    dcos.sh("iptables -I FORWARD -i eth0 -j DROP")
+    assert dcos.reconcile() == []
+    assert is_cut_off(outside, "198.51.100.1", 8080)
 
 
 def test_overlays_stay_open_while_dockerd_has_its_chain_out_of_forward(host: Host) -> None:
@@ -104,7 +196,10 @@ def test_where_docker_uses_the_legacy_tables_so_do_we(host: Host) -> None:
     assert rules(host, "FORWARD") == ["-A FORWARD -j DNI-FORWARD"]
     host.sh(*(f"iptables-legacy {rule}" for rule in docker.RULES))
     host.reconcile()
-    assert rules(host, "DOCKER-USER", "iptables-legacy")[0] == "-A DOCKER-USER -j DNI-FORWARD"
+    assert rules(host, "FORWARD", "iptables-legacy")[:2] == [
+        "-A FORWARD -j DOCKER-USER",
+        "-A FORWARD -j DNI-FORWARD",
+    ]
     assert "DNI" not in host.sh("iptables -S"), "the plain command's table is cleared"
     assert call(host.container(DCOS).sandbox, host.container(DCOS, 1).address.ip)
     host.sh("iptables-legacy -F DNI-FORWARD")

@@ -206,7 +206,15 @@ ILL: dict[str, list[Facts]] = {
             firewall__rule_sets=(
                 msgspec.structs.replace(DOCKERS, forward=("-A FORWARD -j DROP", "-A FORWARD -j DOCKER-USER")),
             )
-        )
+        ),
+        host(
+            firewall__rule_sets=(
+                msgspec.structs.replace(
+                    DOCKERS,
+                    forward=("-A FORWARD -j DOCKER-USER", "-A FORWARD -j DROP", "-A FORWARD -j DNI-FORWARD"),
+                ),
+            )
+        ),
     ],
     "foreign-forward-drop": [
         host(firewall__forward_chains=(STRANGE,)),

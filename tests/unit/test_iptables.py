@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from dni_driver.core.wanted import Policy
-from dni_driver.kernel.firewall.iptables import chain_rules, docker_named, faults, parent, parse, restore_text
+from dni_driver.kernel.firewall.iptables import chain_rules, docker_named, faults, parse, restore_text
 
 EMPTY = "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-P OUTPUT ACCEPT\n"
 
@@ -83,18 +83,12 @@ def test_bridges_that_dockers_rules_guard_are_dockers(listed: str) -> None:
     listing = parse(listed)
     assert listing.is_dockers
     assert listing.guarded_bridges == {"lan7"}
-    assert parent(listing) == "DOCKER-USER"
 
 
 def test_a_table_without_docker_guards_nothing() -> None:
     listing = parse(EMPTY + "-A FORWARD -i eth0 -o eth1 -j ACCEPT\n")
     assert not listing.is_dockers
     assert listing.guarded_bridges == set()
-    assert parent(listing) == "FORWARD"
-
-
-def test_docker_user_off_the_way_is_not_used() -> None:
-    assert parent(parse(EMPTY + "-N DOCKER-USER\n-A DOCKER-USER -j RETURN\n")) == "FORWARD"
 
 
 def test_dockers_bridges_are_known_by_their_names() -> None:
@@ -119,35 +113,43 @@ def test_what_is_as_wanted_has_no_fault() -> None:
         (EMPTY, "chain DNI-FORWARD is missing"),
         (EMPTY + CHAIN + JUMP, "chain DNI-FORWARD has other rules"),
         (EMPTY + CHAIN + JUMP + "\n".join(reversed(RULES)), "chain DNI-FORWARD has other rules"),
-        (EMPTY + CHAIN + OURS, "chain DNI-FORWARD is not what FORWARD jumps to first and once"),
-        (EMPTY + CHAIN + JUMP * 2 + OURS, "chain DNI-FORWARD is not what FORWARD jumps to first and once"),
-        (
-            EMPTY + CHAIN + "-A FORWARD -j ACCEPT\n" + JUMP + OURS,
-            "chain DNI-FORWARD is not what FORWARD jumps to first and once",
-        ),
+        (EMPTY + CHAIN + OURS, "chain DNI-FORWARD is not what FORWARD jumps to once"),
+        (EMPTY + CHAIN + JUMP * 2 + OURS, "chain DNI-FORWARD is not what FORWARD jumps to once"),
     ],
 )
 def test_faults_are_told(listed: str, fault: str) -> None:
     assert faults(RULES, parse(listed)) == [fault]
 
 
+def test_rules_that_others_put_before_the_jump_stay_there() -> None:
+    assert faults(RULES, parse(EMPTY + CHAIN + "-A FORWARD -s 203.0.113.0/24 -j DROP\n" + JUMP + OURS)) == []
+
+
+USER_JUMP = "-A FORWARD -j DOCKER-USER\n"
+
+
+@pytest.mark.parametrize("listed", [DOCKER_20, DOCKER_28], ids=["20.10", "28"])
+def test_beside_docker_it_is_jumped_to_behind_docker_user_wherever_docker_puts_the_rest(listed: str) -> None:
+    behind = listed.replace(USER_JUMP, USER_JUMP + JUMP)
+    for right in (behind, listed + JUMP):
+        assert faults(RULES, parse(right + CHAIN + OURS)) == []
+
+
 @pytest.mark.parametrize(
     "jumps",
     [
-        "-A DOCKER-USER -j DNI-FORWARD\n",
-        JUMP,
-        JUMP * 2 + "-A DOCKER-USER -j DNI-FORWARD\n",
-        JUMP + "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -j DNI-FORWARD\n",
+        USER_JUMP,
+        JUMP + USER_JUMP,
+        USER_JUMP + JUMP * 2,
+        USER_JUMP + JUMP + "-A DOCKER-USER -j DNI-FORWARD\n",
+        USER_JUMP + "-A DOCKER-USER -j DNI-FORWARD\n",
+        "-A FORWARD -i eth0 -j DOCKER-USER\n" + JUMP + USER_JUMP,
     ],
-    ids=["not in FORWARD", "not in DOCKER-USER", "twice in FORWARD", "not first in DOCKER-USER"],
+    ids=["nowhere", "before", "twice", "in DOCKER-USER too", "in DOCKER-USER", "before the second"],
 )
-def test_beside_docker_it_is_jumped_to_twice_as_dockerd_takes_its_own_chain_out_for_a_moment(jumps: str) -> None:
-    without = DOCKER_20.replace("-A DOCKER-USER -j RETURN\n", "")
-    right = JUMP + "-A DOCKER-USER -j DNI-FORWARD\n-A DOCKER-USER -j RETURN\n"
-    assert faults(RULES, parse(without + CHAIN + right + OURS)) == []
-    assert faults(RULES, parse(without + CHAIN + jumps + OURS)) == [
-        "chain DNI-FORWARD is not what DOCKER-USER jumps to first and once, and FORWARD behind that"
-    ]
+def test_what_administrators_decide_in_docker_user_comes_first(jumps: str) -> None:
+    listed = DOCKER_20.replace(USER_JUMP, jumps) + CHAIN + OURS
+    assert faults(RULES, parse(listed)) == ["chain DNI-FORWARD is not what FORWARD jumps to once, behind DOCKER-USER"]
 
 
 def test_leftovers_are_told() -> None:
@@ -155,15 +157,16 @@ def test_leftovers_are_told() -> None:
 
 
 def test_everything_is_put_in_place_in_one_transaction() -> None:
-    listed = parse(DOCKER_20 + CHAIN + JUMP + "-A DOCKER-USER -j DNI-FORWARD\n")
+    listed = parse(
+        EMPTY + JUMP + "-A FORWARD -i eth9 -j ACCEPT\n" + USER_JUMP + CHAIN + "-A DOCKER-USER -j DNI-FORWARD\n"
+    )
     assert restore_text(RULES, listed).splitlines() == [
         "*filter",
         ":DNI-FORWARD - [0:0]",
         "-D FORWARD -j DNI-FORWARD",
         "-D DOCKER-USER -j DNI-FORWARD",
         *RULES,
-        "-I DOCKER-USER 1 -j DNI-FORWARD",
-        "-A FORWARD -j DNI-FORWARD",
+        "-I FORWARD 3 -j DNI-FORWARD",
         "COMMIT",
     ]
 

@@ -20,8 +20,8 @@ STRANGE_CHAIN = error(
 
 KINDS = (NO_COMMAND, SECOND_SET, BLOCKED, STRANGE_CHAIN)
 
-_WAYS_IN = ("-j DOCKER-USER", "-j DNI-FORWARD")
-"""How a rule ends that leads to dni's own; where there is none yet, dni puts its own first."""
+_OWN, _DOCKERS = "-j DNI-FORWARD", "-j DOCKER-USER"
+"""How a rule ends that leads to dni's own, and one that dni puts that behind; without either, dni's comes first."""
 _STOPS = ("-A FORWARD -j DROP ", "-A FORWARD -j REJECT ")
 """How a rule with a space behind it begins that drops all: a chain of somebody's may be called DROP_INVALID."""
 _PACKAGES = {"nft": "nftables"}
@@ -45,9 +45,9 @@ def rule_sets(facts: Facts) -> Iterator[Ailment]:
 
 
 def _blocked(rules: RuleSet) -> Iterator[Ailment]:
-    ahead = takewhile(lambda rule: not rule.endswith(_WAYS_IN), rules.forward)
-    reached = any(rule.endswith(_WAYS_IN) for rule in rules.forward)
-    for block in filter(_stops_all, ahead if reached else ()):
+    way = next((way for way in (_OWN, _DOCKERS) if any(rule.endswith(way) for rule in rules.forward)), None)
+    ahead = takewhile(lambda rule: not rule.endswith(way), rules.forward) if way else ()
+    for block in filter(_stops_all, ahead):
         yield BLOCKED.found(rules.command, f"has `{block}` before dni's rules", _deletion(rules, block))
 
 

@@ -58,7 +58,7 @@ def _rule_set(variant: variants.Variant, family: Family) -> RuleSet:
         family=family,
         is_dockers=listing.is_dockers,
         policy=listing.policy,
-        forward=tuple(rule for rule in listing.rules if rule.startswith("-A FORWARD ")),
+        forward=tuple(listing.forward),
     )
 
 

@@ -2,7 +2,8 @@
 """The iptables chain DNI-FORWARD: lets overlay traffic through a FORWARD chain that Docker set to DROP.
 
 It opens nothing of Docker's: what leaves by one of Docker's own bridges goes back to Docker's rules. Who gets into
-an overlay, and out of an internal one, is decided by the nftables table, which stands before.
+an overlay, and out of an internal one, is decided by the nftables table, which stands before. What an administrator
+drops in DOCKER-USER stays dropped: that is asked first.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ class Listing(msgspec.Struct, frozen=True):
         """Answer the rules that jump to our chain."""
         return [rule for rule in self.rules if rule.endswith(_JUMP)]
 
-    def first_rule(self, chain: str) -> str | None:
-        """Answer the first rule of a chain."""
-        return next((rule for rule in self.rules if rule.startswith(f"-A {chain} ")), None)
+    @property
+    def forward(self) -> list[str]:
+        """Answer the rules of FORWARD."""
+        return [rule for rule in self.rules if rule.startswith(f"-A {_FORWARD} ")]
 
 
 def parse(text: str) -> Listing:
@@ -94,41 +96,42 @@ def chain_rules(policies: Sequence[Policy], dockers: Sequence[str]) -> list[str]
     return [f"-A {CHAIN} {match}" for match in matches]
 
 
-def parent(listing: Listing) -> str:
-    """Answer which chain jumps to ours: DOCKER-USER where FORWARD comes by it, else FORWARD."""
-    reached = f"-A {_FORWARD} -j {_DOCKER_USER}" in listing.rules
-    return _DOCKER_USER if reached and _DOCKER_USER in listing.chains else _FORWARD
-
-
 def faults(rules: Sequence[str], listing: Listing) -> list[str]:
-    """Answer in words how a filter table differs from one with these rules in our chain, jumped to once, first."""
+    """Answer in words how a filter table differs from one with these rules in our chain, jumped to from its place."""
     if not rules:
         return [f"chain {CHAIN} is left over"] if CHAIN in listing.chains else []
     if CHAIN not in listing.chains:
         return [f"chain {CHAIN} is missing"]
     found = [] if listing.ours == list(rules) else [f"chain {CHAIN} has other rules"]
     if not _is_in_place(listing):
-        behind = ", and FORWARD behind that" if parent(listing) == _DOCKER_USER else ""
-        found.append(f"chain {CHAIN} is not what {parent(listing)} jumps to first and once{behind}")
+        behind = f", behind {_DOCKER_USER}" if _place(listing) else ""
+        found.append(f"chain {CHAIN} is not what {_FORWARD} jumps to once{behind}")
     return found
 
 
 def _is_in_place(listing: Listing) -> bool:
-    wanted = {f"-A {chain} {_JUMP}" for chain in (parent(listing), _FORWARD)}
-    first = listing.first_rule(parent(listing)) == f"-A {parent(listing)} {_JUMP}"
-    return first and set(listing.jumps) == wanted and len(listing.jumps) == len(wanted)
+    jump = f"-A {_FORWARD} {_JUMP}"
+    return listing.jumps == [jump] and listing.forward.index(jump) >= _place(listing)
+
+
+def _place(listing: Listing) -> int:
+    """Answer how many rules of FORWARD must come before our jump: all that lead to what administrators decide.
+
+    More may come there later: nobody's rules are fought over a place.
+    """
+    others = [rule for rule in listing.forward if not rule.endswith(_JUMP)]
+    return max((number for number, rule in enumerate(others, 1) if rule.endswith(f"-j {_DOCKER_USER}")), default=0)
 
 
 def restore_text(rules: Sequence[str], listing: Listing) -> str:
-    """Answer what to feed `iptables-restore --noflush` to put our chain and its jumps in their places, or away.
+    """Answer what to feed `iptables-restore --noflush` to put our chain and its jump in their places, or away.
 
-    FORWARD gets a jump of its own at its end: whenever a network is created, dockerd takes DOCKER-USER out of FORWARD
-    and puts it back, and what is forwarded between the two would be dropped.
+    The jump is in FORWARD itself: whenever a network is created, dockerd takes DOCKER-USER out of FORWARD and puts it
+    back, and what is forwarded between the two would be dropped.
     """
     lines = [f"-D {jump.removeprefix('-A ')}" for jump in listing.jumps]
     if rules:
-        lines = [f":{CHAIN} - [0:0]", *lines, *rules, f"-I {parent(listing)} 1 {_JUMP}"]
-        lines += [f"-A {_FORWARD} {_JUMP}"] if parent(listing) == _DOCKER_USER else []
+        lines = [f":{CHAIN} - [0:0]", *lines, *rules, f"-I {_FORWARD} {_place(listing) + 1} {_JUMP}"]
     elif CHAIN in listing.chains:
         lines = [f":{CHAIN} - [0:0]", *lines, f"-X {CHAIN}"]
     return "\n".join(["*filter", *lines, "COMMIT", ""])
