@@ -238,6 +238,17 @@ def test_the_local_subnet_of_an_ipv6_only_overlay_leads_out_under_this_hosts_nam
     assert call(one.sandbox, OUTSIDE6) == "fd00:5::1"
 
 
+def test_it_does_where_no_overlay_speaks_ipv4(host: Host, outside: Namespace) -> None:
+    assert outside
+    host.want(SIX)
+    host.reconcile()
+    one, two = host.container(SIX), host.container(SIX, 1)
+    assert call(one.sandbox, two.address.ip) == str(one.address.ip)
+    assert call(one.sandbox, OUTSIDE) == "198.51.100.1"
+    assert call(one.sandbox, OUTSIDE6) == "fd00:5::1"
+    assert host.reconcile() == []
+
+
 def test_and_lets_nobody_in(six: Host, outside: Namespace) -> None:
     one, other = six.container(SIX), six.container(DCOS)
     for caller, called in ((other.sandbox, one), (one.sandbox, other), (outside, one)):

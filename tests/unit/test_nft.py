@@ -132,6 +132,14 @@ def test_where_no_overlay_speaks_ipv4_no_container_reaches_that_port_by_it_at_al
     assert lines[1:3] == ["iifname @bridges meta nfproto ipv4 drop", "iifname @bridges ip6 daddr != @overlays6 drop"]
 
 
+def test_where_no_overlay_speaks_ipv4_a_local_subnet_is_masqueraded_wherever_it_leaves_for() -> None:
+    lines = chain(rendered(policy("six", "fd06::/64", local=("198.18.0.0/20",))), "postrouting")
+    assert lines[1:] == [
+        "ip saddr @hidden4 oifname != @bridges masquerade",
+        "ip6 saddr @hidden6 ip6 daddr != @overlays6 oifname != @bridges masquerade",
+    ]
+
+
 def test_where_somebody_else_keeps_the_vtep_other_agents_still_come_in_by_it() -> None:
     policies = (policy("dcos", "9.0.0.0/8"),)
     alone, hosted = (nft.ruleset(Wanted(policies=policies, hosted=hosted)) for hosted in (False, True))

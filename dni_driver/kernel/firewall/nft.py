@@ -70,7 +70,7 @@ def ruleset(wanted: Wanted, underlay: str | None = None, guests: Entries = _NO_G
     blocks = [*_sets(wanted), *(_guest_sets(guests, uplink.families) if uplink else ())]
     blocks += [_forward(wanted, uplink), *_entrances(wanted, uplink), *_exits(wanted.policies, uplink)]
     if wanted.policies:
-        blocks += [*_tunnel(wanted), _postrouting(wanted.policies)]
+        blocks += [*_tunnel(wanted), _postrouting(wanted)]
     return f"{replaced}table {TABLE} {{\n" + "\n".join(blocks) + "}\n"
 
 
@@ -91,7 +91,7 @@ def _sets(wanted: Wanted) -> list[str]:
     bridges = [bridge for policy in wanted.policies for bridge in (*policy.bridges, *policy.admitted)]
     found = [_set("bridges", "ifname", "", _quoted(bridges))] if bridges else []
     for family in FAMILIES:
-        found += _subnets(f"overlays{family}", family, [*wanted.overlay_subnets, *_of_policies(wanted.policies)])
+        found += _subnets(f"overlays{family}", family, _of_overlays(wanted))
         found += _subnets(f"hidden{family}", family, _hidden(wanted.policies))
     return found
 
@@ -124,8 +124,8 @@ def _hidden(policies: Iterable[Policy]) -> list[Network]:
     ]
 
 
-def _of_policies(policies: Iterable[Policy]) -> list[Network]:
-    return [subnet for policy in policies for subnet in policy.subnets]
+def _of_overlays(wanted: Wanted) -> list[Network]:
+    return [*wanted.overlay_subnets, *(subnet for policy in wanted.policies for subnet in policy.subnets)]
 
 
 def _subnets(name: str, family: Family, subnets: Iterable[Network]) -> list[str]:
@@ -195,8 +195,7 @@ def _tunnel(wanted: Wanted) -> list[str]:
     Agents listen for it at all their addresses. Within overlays, and to answer to, that port is as good as any.
     What agents send each other, which is most of it, is let through by a few look-ups.
     """
-    known = [*wanted.overlay_subnets, *_of_policies(wanted.policies)]
-    spoken = [family for family in FAMILIES if _family(known, family)]
+    spoken = _spoken(wanted)
     outside = [
         f"{_DADDR[family]} != @overlays{family}" if family in spoken else f"meta nfproto ipv{family}"
         for family in FAMILIES
@@ -220,6 +219,12 @@ def _tunnel(wanted: Wanted) -> list[str]:
             f"udp dport {VXLAN_PORT} jump suspects",
         ),
     ]
+
+
+def _spoken(wanted: Wanted) -> list[Family]:
+    """Answer the families of overlays: of another one there is no set, though local subnets may be of it."""
+    known = _of_overlays(wanted)
+    return [family for family in FAMILIES if _family(known, family)]
 
 
 def _is_guarded(policy: Policy) -> bool:
@@ -297,10 +302,11 @@ def _direct(link: str, address: dict[int, str], policy: Policy, uplink: Uplink) 
             yield f'{link} "{uplink.link}" {address[family]} {_braced(members)} {known}'
 
 
-def _postrouting(policies: Sequence[Policy]) -> str:
-    hidden = _hidden(policies)
+def _postrouting(wanted: Wanted) -> str:
+    hidden, spoken = _hidden(wanted.policies), _spoken(wanted)
+    elsewhere = {family: f" {_DADDR[family]} != @overlays{family}" if family in spoken else "" for family in FAMILIES}
     rules = [
-        f"{_SADDR[family]} @hidden{family} {_DADDR[family]} != @overlays{family} oifname != @bridges masquerade"
+        f"{_SADDR[family]} @hidden{family}{elsewhere[family]} oifname != @bridges masquerade"
         for family in FAMILIES
         if _family(hidden, family)
     ]
