@@ -12,6 +12,7 @@ from dni_driver.core.mtu import Underlay
 from dni_driver.core.names import host_link
 from dni_driver.core.overlays import Address, AgentSubnet, Network, Overlay
 from dni_driver.core.ports import HostPort, Protocol, Published, Relayed
+from dni_driver.core.published import Confined
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Bridge, Link, Wanted
 from dni_driver.store import Store, overlays
@@ -57,7 +58,7 @@ class FakeKernel:
     `foreign` are subnets that other devices of the host are on. An error put into `refusals` is raised by the
     next change, once. `crash_point` is called before each change and after it: a test may raise there. `no_ipv6`
     says why the host speaks none. `programs` are those that have a port of the host, `held` the ports that the plugin
-    keeps from them, `relayed` those whose callers it carries.
+    keeps from them, `relayed` those whose callers it carries, but for who is `confined`.
     """
 
     def __init__(self) -> None:
@@ -74,6 +75,7 @@ class FakeKernel:
         self.lost_underlay: KernelError | None = None
         self.ports: frozenset[Published] = frozenset()
         self.relayed: frozenset[Relayed] = frozenset()
+        self.confined = Confined(frozenset(), ())
         self.held: set[HostPort] = set()
         self.programs: dict[HostPort, str] = {}
         self.dynamic = range(32768, 32778)
@@ -153,7 +155,9 @@ class FakeKernel:
 
     def relay(self, read_wanted: Callable[[], Wanted]) -> None:
         """Carry callers of held ports."""
-        self.relayed = frozenset(one for one in read_wanted().relayed if one.at in self.held)
+        wanted = read_wanted()
+        self.relayed = frozenset(one for one in wanted.relayed if one.at in self.held)
+        self.confined = wanted.confined()
 
     def plug(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Hang a link on its bridge, whole."""

@@ -149,6 +149,7 @@ class NetworkDriver:
             if fresh:
                 undo.callback(self._take_back, network.id)
             self._mend_bridge(docker_bridge(network.overlay))
+            self._publishing.follow_networks()
             self._settle(network)
             undo.pop_all()
         return wire.Response()
@@ -158,6 +159,7 @@ class NetworkDriver:
         gone = self._forget_network(request.network_id)
         self._kernel.detach(gone)
         self._reconcile()
+        self._publishing.follow_networks()
         return wire.Response()
 
     def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointResponse:

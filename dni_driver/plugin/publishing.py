@@ -117,17 +117,23 @@ class Publishing:
         """
         # Whoever holds a port without having recorded it yet is writing: this waits for it.
         with self._store.write() as tx:
-            records = ports.every(tx)
-            recorded = list(dict.fromkeys(record.at for record in records))
+            recorded = list(dict.fromkeys(record.at for record in ports.every(tx)))
             self._kernel.hold_only(recorded)
             lost = list(self._lost(recorded))
-        self._relay(records, [at for at, _ in lost])
+        self._relay([at for at, _ in lost])
         return [
             f"port {at} leads to a container, but {self._program(at)} waits for callers there too"
             if error is None
             else str(error)
             for at, error in lost
         ]
+
+    def follow_networks(self) -> None:
+        """Have callers be carried, or not, as the networks are now; what the kernel refuses is left to `keep`."""
+        try:
+            self._kernel.relay(lambda: wanted(read_here(self._store)))
+        except DniError as error:
+            log.warning("who may call published ports will be told soon", error=str(error))
 
     def _lost(self, recorded: Iterable[HostPort]) -> Iterator[tuple[HostPort, DniError | None]]:
         """Hold ports; answer those that are another program's, or that cannot be held for another reason."""
@@ -138,11 +144,13 @@ class Publishing:
             except DniError as error:
                 yield at, error
 
-    def _relay(self, records: Sequence[PortRecord], lost: Sequence[HostPort]) -> None:
-        """Carry callers of what is held; as long as that is the same, so is where it leads."""
-        if self._kept != (records, lost):
+    def _relay(self, lost: Sequence[HostPort]) -> None:
+        """Carry callers of what is held, but not again as long as where it leads and who is confined is the same."""
+        now = wanted(read_here(self._store))
+        follows_from = now.relayed, now.confined(), lost
+        if self._kept != follows_from:
             self._kernel.relay(lambda: wanted(read_here(self._store)))
-            self._kept = (records, lost)
+            self._kept = follows_from
 
     def _apply(self) -> None:
         self._kernel.publish(lambda: wanted(read_here(self._store)))

@@ -77,6 +77,16 @@ def test_an_overlay_stays_when_its_first_network_goes(host: Host) -> None:
     assert "dev" in host.overlays()
 
 
+def test_an_internal_network_is_kept_from_published_ports_from_its_first_moment_to_its_last(host: Host) -> None:
+    pool = host.pool("dev", "10.70.0.0/16")
+    data = wire.IPAMData(pool=pool.pool, gateway=host.address(pool.pool_id, GATEWAY))
+    request = wire.CreateNetworkRequest(network_id=NETWORK, ipv4_data=[data], options={wire.INTERNAL: True})
+    host.network.create_network(request)
+    assert "d-dev" in host.kernel.confined.bridges
+    host.network.delete_network(wire.NetworkRequest(network_id=NETWORK))
+    assert host.kernel.confined.bridges == set()
+
+
 def test_a_network_is_made_although_another_cannot_be_mended(host: Host) -> None:
     pool = host.pool()
     host.kernel.elsewhere = NotMended([("d-dev", "d-dev exists and dni did not make it")])

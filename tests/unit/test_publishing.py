@@ -373,3 +373,25 @@ def test_a_container_that_the_agent_forgot_is_not_carried_to(host6: Host) -> Non
     host6.publishing.keep()
     assert carried(host6) == {"[::]:8080/tcp": ["10.64.0.130"]}
     host6.kernel.publish(lambda: wanted(read_all(host6.store)))
+
+
+def test_who_is_kept_to_their_network_is_known_when_it_was_made_after_the_port_and_when_it_opens(host6: Host) -> None:
+    """The agent has a say in that too: it knows what subnets an overlay has."""
+    host6.publish(WEB, tcp(80, 8080))
+    host6.publishing.keep()
+    for is_internal, bridges in ((True, {"d-dual", "m-dual"}), (False, set())):
+        options = NetworkOptions(internal=is_internal)
+        with host6.store.write() as tx:
+            networks.remove(tx, NETS["dual"])
+            networks.add(tx, NetworkRecord(id=NETS["dual"], overlay="dual", options=options, mtu=1450, since=1.0))
+        host6.publishing.keep()
+        assert host6.kernel.confined.bridges == bridges
+
+
+def test_as_long_as_nothing_changes_nobody_is_told(host6: Host) -> None:
+    host6.publish(WEB, tcp(80, 8080))
+    host6.publishing.keep()
+    host6.kernel.relayed = frozenset()
+    host6.publishing.keep()
+    assert carried(host6) == {}
+    host6.publish(WEB, tcp(80, 8080))
