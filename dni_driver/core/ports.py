@@ -92,12 +92,16 @@ class PortRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A published port as the kernel should have it: from a port of the host to one of a container on a bridge."""
+    """A published port as the kernel should have it: from a port of the host to one of a container on a bridge.
+
+    `beside` are other bridges that the container is on, and would answer its neighbours there by.
+    """
 
     at: HostPort
     target: IPv4Address | IPv6Address
     port: int
     bridge: str
+    beside: tuple[str, ...] = ()
 
 
 class Relayed(msgspec.Struct, frozen=True, kw_only=True, gc=False):

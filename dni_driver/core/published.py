@@ -7,7 +7,7 @@ link-local address. The others are met by a socket that listens at the port.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
@@ -25,10 +25,11 @@ class Confined(msgspec.Struct, frozen=True):
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """Where an endpoint is: its bridge, and its addresses by family."""
+    """Where an endpoint is: its bridge, and its addresses by family; and the sandbox, which may be elsewhere too."""
 
     bridge: str
     ips: dict[int, IPv4Address | IPv6Address]
+    sandbox: str
 
 
 _Way = tuple[_Place, int]
@@ -42,12 +43,15 @@ def ways(records: Records) -> tuple[tuple[Published, ...], tuple[Relayed, ...]]:
     """
     led: list[Published] = []
     carried: list[Relayed] = []
-    for at, found in _ways(records).items():
+    places = _places(records)
+    bridges = _bridges_by_sandbox(places.values())
+    for at, found in _ways(records, places).items():
         version = at.ip.version
         native = next(((place, port) for place, port in found if version in place.ips), None)
         if native is not None and not is_loopback6(at.ip):
             place, port = native
-            led.append(Published(at=at, target=place.ips[version], port=port, bridge=place.bridge))
+            beside = tuple(name for name in bridges[place.sandbox, version] if name != place.bridge)
+            led.append(Published(at=at, target=place.ips[version], port=port, bridge=place.bridge, beside=beside))
         if version == 6 and (native is None or at.ip.is_unspecified or is_loopback6(at.ip)):  # noqa: PLR2004
             carried.append(_relayed(at, found))
     return tuple(led), tuple(carried)
@@ -59,8 +63,16 @@ def _relayed(at: HostPort, found: Sequence[_Way]) -> Relayed:
     return Relayed(at=at, targets=tuple(targets), port=found[0][1])
 
 
-def _ways(records: Records) -> Mapping[HostPort, list[_Way]]:
-    places = _places(records)
+def _bridges_by_sandbox(places: Iterable[_Place]) -> Mapping[tuple[str, int], list[str]]:
+    """Answer the bridges that sandboxes are on, by family."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for place in places:
+        for version in place.ips:
+            found.setdefault((place.sandbox, version), []).append(place.bridge)
+    return found
+
+
+def _ways(records: Records, places: Mapping[str, _Place]) -> Mapping[HostPort, list[_Way]]:
     found: dict[HostPort, list[_Way]] = {}
     for record in records.ports:
         place = places.get(record.endpoint)
@@ -72,7 +84,7 @@ def _ways(records: Records) -> Mapping[HostPort, list[_Way]]:
 def _places(records: Records) -> Mapping[str, _Place]:
     bridges = {one.id: docker_bridge(one.overlay) for one in records.networks if not one.options.internal}
     return {
-        one.id: _Place(bridges[one.network], {each.version: each.ip for each in one.interfaces()})
+        one.id: _Place(bridges[one.network], {each.version: each.ip for each in one.interfaces()}, one.sandbox)
         for one in records.endpoints
         if one.sandbox is not None and one.network in bridges
     }

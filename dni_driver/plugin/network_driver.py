@@ -217,6 +217,7 @@ class NetworkDriver:
             if has_grown and not self._kernel.carries(link):
                 self._mend_bridge(link.bridge)
             self._attach(link, list(links.values()))
+            self._publishing.follow_sandbox(links)
         finally:
             self._joining.discard(request.endpoint_id)
         gateways = {ip_address(gateway).version: gateway for gateway in link.gateways}
@@ -241,6 +242,7 @@ class NetworkDriver:
         self._publishing.withdraw(gone)
         if others:
             self._confine(others)
+            self._publishing.follow_sandbox(one.id for one in others)
         return wire.Response()
 
     def program_external_connectivity(self, request: wire.ProgramExternalConnectivityRequest) -> wire.Response:

@@ -135,6 +135,16 @@ class Publishing:
         except DniError as error:
             log.warning("who may call published ports will be told soon", error=str(error))
 
+    def follow_sandbox(self, endpoints: Iterable[str]) -> None:
+        """Have neighbours of these endpoints be answered, as their container came to one more network or left one."""
+        with self._store.read() as tx:
+            has_ports = any(ports.of_endpoint(tx, endpoint) for endpoint in endpoints)
+        try:
+            if has_ports:
+                self._apply()
+        except DniError as error:
+            log.warning("neighbours of a container will reach its ports soon", error=str(error))
+
     def _lost(self, recorded: Iterable[HostPort]) -> Iterator[tuple[HostPort, DniError | None]]:
         """Hold ports; answer those that are another program's, or that cannot be held for another reason."""
         for at in recorded:

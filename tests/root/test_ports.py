@@ -15,12 +15,13 @@ import pytest
 from dni_driver.core.errors import KernelError, Refused
 from dni_driver.core.overlays import Address
 from dni_driver.core.ports import HostPort, Protocol, Published
+from dni_driver.core.wanted import Link
 from dni_driver.kernel.ports.table import NAME
 from tests import sctp
 from tests.root import docker
 from tests.root.ground import Namespace
 from tests.root.packets import PORT, Server, call, is_cut_off
-from tests.root.town import DCOS, DEV, OPEN, Container, Host
+from tests.root.town import DCOS, DEV, OPEN, Container, Host, Overlay, link, plug
 
 pytestmark = pytest.mark.root
 
@@ -101,6 +102,31 @@ def test_a_port_is_reached_from_containers_of_its_overlay_and_of_others(street: 
     assert call(street.dev.sandbox, HOST6, 8080) == str(street.dev.address6.ip)
     assert call(street.open.sandbox, HOST, 8080) == str(street.open.address.ip)
     assert call(street.dcos2.sandbox, GATEWAY, 8080) == GATEWAY
+
+
+def moved_in(street: Street, container: Container, place: Overlay) -> Link:
+    """Put a container on another network too."""
+    second = link(place, 5, container.sandbox, "eth1")
+    street.host.run(street.host.kernel.attach, second, [container.link])
+    plug(street.host, msgspec.structs.replace(second, gateways=()), container.sandbox, "eth1")
+    street.host.wanted = msgspec.structs.replace(street.host.wanted, links=(*street.host.wanted.links, second))
+    street.host.reconcile()
+    return second
+
+
+def test_a_port_is_reached_by_neighbours_on_any_network_of_its_container(street: Street) -> None:
+    """It would answer them past the host, and they would not know the answer."""
+    moved_in(street, street.dcos, DEV)
+    ports = [msgspec.structs.replace(one, beside=("d-dev",)) for one in published(street.dcos, 8080)]
+    street.publish(*ports, *published(street.dcos2, 8081))
+    assert call(street.dev.sandbox, HOST, 8080) == GATEWAY
+    assert call(street.dev.sandbox, HOST6, 8080) == GATEWAY6
+    assert call(street.dev.sandbox, HOST, 8081) == str(street.dev.address.ip), "a container that is not there"
+    assert call(street.outside, HOST, 8080) == OUTSIDE
+    assert street.host.reconcile() == []
+    street.publish(*published(street.dcos2, 8081))
+    assert street.host.run(street.host.kernel.observe, street.host.wanted).firewall == ()
+    assert "9.0.0.130" not in street.host.sh(f"nft list table {NAME}")
 
 
 def test_a_network_without_masquerade_publishes_too(street: Street) -> None:
@@ -246,6 +272,10 @@ def test_a_port_can_come_to_lead_elsewhere(street: Street) -> None:
         (
             f"nft add element {NAME} one4 '{{ 192.0.2.1 . udp . 9 : 192.0.2.2 . 9 }}'",
             f"nft table {NAME}: port 192.0.2.1:9/udp is left over",
+        ),
+        (
+            f"nft add element {NAME} d-dev-4 '{{ 192.0.2.2 }}'",
+            f"nft table {NAME}: neighbours of 192.0.2.2 on d-dev are left over",
         ),
         ("sysctl -qw net.ipv4.conf.d-dcos.route_localnet=0", "net.ipv4.conf.d-dcos.route_localnet"),
     ],

@@ -129,13 +129,15 @@ def test_an_mtu_is_believed_where_no_link_carries_the_agent_ip(host: Host) -> No
     assert [network.mtu for network in read_all(host.store).networks] == [9000]
 
 
-def test_a_join_tells_the_kernel_of_the_other_links_of_its_sandbox(host: Host) -> None:
-    """So that an answer may leave by another of them than the question came in by."""
+SECOND, SECOND_NETWORK = "d" * 64, "c" * 64
+
+
+def run_on_two_networks(host: Host) -> None:
     host.define(DEV)
-    for network, overlay in ((NETWORK, "dcos"), ("c" * 64, "dev")):
+    for network, overlay in ((NETWORK, "dcos"), (SECOND_NETWORK, "dev")):
         pool = host.pool(overlay)
         host.create(pool, host.address(pool.pool_id, GATEWAY), network)
-    for network, overlay, endpoint in ((NETWORK, "dcos", WEB), ("c" * 64, "dev", "d" * 64)):
+    for network, overlay, endpoint in ((NETWORK, "dcos", WEB), (SECOND_NETWORK, "dev", SECOND)):
         interface = wire.EndpointInterface(address=host.address(f"{overlay}/v4"))
         host.network.create_endpoint(
             wire.CreateEndpointRequest(network_id=network, endpoint_id=endpoint, interface=interface)
@@ -143,8 +145,32 @@ def test_a_join_tells_the_kernel_of_the_other_links_of_its_sandbox(host: Host) -
         host.network.join(
             wire.JoinRequest(network_id=network, endpoint_id=endpoint, sandbox_key="/run/docker/netns/x")
         )
-    first, second = host_link(WEB), host_link("d" * 64)
+
+
+def test_a_join_tells_the_kernel_of_the_other_links_of_its_sandbox(host: Host) -> None:
+    """So that an answer may leave by another of them than the question came in by."""
+    run_on_two_networks(host)
+    first, second = host_link(WEB), host_link(SECOND)
     assert host.kernel.beside == {first: [], second: [first]}
+
+
+def test_a_container_that_comes_to_one_more_network_or_leaves_it_has_its_ports_led_as_that_asks_for(
+    host: Host,
+) -> None:
+    run_on_two_networks(host)
+    port = {"Proto": 6, "Port": 80, "HostPort": 8080}
+    host.network.program_external_connectivity(
+        wire.ProgramExternalConnectivityRequest(
+            network_id=NETWORK, endpoint_id=WEB, options={"com.docker.network.portmap": [port]}
+        )
+    )
+    assert {one.beside for one in host.kernel.ports} == {("d-dev",)}
+    host.network.leave(wire.EndpointRequest(network_id=SECOND_NETWORK, endpoint_id=SECOND))
+    assert {one.beside for one in host.kernel.ports} == {()}
+    host.network.join(
+        wire.JoinRequest(network_id=SECOND_NETWORK, endpoint_id=SECOND, sandbox_key="/run/docker/netns/x")
+    )
+    assert {one.beside for one in host.kernel.ports} == {("d-dev",)}
 
 
 def test_a_pool_of_an_overlay_that_goes_meanwhile_is_not_found(host: Host) -> None:

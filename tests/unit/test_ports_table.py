@@ -9,7 +9,17 @@ import pytest
 
 from dni_driver.core.ports import HostPort, Protocol, Published
 from dni_driver.core.wanted import Bridge
-from dni_driver.kernel.ports.table import Entry, changes, entries, map_of, parsed, ruleset, structure
+from dni_driver.kernel.ports.table import (
+    Entry,
+    changes,
+    entries,
+    map_of,
+    meetings,
+    neighbours,
+    parsed,
+    ruleset,
+    structure,
+)
 
 BRIDGE = Bridge(
     name="d-dcos", addresses=(IPv4Interface("9.0.0.129/25"), IPv6Interface("fd01:b::8000:0:1/81")), mtu=1450
@@ -26,7 +36,7 @@ DNS = entry("192.0.2.10", 53, "9.0.0.131", 5353, Protocol.UDP)
 
 
 def test_the_table_is_replaced_as_a_whole() -> None:
-    text = ruleset([BRIDGE], [WEB])
+    text = ruleset([BRIDGE], [Published(at=WEB[0], target=WEB[1], port=WEB[2], bridge="d-dcos")])
     assert text.startswith("add table inet dni-ports\ndelete table inet dni-ports\ntable inet dni-ports {\n")
     assert text.endswith("}\nadd element inet dni-ports any4 { tcp . 8080 : 9.0.0.130 . 80 }\n")
 
@@ -57,6 +67,18 @@ def test_who_would_be_answered_past_the_host_comes_under_its_name() -> None:
         'oifname "d-dcos" ct status dnat ip6 saddr fd01:b::8000:0:0/81 masquerade',
     ):
         assert f"\t\t{line}\n" in text
+
+
+def test_neighbours_by_another_network_of_the_container_come_under_its_name_too() -> None:
+    one = Published(at=WEB[0], target=ip_address("10.64.0.130"), port=80, bridge="d-dev", beside=("d-dcos", "d-gone"))
+    assert "\tset d-dcos-4 { type ipv4_addr; }\n\tset d-dcos-6 { type ipv6_addr; }\n" in structure([BRIDGE])
+    rule = 'oifname "d-*" ct status dnat ip saddr 9.0.0.128/25 ip daddr @d-dcos-4 masquerade'
+    assert f"\t\t{rule}\n" in structure([BRIDGE])
+    assert neighbours([one], [BRIDGE]) == {("d-dcos", one.target)}
+    assert ruleset([BRIDGE], [one]).endswith("\nadd element inet dni-ports d-dcos-4 { 10.64.0.130 }\n")
+    assert meetings([("d-dcos", one.target)], [("d-dcos", ip_address("fd01:d::2"))]) == (
+        "delete element inet dni-ports d-dcos-4 { 10.64.0.130 }\nadd element inet dni-ports d-dcos-6 { fd01:d::2 }\n"
+    )
 
 
 def test_containers_are_kept_off_this_hosts_loopback_under_either_name() -> None:

@@ -240,6 +240,25 @@ def test_a_port_is_published_once_of_whoever_shares_it() -> None:
     assert [str(one.target) for one in shared] == ["10.64.0.130"]
 
 
+def test_a_published_port_tells_by_which_other_bridges_its_container_answers_in_that_family() -> None:
+    here = endpoint(address6=IPv6Interface("fd01:b::8000:0:2/81"))
+    there = msgspec.structs.replace(
+        endpoint(), id="fedcba9876543210", network="n2", address=ip_interface("9.0.0.130/25")
+    )
+    elsewhere = msgspec.structs.replace(there, id="00", sandbox="/run/netns/y")
+    second = msgspec.structs.replace(network(), id="n2", overlay="dcos")
+    records = Records(
+        overlays=[DCOS, DUAL],
+        agent_subnets=HELD,
+        pools=[],
+        addresses=[],
+        networks=[network(), second],
+        endpoints=[here, there, elsewhere],
+        ports=[PORT, PORT6],
+    )
+    assert [(one.at.family, one.beside) for one in wanted(records).ports] == [(4, ("d-dcos",)), (6, ())]
+
+
 def test_nothing_leads_to_a_container_that_has_left_or_is_on_an_internal_network() -> None:
     assert published(PORT, sandbox=None) == []
     assert published(PORT, internal=True) == []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from dni_driver.kernel.ledger import Ledger
 from dni_driver.kernel.netlink import nfnetlink
 from dni_driver.kernel.netlink.nfnetlink import Table
 from dni_driver.kernel.ports import table
-from dni_driver.kernel.ports.table import MAPS, NAME, Entry
+from dni_driver.kernel.ports.table import MAPS, NAME, Entry, Neighbour
 
 _TABLE = Table(family=1, name=NAME.split()[1])
 _ROUTE_LOCALNET = "ipv4/conf/{}/route_localnet"
@@ -27,7 +28,8 @@ class Sight(msgspec.Struct, frozen=True):
     """The table as the kernel has it: what it looks like, None where there is none, and its elements."""
 
     structure: bytes | None
-    entries: frozenset[Entry]
+    entries: frozenset[Entry] = frozenset()
+    neighbours: frozenset[Neighbour] = frozenset()
 
 
 class Ports:
@@ -46,7 +48,7 @@ class Ports:
         """
         changed: set[HostPort] = set()
         with ledger.about(f"nft table {NAME}"):
-            seen = self._look()
+            seen = self._look(wanted)
             fault = self._fault(wanted, seen)
             if fault is not None:
                 self._make(wanted)
@@ -59,7 +61,7 @@ class Ports:
 
     def differences(self, wanted: Wanted) -> list[str]:
         """Answer in words what is missing or different."""
-        seen = self._look()
+        seen = self._look(wanted)
         fault = self._fault(wanted, seen)
         if fault is not None:
             return [f"nft table {NAME} {fault}"]
@@ -70,11 +72,11 @@ class Ports:
             if sysctl.read(_ROUTE_LOCALNET.format(bridge)) not in (value, None)
         ]
 
-    def _look(self) -> Sight:
+    def _look(self, wanted: Wanted) -> Sight:
         """Answer the table as it is now; it is read only where nftables has changed since the last look."""
         now = nfnetlink.generation()
         if now is None or self._last is None or self._last[0] != now:
-            self._last = (now or 0, _read())
+            self._last = (now or 0, _read(wanted))
         return self._last[1]
 
     def _fault(self, wanted: Wanted, seen: Sight) -> str | None:
@@ -86,34 +88,39 @@ class Ports:
         if not wanted.ports:
             run(["nft", "-f", "-"], table.REMOVAL)
             return
-        run(["nft", "-f", "-"], table.ruleset(wanted.bridges, table.entries(wanted.ports)))
-        self._memory.remember(_fed(wanted), self._look().structure or b"")
+        run(["nft", "-f", "-"], table.ruleset(wanted.bridges, wanted.ports))
+        self._memory.remember(_fed(wanted), self._look(wanted).structure or b"")
 
 
 def _fed(wanted: Wanted) -> bytes:
     return table.structure(wanted.bridges).encode()
 
 
-def _read() -> Sight:
+def _read(wanted: Wanted) -> Sight:
     """Read the table; a kernel that cannot be asked has none: one without nftables, for example."""
     try:
         structure = nfnetlink.structure(_TABLE)
         if structure is None:
-            return Sight(None, frozenset())
+            return Sight(None)
         entries = [table.parsed(name, *pair) for name in MAPS for pair in nfnetlink.pairs(_TABLE, name)]
-        return Sight(structure, frozenset(entries))
+        sets = table.neighbour_sets(wanted.bridges)
+        elements = nfnetlink.elements(_TABLE, sets)
+        neighbours = [(sets[name], ip_address(key)) for name, keys in elements.items() for key in keys]
+        return Sight(structure, frozenset(entries), frozenset(neighbours))
     except FileNotFoundError:
-        # Somebody has taken a map out of it: it has another structure than it had.
-        return Sight(b"", frozenset())
+        # Somebody has taken a map out of it, or it is one for other bridges: it has another structure than it should.
+        return Sight(b"")
     except OSError:
-        return Sight(None, frozenset())
+        return Sight(None)
 
 
 def _exchange(wanted: Wanted, seen: Sight, note: Callable[[str], None]) -> set[HostPort]:
     right = table.entries(wanted.ports)
     gone, new = seen.entries - right, right - seen.entries
-    if gone or new:
-        run(["nft", "-f", "-"], table.changes(gone, new))
+    near = table.neighbours(wanted.ports, wanted.bridges)
+    changes = table.changes(gone, new) + table.meetings(seen.neighbours - near, near - seen.neighbours)
+    if changes:
+        run(["nft", "-f", "-"], changes)
     for words in _faults(wanted, seen):
         note(f"nft table {NAME}: {words}: put right")
     return {at for at, _, _ in gone | new}
@@ -125,6 +132,11 @@ def _faults(wanted: Wanted, seen: Sight) -> Iterator[str]:
     extra = {at for at, _, _ in seen.entries - right}
     yield from (f"port {at} {'leads elsewhere' if at in extra else 'is missing'}" for at in sorted(missing, key=str))
     yield from (f"port {at} is left over" for at in sorted(extra - missing, key=str))
+    near = table.neighbours(wanted.ports, wanted.bridges)
+    for bridge, target in sorted(near - seen.neighbours, key=str):
+        yield f"neighbours of {target} on {bridge} are missing"
+    for bridge, target in sorted(seen.neighbours - near, key=str):
+        yield f"neighbours of {target} on {bridge} are left over"
 
 
 def _open_loopback(wanted: Wanted, ledger: Ledger, note: Callable[[str], None]) -> None:

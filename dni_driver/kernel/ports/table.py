@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from dni_driver.core.overlays import FAMILIES, Address, Family
 from dni_driver.core.ports import NUMBERS, HostPort, Published
+from dni_driver.core.records import Interface
 from dni_driver.core.wanted import Bridge
 
 NAME = "inet dni-ports"
@@ -21,6 +22,9 @@ REMOVAL = f"add table {NAME}\ndelete table {NAME}\n"
 
 Entry = tuple[HostPort, Address, int]
 """An element: a port of this host, and the address and port that it leads to."""
+
+Neighbour = tuple[str, Address]
+"""An element: a bridge, and the address that a container there has on another, to which a port leads."""
 
 _ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 _IP = {4: "ip", 6: "ip6"}
@@ -33,16 +37,33 @@ def entries(ports: Iterable[Published]) -> frozenset[Entry]:
     return frozenset((one.at, one.target, one.port) for one in ports)
 
 
+def neighbours(ports: Iterable[Published], bridges: Iterable[Bridge]) -> frozenset[Neighbour]:
+    """Answer the elements that published ports make of containers that are on several of these bridges."""
+    there = neighbour_sets(bridges)
+    found = ((bridge, one.target) for one in ports for bridge in one.beside)
+    return frozenset(one for one in found if _set_of(one) in there)
+
+
+def neighbour_sets(bridges: Iterable[Bridge]) -> dict[str, str]:
+    """Answer the sets of those elements by their names, with the bridge that each is of."""
+    return {_set_of((bridge.name, address)): bridge.name for bridge in bridges for address in bridge.addresses}
+
+
+def _set_of(neighbour: tuple[str, Address | Interface]) -> str:
+    return f"{neighbour[0]}-{neighbour[1].version}"
+
+
 def structure(bridges: Sequence[Bridge]) -> str:
     """Answer the table without its elements."""
     maps = "".join(f"\tmap {name} {{ type {kinds}; }}\n" for name, kinds in _maps())
+    maps += "".join(f"\tset {name} {{ type {_ADDRESS[int(name[-1])]}; }}\n" for name in neighbour_sets(bridges))
     chains = (_ports(), *_entrances(), _martians(), _postrouting(bridges))
     return f"{REMOVAL}table {NAME} {{\n{maps}{''.join(chains)}}}\n"
 
 
-def ruleset(bridges: Sequence[Bridge], wanted: Iterable[Entry]) -> str:
+def ruleset(bridges: Sequence[Bridge], ports: Sequence[Published]) -> str:
     """Answer what to feed `nft -f -`: the whole table anew in one transaction."""
-    return structure(bridges) + changes((), wanted)
+    return structure(bridges) + changes((), entries(ports)) + meetings((), neighbours(ports, bridges))
 
 
 def changes(gone: Iterable[Entry], new: Iterable[Entry]) -> str:
@@ -50,6 +71,15 @@ def changes(gone: Iterable[Entry], new: Iterable[Entry]) -> str:
     lines = [f"delete element {NAME} {name} {{ {', '.join(keys)} }}" for name, keys in _sorted(gone, _key)]
     lines += [f"add element {NAME} {name} {{ {', '.join(pairs)} }}" for name, pairs in _sorted(new, _pair)]
     return "".join(f"{line}\n" for line in lines)
+
+
+def meetings(gone: Iterable[Neighbour], new: Iterable[Neighbour]) -> str:
+    """Answer what to feed `nft -f -` to exchange elements of bridges."""
+    return "".join(
+        f"{verb} element {NAME} {_set_of(one)} {{ {one[1]} }}\n"
+        for verb, found in (("delete", gone), ("add", new))
+        for one in sorted(found, key=str)
+    )
 
 
 def map_of(at: HostPort) -> str:
@@ -122,12 +152,14 @@ def _martians() -> str:
 def _postrouting(bridges: Sequence[Bridge]) -> str:
     """Render whom a container must see under this host's name, for its replies to come back by the host.
 
-    Those are its neighbours on the same bridge and itself, whom it would answer past the host, and this host's
-    loopback, which nobody else can reach.
+    Those are its neighbours on the same bridge and itself, whom it would answer past the host, as its neighbours on
+    another bridge that it is on; and this host's loopback, which nobody else can reach.
     """
     rules = [f'oifname "d-*" ct status dnat ip saddr {_LOOPBACK} masquerade']
     for bridge in bridges:
         for address in sorted(bridge.addresses, key=str):
             saddr = f"{_IP[address.version]} saddr {address.network}"
+            daddr = f"{_IP[address.version]} daddr @{_set_of((bridge.name, address))}"
             rules.append(f'oifname "{bridge.name}" ct status dnat {saddr} masquerade')
+            rules.append(f'oifname "d-*" ct status dnat {saddr} {daddr} masquerade')
     return _chain("postrouting", "type nat hook postrouting priority srcnat; policy accept;", *rules)
