@@ -338,3 +338,15 @@ def test_a_flushed_firewall_is_mended_and_a_killed_container_frees_its_port(lab:
     host.docker("kill", "web")
     start(host, "next", "-p", "8080:9000")
     assert {row["host_port"] for row in host_state.ports(host)} == {8080}
+
+
+@pytest.mark.usefixtures("web")
+def test_what_an_administrator_drops_in_docker_user_is_let_in_by_nobody(lab: Lab, host: Host) -> None:
+    rule = ("DOCKER-USER", "-p", "tcp", "-m", "conntrack", "--ctorigdstport", "8080", "-j", "DROP")
+    assert got(lab.outside, f"{host.address}:8080") == "web"
+    host.run("iptables", "-I", *rule)
+    host.docker("network", "create", "plainbridge")
+    host_state.eventually(lambda: host_state.findings(host) == [] or None, 20, "dni check finds something")
+    assert got(lab.outside, f"{host.address}:8080") is None
+    host.run("iptables", "-D", *rule)
+    assert got(lab.outside, f"{host.address}:8080") == "web"
