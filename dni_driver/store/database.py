@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dni_driver.core.deadline import holding, within
-from dni_driver.store import schema, wholeness
+from dni_driver.store import logs, schema, wholeness
 from dni_driver.store.complaints import damaged, explained, is_read_only
 from dni_driver.store.connections import Connections
 from dni_driver.store.disk import Disk
@@ -36,7 +36,7 @@ class Store:
     def __init__(self, path: Path, crash_point: Callable[[str], None] = lambda _: None) -> None:
         """Open the file, making it or bringing it up to date; raise StoreError where it cannot be used."""
         self.path = path
-        self._disk = Disk(wholeness.log_of(path))
+        self._disk = Disk(logs.log_of(path))
         self._crash_point = crash_point
         self._writer = threading.Lock()
         self._connections = Connections(path)
@@ -115,17 +115,15 @@ class Store:
             if not self.path.exists():
                 self._create()
             self._check_not_empty()
-            has_log = wholeness.has_log(self.path)
+            with wholeness.reading(f"file:{self.path}?mode=ro") as connection:
+                wholeness.check(connection, self.path)
             with self._connections.lend() as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
-                wholeness.check(connection, self.path)
                 schema.migrate(connection, self.path)
-                if has_log:
-                    wholeness.check_with_log(connection, self.path)
             self._disk.sync()
 
     def _create(self) -> None:
-        log = schema.orphaned_log(self.path)
+        log = logs.orphaned(self.path)
         if log is not None:
             raise damaged(self.path, f"it is gone, and its log {log.name} is left")
         schema.create(self.path)

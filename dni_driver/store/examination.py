@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -13,20 +12,18 @@ import msgspec
 from dni_driver.core.doctor.facts import DiskFacts, StoreFacts
 from dni_driver.core.errors import StoreError
 from dni_driver.core.records import Records
-from dni_driver.store import fence, schema
+from dni_driver.store import fence, logs, schema, wholeness
 from dni_driver.store.complaints import damaged, explained, is_read_only
 from dni_driver.store.records import read
-
-_PATIENCE = 5.0
 
 
 def look(path: Path) -> StoreFacts:
     """Look at a store; raise OSError where this user may not."""
     if not path.exists():
-        orphan = schema.orphaned_log(path)
+        orphan = logs.orphaned(path)
         trouble = None if orphan is None else f"is gone, and its log {orphan} is left"
         return StoreFacts(path=str(path), exists=orphan is not None, trouble=trouble)
-    log = path.with_name(f"{path.name}-wal")
+    log = logs.log_of(path)
     status = path.stat()
     path.open("rb").close()
     contents, trouble = _contents(path)
@@ -62,22 +59,15 @@ def _contents(path: Path) -> tuple[_Contents | None, str | None]:
 def _read(path: Path) -> _Contents | None:
     if path.stat().st_size == 0:
         raise damaged(path, "the file is empty")
-    with closing(sqlite3.connect(_uri(path), _PATIENCE, isolation_level=None, uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        connection.execute("BEGIN")
-        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if answer != "ok":
-            raise damaged(path, answer)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        schema.check_version(version, path)
-        if version != schema.newest():
+    with wholeness.reading(_uri(path)) as connection:
+        if wholeness.check(connection, path) != schema.newest():
             return None
         return _Contents(read(connection), fence.disputes(connection))
 
 
 def _uri(path: Path) -> str:
     """Name a store to be read; of one that nobody has open SQLite then leaves no log beside it."""
-    is_open = path.with_name(f"{path.name}-wal").exists()
+    is_open = logs.log_of(path).exists()
     return f"file:{path}?mode=ro" + ("" if is_open else "&immutable=1")
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from dni_driver.core.errors import StoreError
-from dni_driver.store.wholeness import has_log, log_of
 
 _VERSIONS, _OF_WAL = slice(18, 20), b"\2\2"
 """Where the file says that it has a log (sqlite.org/fileformat2.html, section 1.3): nobody has to switch it then."""
@@ -32,11 +31,6 @@ def create(path: Path) -> None:
         with suppress(FileExistsError):
             os.link(draft.name, path)
     _sync(path.parent)
-
-
-def orphaned_log(path: Path) -> Path | None:
-    """Answer the log of a store that is gone itself: with commits in it that would end up in a new store."""
-    return log_of(path) if not path.exists() and has_log(path) else None
 
 
 def _empty(path: Path) -> bytes:

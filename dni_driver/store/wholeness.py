@@ -1,47 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a store holds what it must when it is opened."""
+"""Whether a store holds what it must: asked before anything is written, so that it is as it was the next time."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from dni_driver.store import schema
 from dni_driver.store.complaints import damaged
+from dni_driver.store.logs import log_of
 
+_PATIENCE = 5.0
 _ONE_SIDED = """\
 SELECT id FROM endpoint WHERE (address IS NOT NULL) + (address6 IS NOT NULL)
     != (SELECT count(*) FROM address WHERE address.endpoint = endpoint.id) LIMIT 1"""
 """An endpoint whose addresses are not held for it would see them given to another."""
 
 
-def log_of(path: Path) -> Path:
-    """Answer where SQLite keeps the log of a store: what was written and is not in its file yet."""
-    return path.with_name(f"{path.name}-wal")
+@contextmanager
+def reading(uri: str) -> Iterator[sqlite3.Connection]:
+    """Open a store to be read as of one moment: SQLite carries nothing over from the log, whose ever it is."""
+    with closing(sqlite3.connect(uri, _PATIENCE, isolation_level=None, uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.execute("BEGIN")
+        yield connection
 
 
-def has_log(path: Path) -> bool:
-    """Tell whether there is a log, which SQLite carries over into the file: it takes it for the file's own."""
-    log = log_of(path)
-    return log.exists() and log.stat().st_size > 0
+def check(connection: sqlite3.Connection, path: Path) -> int:
+    """Answer the version of a store; raise StoreError where it is a newer dni's, or damaged.
 
-
-def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError where pages of the file are damaged."""
-    _expect(connection, path, "PRAGMA quick_check(1)")
-
-
-def check_with_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreError where a file and the log beside it are not of one store.
-
-    So it is where a copy was put back and the log stayed: each page is sound, but not all are of one time.
+    It is damaged too where a copy was put back and the log of what was there stayed: each page is sound then, but not
+    all are of one time. To look through the indexes as well takes some milliseconds.
     """
-    _expect(connection, path, "PRAGMA integrity_check(1)")
-    for question in ("PRAGMA foreign_key_check", _ONE_SIDED):
-        if connection.execute(question).fetchone() is not None:
-            raise damaged(path, f"parts of it are of different times: its log {log_of(path).name} is another's")
-
-
-def _expect(connection: sqlite3.Connection, path: Path, question: str) -> None:
-    (answer,) = connection.execute(question).fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    schema.check_version(version, path)
+    (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if answer != "ok":
         raise damaged(path, answer)
+    for question in ("PRAGMA foreign_key_check", _ONE_SIDED) if _has_endpoints(connection) else ():
+        if connection.execute(question).fetchone() is not None:
+            log = log_of(path).name
+            raise damaged(path, f"parts of it are of different times: was a copy put back beside {log}?")
+    return int(version)
+
+
+def _has_endpoints(connection: sqlite3.Connection) -> bool:
+    """Tell whether the tables are there: those of an empty file are still to be made."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'endpoint'").fetchone() is not None
