@@ -142,6 +142,7 @@ class Kernel:
         conntrack.forget(changed)
         ledger.settle()
 
+    @_in_words()
     def relay(self, read_wanted: Callable[[], Wanted]) -> None:
         """Have this process carry callers of the ports that it holds, as the records want it now."""
         with locked(self._lock):

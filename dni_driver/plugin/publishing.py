@@ -137,9 +137,9 @@ class Publishing:
 
     def follow_sandbox(self, endpoints: Iterable[str]) -> None:
         """Have neighbours of these endpoints be answered, as their container came to one more network or left one."""
-        with self._store.read() as tx:
-            has_ports = any(ports.of_endpoint(tx, endpoint) for endpoint in endpoints)
         try:
+            with self._store.read() as tx:
+                has_ports = any(ports.of_endpoint(tx, endpoint) for endpoint in endpoints)
             if has_ports:
                 self._apply()
         except DniError as error:

@@ -183,6 +183,15 @@ def _reject_first(patient: Patient) -> None:
     patient.host.sh("iptables -I FORWARD 1 -j REJECT")
 
 
+def _drop_for_all_of_docker(patient: Patient) -> None:
+    patient.host.sh(
+        "iptables -N DOCKER-USER",
+        "iptables -I FORWARD 1 -j DOCKER-USER",
+        "iptables -A DOCKER-USER -j DROP",
+        "iptables -A DOCKER-USER -j RETURN",
+    )
+
+
 def _drop_by_another_table(patient: Patient) -> None:
     hook = "'{ type filter hook forward priority filter; policy drop; }'"
     patient.host.sh("nft add table inet filter", f"nft add chain inet filter forward {hook}")
@@ -201,6 +210,7 @@ def _drop_by_another_table(patient: Patient) -> None:
         ("second-iptables", _have_the_other_iptables_drop),
         ("second-iptables", _have_the_other_iptables_reject),
         ("forward-blocked", _reject_first),
+        ("forward-blocked", _drop_for_all_of_docker),
         ("foreign-forward-drop", _drop_by_another_table),
     ],
 )

@@ -99,14 +99,13 @@ def test_nor_do_they_where_their_host_has_no_network_of_an_overlay(hosts: Cluste
 
 
 @pytest.mark.parametrize("internal", [False, True], ids=["isolated", "internal"])
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_nor_does_a_machine_on_the_link_that_routes_by_another_agent(
     hosts: Cluster,
-    backend: Backend,
     internal: bool,  # noqa: FBT001
 ) -> None:
+    """By VXLAN. Directly it needs no agent: the link is trusted (docs/data-plane.md)."""
     first, second = hosts.near[:2]
-    meet(hosts, backend, internal=internal)
+    meet(hosts, "vxlan", internal=internal)
     called, honest = on(first, internal=internal), on(second, internal=internal)
     assert all(gets_in(honest.sandbox, address.ip, called, _PATIENCE) for address in own(honest))
     for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):

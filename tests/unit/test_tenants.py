@@ -19,6 +19,12 @@ def test_a_link_that_is_gone_is_asked_for_its_addresses_once() -> None:
     assert tenants.take([ONE.host]) == set()
 
 
+def test_what_somebody_else_has_by_now_is_left_alone() -> None:
+    tenants = Tenants()
+    tenants.note([ONE, link("3", "9.0.0.130/25")])
+    assert tenants.take([ONE.host]) == {ip_address("fd01:b::2")}
+
+
 def test_addresses_outlive_their_records_for_a_while_and_not_for_ever() -> None:
     tenants = Tenants()
     tenants.follow([ONE, OTHER])

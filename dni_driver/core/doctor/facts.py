@@ -22,8 +22,8 @@ class Lack(msgspec.Struct, frozen=True):
 class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
     """The filter table of one iptables variant.
 
-    `policy` is FORWARD's and `forward` are its rules, in their order; `is_dockers` tells that Docker keeps its rules
-    here.
+    `policy` is FORWARD's and `forward` are its rules, in their order, those of DOCKER-USER before the jump to it;
+    `is_dockers` tells that Docker keeps its rules here.
     """
 
     command: str

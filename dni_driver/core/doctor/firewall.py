@@ -22,7 +22,7 @@ KINDS = (NO_COMMAND, SECOND_SET, BLOCKED, STRANGE_CHAIN)
 
 _OWN, _DOCKERS = "-j DNI-FORWARD", "-j DOCKER-USER"
 """How a rule ends that leads to dni's own, and one that dni puts that behind; without either, dni's comes first."""
-_STOPS = ("-A FORWARD -j DROP ", "-A FORWARD -j REJECT ")
+_STOPS = tuple(f"-A {chain} -j {end} " for chain in ("FORWARD", "DOCKER-USER") for end in ("DROP", "REJECT"))
 """How a rule with a space behind it begins that drops all: a chain of somebody's may be called DROP_INVALID."""
 _PACKAGES = {"nft": "nftables"}
 _FIREWALLD = "inet firewalld"
@@ -65,7 +65,7 @@ def _second(rules: RuleSet) -> Iterator[Ailment]:
 
 
 def _stops_all(rule: str) -> bool:
-    """Tell whether a rule of FORWARD drops whatever comes to it."""
+    """Tell whether a rule drops whatever comes to it."""
     return f"{rule} ".startswith(_STOPS)
 
 

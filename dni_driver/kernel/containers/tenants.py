@@ -34,5 +34,6 @@ class Tenants:
         self.note(links)
 
     def take(self, hosts: Collection[str]) -> set[Address]:
-        """Answer the addresses behind links that are gone, and forget them."""
-        return {address for host in hosts for address in self._of.pop(host, ())}
+        """Answer the addresses behind links that are gone and that nobody has by now, and forget them."""
+        gone = {address for host in hosts for address in self._of.pop(host, ())}
+        return gone.difference(*list(self._of.values()))

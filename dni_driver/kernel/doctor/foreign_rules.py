@@ -58,7 +58,7 @@ def _rule_set(variant: variants.Variant, family: Family) -> RuleSet:
         family=family,
         is_dockers=listing.is_dockers,
         policy=listing.policy,
-        forward=tuple(listing.forward),
+        forward=tuple(listing.met),
     )
 
 

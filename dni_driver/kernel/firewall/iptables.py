@@ -9,7 +9,8 @@ drops in DOCKER-USER stays dropped: that is asked first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -55,6 +56,15 @@ class Listing(msgspec.Struct, frozen=True):
     def forward(self) -> list[str]:
         """Answer the rules of FORWARD."""
         return [rule for rule in self.rules if rule.startswith(f"-A {_FORWARD} ")]
+
+    @property
+    def met(self) -> Iterator[str]:
+        """Answer the rules of FORWARD, and before each jump to DOCKER-USER those that are asked there."""
+        asked = [rule for rule in self.rules if rule.startswith(f"-A {_DOCKER_USER} ")]
+        for rule in self.forward:
+            if rule.endswith(f"-j {_DOCKER_USER}"):
+                yield from takewhile(lambda one: one != f"-A {_DOCKER_USER} -j RETURN", asked)
+            yield rule
 
 
 def parse(text: str) -> Listing:

@@ -167,26 +167,21 @@ def _forward(wanted: Wanted, uplink: Uplink | None) -> str:
 def _departures(wanted: Wanted, uplink: Uplink) -> Iterator[str]:
     """Keep strangers from the containers of other agents: masqueraded or forged, they pass for who may come in.
 
-    They are told by where they come in, as anybody can write an overlay's address; who comes in by an overlay's
-    bridge and may send what he likes, by what he writes.
+    Who writes an overlay's address is told by where he comes in, as anybody can write one: nobody but an overlay's
+    bridge sends that. What crosses from the underlay to itself, over a bridge for one, is other agents' affair.
     """
     opened = {subnet for policy in wanted.policies if not _is_guarded(policy) for subnet in policy.subnets}
     guarded = [subnet for subnet in wanted.overlay_subnets if subnet not in opened]
     links = _braced(_quoted([VTEP_LINK, uplink.link]))
+    elsewhere = "iifname != @bridges " if wanted.policies else ""
     for family in FAMILIES:
         members = _family(guarded, family)
         if members:
-            for strangers in _strangers(wanted, family):
-                yield f"oifname {links} {strangers}{_DADDR[family]} {_braced(members)} ct state invalid,new drop"
-
-
-def _strangers(wanted: Wanted, family: Family) -> Iterator[str]:
-    """Render who is no overlay's: everybody, where this host has no bridge of one."""
-    if not wanted.policies:
-        yield ""
-    else:
-        yield "iifname != @bridges "
-        yield f"{_SADDR[family]} != @overlays{family} "
+            to = f"{_DADDR[family]} {_braced(members)}"
+            forged = f"{elsewhere}{_SADDR[family]} @overlays{family} {to} ct state invalid,new drop"
+            yield f'oifname "{VTEP_LINK}" {forged}'
+            yield f'oifname "{uplink.link}" iifname != "{uplink.link}" {forged}'
+            yield f"oifname {links} {_SADDR[family]} != @overlays{family} {to} ct state new drop"
 
 
 def _tunnel(wanted: Wanted) -> list[str]:
