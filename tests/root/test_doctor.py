@@ -23,10 +23,10 @@ from dni_driver.core.doctor.diagnosis import Report, report
 from dni_driver.core.errors import KernelError
 from dni_driver.core.options.network import NetworkOptions
 from dni_driver.core.overlays import define
-from dni_driver.core.records import EndpointRecord, NetworkRecord
+from dni_driver.core.records import AddressState, EndpointRecord, NetworkRecord
 from dni_driver.kernel import namespaces
 from dni_driver.kernel.doctor import examination, features
-from dni_driver.store import Store, endpoints, networks, overlays, pools
+from dni_driver.store import Store, addresses, endpoints, networks, overlays, pools
 from tests.contract.plugin import underlay
 from tests.fakes import DCOS as DCOS_OVERLAY
 from tests.fakes import lease
@@ -128,6 +128,8 @@ def _record(store: Store, container: Container) -> None:
             since=1.0,
         )
         endpoints.add(tx, endpoint)
+        addresses.hold(tx, "dcos/v4", container.address.ip, AddressState.CLAIMED, 1.0)
+        addresses.bind(tx, "dcos/v4", container.address.ip, endpoint, 1.0)
 
 
 def test_a_host_in_good_order_has_no_findings_and_everything_is_looked_at(patient: Patient) -> None:
@@ -184,12 +186,7 @@ def _reject_first(patient: Patient) -> None:
 
 
 def _drop_for_all_of_docker(patient: Patient) -> None:
-    patient.host.sh(
-        "iptables -N DOCKER-USER",
-        "iptables -I FORWARD 1 -j DOCKER-USER",
-        "iptables -A DOCKER-USER -j DROP",
-        "iptables -A DOCKER-USER -j RETURN",
-    )
+    patient.host.sh("iptables -A DOCKER-USER -j DROP", "iptables -A DOCKER-USER -j RETURN")
 
 
 def _drop_by_another_table(patient: Patient) -> None:
