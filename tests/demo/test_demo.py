@@ -45,7 +45,7 @@ def test_the_demo_ended_by_control_c_leaves_nothing() -> None:
         run = f"dni-lab-{demo.pid}-"
         assert demo.stdout is not None
         assert any("Three containers on it" in line for line in demo.stdout), "it ended before"
-        processes = {pid: procfs.start_time(pid) for pid in family(demo.pid)}
+        processes = {pid: start for pid in family(demo.pid) if (start := procfs.start_time(pid)) is not None}
         assert len(processes) > 10, "dockerd and dni run"
         assert named_for(run) != []
         os.killpg(demo.pid, signal.SIGINT)
