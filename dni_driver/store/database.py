@@ -115,7 +115,7 @@ class Store:
             if not self.path.exists():
                 self._create()
             self._check_not_empty()
-            with wholeness.reading(f"file:{self.path}?mode=ro") as connection:
+            with wholeness.reading(self.path) as connection:
                 wholeness.check(connection, self.path)
             with self._connections.lend() as connection:
                 connection.execute("PRAGMA journal_mode = WAL")

@@ -59,16 +59,16 @@ def _contents(path: Path) -> tuple[_Contents | None, str | None]:
 def _read(path: Path) -> _Contents | None:
     if path.stat().st_size == 0:
         raise damaged(path, "the file is empty")
-    with wholeness.reading(_uri(path)) as connection:
+    with wholeness.reading(path, _how(path)) as connection:
         if wholeness.check(connection, path) != schema.newest():
             return None
         return _Contents(read(connection), fence.disputes(connection))
 
 
-def _uri(path: Path) -> str:
-    """Name a store to be read; of one that nobody has open SQLite then leaves no log beside it."""
+def _how(path: Path) -> str:
+    """Answer how a store is opened to be read; of one that nobody has open SQLite then leaves no log beside it."""
     is_open = logs.log_of(path).exists()
-    return f"file:{path}?mode=ro" + ("" if is_open else "&immutable=1")
+    return "mode=ro" if is_open else "mode=ro&immutable=1"
 
 
 def _without_subject(error: StoreError, path: Path) -> str:

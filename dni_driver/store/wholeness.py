@@ -20,9 +20,11 @@ SELECT id FROM endpoint WHERE (address IS NOT NULL) + (address6 IS NOT NULL)
 
 
 @contextmanager
-def reading(uri: str) -> Iterator[sqlite3.Connection]:
-    """Open a store to be read as of one moment: SQLite carries nothing over from the log, whose ever it is."""
-    with closing(sqlite3.connect(uri, _PATIENCE, isolation_level=None, uri=True)) as connection:
+def reading(path: Path, how: str = "mode=ro") -> Iterator[sqlite3.Connection]:
+    """Open a store to be read as of one moment, as SQLite has it in a URI: nothing is carried over from any log."""
+    with closing(
+        sqlite3.connect(f"{path.absolute().as_uri()}?{how}", _PATIENCE, isolation_level=None, uri=True)
+    ) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
         yield connection

@@ -98,3 +98,10 @@ def test_after_a_crash_the_store_and_its_own_log_are_whole(store: Store) -> None
     records = read_all(Store(crashed(store)))
     assert len(records.endpoints) == 20 + 5 - 15 + 1
     assert not list(in_the_store(records))
+
+
+def test_a_store_may_lie_in_a_directory_of_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "odd #1?mode=rw%20" / "dni.db"
+    Store(path).close()
+    assert look(path).trouble is None
+    assert [file.name for file in tmp_path.iterdir()] == ["odd #1?mode=rw%20"]
