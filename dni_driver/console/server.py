@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import structlog
 from flask import Flask
 from waitress import create_server, wasyncore
 from waitress.task import ThreadedTaskDispatcher
+from waitress.trigger import trigger
 
 from dni_driver.console import cni
 from dni_driver.console.lanes import Lanes, lane
@@ -77,8 +81,9 @@ class Server:
     def run(self) -> None:
         """Answer until `stop`, or until a signal handler raises something in this thread."""
         try:
-            while not self._stopping.is_set():
-                wasyncore.loop(_IDLE_SECONDS, use_poll=True, map=self._map, count=1)
+            with _roused_by_signals(self._map):
+                while not self._stopping.is_set():
+                    wasyncore.loop(_IDLE_SECONDS, use_poll=True, map=self._map, count=1)
         finally:
             for server in self._servers:
                 server.task_dispatcher.shutdown()
@@ -101,6 +106,24 @@ class Server:
                 self._path.unlink()
         except FileNotFoundError:
             pass
+
+
+@contextmanager
+def _roused_by_signals(channels: dict[int, Any]) -> Iterator[None]:
+    """Have a signal end waitress's sleep in the main thread, where handlers run, also if it comes right before that.
+
+    By itself it ends only a system call that has begun (signal(7)): its handler would run when the sleep is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told = trigger(channels)
+    os.set_blocking(told.trigger, False)  # noqa: FBT003 - takes no keyword
+    before = signal.set_wakeup_fd(told.trigger, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
 
 
 def _listen(path: Path) -> socket.socket:

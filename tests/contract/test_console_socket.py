@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,36 @@ def test_the_socket_of_a_dead_agent_is_replaced_and_ours_goes_with_us(path: Path
         dead.bind(str(path))
     with serving(_Operations(), path):
         assert Console(path).post("/v1/check", {})["findings"]
+    assert not path.exists()
+
+
+class _AskedToEnd(BaseException):
+    """What the handler of the signal raises, as the agent's does."""
+
+
+def test_a_signal_that_interrupts_no_sleep_ends_it_all_the_same(path: Path) -> None:
+    """As one that comes right before the sleep begins: here it is another thread that it interrupts."""
+
+    def end(*_: object) -> None:
+        raise _AskedToEnd
+
+    def ask() -> None:
+        Console(path).get("/v1/status")
+        time.sleep(0.2)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    server = Server(create_app(_Operations()), path)
+    before = signal.signal(signal.SIGUSR1, end)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(_AskedToEnd):
+            server.run()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        asking.join(60)
+    assert time.monotonic() - began < 15
     assert not path.exists()
 
 

@@ -66,7 +66,12 @@ def _last_words(made: Lab | Machine) -> list[tuple[str, str]]:
         return [("journal", made.run("journalctl", "--no-pager", "--output", "short-precise", "--lines", "100"))]
     programs: tuple[Literal["dni", "dockerd"], ...] = ("dni", "dockerd")
     return [
-        (f"{program} log", "\n".join(host.logs(program).splitlines()[-60:]))
+        (f"{program} log", "\n".join(_told(host.logs(program).splitlines())[-120:]))
         for host in made.hosts[:1]
         for program in programs
     ]
+
+
+def _told(lines: list[str]) -> list[str]:
+    """Leave out what gunicorn lists at each start, and dockerd of its loading: together they are most of a log."""
+    return [line for line in lines if not line.startswith("  ") and "loading plugin" not in line]
