@@ -50,6 +50,7 @@ class DockerDaemon:
         self._client: Any = None
         self._foreign: frozenset[str] = frozenset()
         self._stream: Any = None
+        self._closed = False
 
     def version(self) -> str:
         """Answer the version of the engine; raise Unavailable.
@@ -107,19 +108,25 @@ class DockerDaemon:
                 undo.callback(client.close)
                 self._stream = client.events(decode=True, filters=_EVENTS)
                 undo.pop_all()
+        if self._closed:
+            self._end_stream()
         return self._read(client, self._stream)
 
     def close(self) -> None:
-        """End the events, in whatever thread they are read, and let go of dockerd unless it is being asked."""
-        if self._stream is not None:
-            # The stream reaches deep into urllib3 to find its socket, and may find none.
-            with suppress(OSError, AttributeError):
-                self._stream.close()
+        """End the events, whoever reads or begins to read them, and let go of dockerd unless it is being asked."""
+        self._closed = True
+        self._end_stream()
         if self._lock.acquire(blocking=False):
             try:
                 self._drop()
             finally:
                 self._lock.release()
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            # The stream reaches deep into urllib3 to find its socket, and may find none.
+            with suppress(OSError, AttributeError):
+                self._stream.close()
 
     def _read(self, client: Any, stream: Iterable[dict[str, Any]]) -> Iterator[DockerEvent]:
         with self._explained():

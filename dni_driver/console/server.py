@@ -118,7 +118,7 @@ def _roused_by_signals(channels: dict[int, Any]) -> Iterator[None]:
         yield
         return
     told = trigger(channels)
-    os.set_blocking(told.trigger, False)  # noqa: FBT003 - takes no keyword
+    os.set_blocking(told.trigger, False)
     before = signal.set_wakeup_fd(told.trigger, warn_on_full_buffer=False)
     try:
         yield

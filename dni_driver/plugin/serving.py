@@ -78,7 +78,7 @@ def serve(
         "control_socket_disable": True,
         "logger_class": _Logger,
         "pre_fork": lambda _arbiter, _worker: _share_memory(),
-        "post_fork": lambda arbiter, _: after_fork(arbiter.pid),
+        "post_fork": lambda arbiter, _: _begin(after_fork, arbiter.pid),
     }
     _Application(_Deferred(open_app), settings).run()
 
@@ -87,6 +87,12 @@ def _share_memory() -> None:
     """Keep the garbage collector off what is loaded, so that the worker goes on sharing it with its parent."""
     gc.collect()
     gc.freeze()
+
+
+def _begin(after_fork: Callable[[int], None], parent: int) -> None:
+    """Have SIGTERM end a worker that has only begun: it has no call yet, and its master's handler ends nothing."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    after_fork(parent)
 
 
 class _Deferred:

@@ -73,8 +73,16 @@ def run_plugin(directory: Path) -> None:
         None if listening.handed_over() else listening.listen(directory / "dni.sock"),
         threads=8,
         scratch=directory,
-        after_fork=lifeline.end_with,
+        after_fork=partial(begin, directory),
     )
+
+
+def begin(directory: Path, parent: int) -> None:
+    """Begin as a worker does; where a test has said `dawdle`, it is no further than that when its parent ends."""
+    lifeline.end_with(parent)
+    if (directory / "dawdle").exists():
+        (directory / "born").write_text(str(os.getpid()))
+        await_true(lambda: os.getppid() != parent)
 
 
 def run_up(directory: Path) -> None:
@@ -235,6 +243,20 @@ def test_an_orphaned_worker_answers_the_call_it_has_and_the_next_waits_for_its_e
     assert slow.result()["pid"] == worker
     assert after.result()["pid"] != worker
     assert has_ended(worker)
+
+
+def test_a_worker_that_has_only_begun_when_its_master_dies_is_nobodys_orphan(start: Start, tmp_path: Path) -> None:
+    up = start("up")
+    worker = up.worker()
+    master = int(Path(f"/proc/{worker}/stat").read_text().split()[3])
+    (tmp_path / "dawdle").touch()
+    os.kill(worker, signal.SIGKILL)
+    await_true(lambda: (tmp_path / "born").exists() and (tmp_path / "born").read_text())
+    born = int((tmp_path / "born").read_text())
+    (tmp_path / "dawdle").unlink()
+    os.kill(master, signal.SIGKILL)
+    await_true(lambda: has_ended(born))
+    assert call_like_dockerd(tmp_path)["status"] == 200
 
 
 def test_a_restart_of_the_plugin_loses_no_call_under_load(start: Start, tmp_path: Path) -> None:

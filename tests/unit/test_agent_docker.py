@@ -249,6 +249,15 @@ def test_waiting_for_events_ends_when_the_agent_does(api: DockerApi, daemon: Doc
     thread.join(60)
 
 
+@pytest.mark.usefixtures("api")
+def test_events_that_are_asked_for_when_the_agent_has_ended_end_at_once(daemon: DockerDaemon) -> None:
+    daemon.close()
+    late = threading.Thread(target=lambda: list(daemon.events()), daemon=True)
+    late.start()
+    late.join(20)
+    assert not late.is_alive()
+
+
 WITHOUT_DOCKERD = """
 import sys
 from contextlib import suppress
