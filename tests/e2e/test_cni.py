@@ -92,12 +92,31 @@ def test_dni_cni_gives_mesos_what_docker_has(fresh_host: Host) -> None:
         _check_as_a_runtime_does(runtime)
         host.run("ip", "link", "del", "m-dcos")
         host.run("nft", "flush", "ruleset")
-        host_state.eventually(lambda: runtime.reaches("one", docker), 30, "what was deleted is not made again")
+        _await_reached(runtime, "one", docker)
         host_state.eventually(lambda: host_state.findings(host) == [] or None, 30, "dni check finds something")
         host.dni("address", "release", "dcos", "9.0.0.2")
         runtime.stop_all()
         assert [row["container"] for row in host_state.held(host)] == ["web"]
         host_state.clear(host)  # Docker, whose chains went with the ruleset, would wait for dni with its networks
+
+
+def _await_reached(runtime: cni.Runtime, name: str, target: str) -> None:
+    """Wait until what was deleted is made again; where it is not, tell what the kernel has instead."""
+    try:
+        host_state.eventually(lambda: runtime.reaches(name, target), 30, "what was deleted is not made again")
+    except AssertionError as error:
+        looks = (
+            "ip -d address",
+            "ip neigh",
+            "ip route",
+            "bridge -d link",
+            "bridge fdb",
+            "nft list ruleset",
+            "ip rule",
+        )
+        inside = [runtime.inside(name, "ip", what) for what in ("address", "route", "neigh")]
+        there = [runtime.host.try_run(*look.split()).stdout for look in looks]
+        raise AssertionError("\n".join([str(error), *inside, *there])) from None
 
 
 def _check_as_a_runtime_does(runtime: cni.Runtime) -> None:
