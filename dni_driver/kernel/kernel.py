@@ -19,6 +19,7 @@ from dni_driver.core.ports import HostPort, Protocol
 from dni_driver.core.views import BridgeView, KernelView, LinkView
 from dni_driver.core.wanted import Link, Wanted
 from dni_driver.kernel import bridges, neighbours, routes, snapshot, sysctl, whereabouts
+from dni_driver.kernel.announcing import announce
 from dni_driver.kernel.containers import links, plugging, sandboxes, shaping
 from dni_driver.kernel.containers.reaper import Reaper
 from dni_driver.kernel.containers.sandboxes import Repairs
@@ -259,7 +260,7 @@ class Kernel:
             if bridges.make(wanted.bridges, now, ledger):
                 now = self._lookout.look()
             bridges.mend(wanted.bridges, now, ledger)
-            links.mend(wanted.links, now, sandboxes.resize, ledger)
+            announce(links.mend(wanted.links, now, sandboxes.resize, ledger), ledger)
             shaping.mend(wanted.links, now, self._traffic.look(), ledger)
             shaping.delete_idle(wanted.links, swept, ledger)
             _keep_forwarding(wanted.links, now, ledger)

@@ -12,7 +12,7 @@ from dni_driver.core.options.network import NetworkOptions
 from tests.root import docker
 from tests.root.ground import Namespace, wire
 from tests.root.packets import Server, call, is_cut_off
-from tests.root.test_cni import Mesos, mesos
+from tests.root.test_cni import Mesos, mesos, reaches
 
 __all__ = ["mesos"]
 
@@ -65,3 +65,18 @@ def test_where_the_overlay_is_open_and_unmasked_so_is_a_bridge_that_cnis_plugin_
             seen = [call(one, "9.0.0.2") for one in place.strangers()]
         assert seen == ["10.64.0.2", "9.0.0.1", "198.51.100.2"], "Docker itself hides what leaves its bridge"
         assert place.seen_outside() == "9.0.0.2"
+
+
+def test_a_bridge_that_is_made_anew_is_found_at_once_by_containers_that_know_the_other(mesos: Mesos) -> None:
+    """They would send to its link-layer address for half a minute: that of CNI's plugin is one that it found."""
+    stranger, ours = mesos.sandbox(), mesos.sandbox()
+    mesos.plug(stranger, "dual")
+    mesos.round()
+    mesos.attach(ours, "dual")
+    gateways = "10.64.0.1", "fd01:b::1"
+    assert [reaches(ours, one) for one in gateways] == [True, True]
+    before = mesos.bridge("m-dual")["address"]
+    mesos.host.sh("ip link del m-dual")
+    mesos.reconcile()
+    assert mesos.bridge("m-dual")["address"] != before
+    assert [reaches(ours, one) for one in gateways] == [True, True]

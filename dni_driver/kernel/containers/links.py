@@ -155,11 +155,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def mend(wanted: Iterable[Link], seen: Snapshot, resize: Callable[[Link], None], ledger: Ledger) -> None:
+def mend(wanted: Iterable[Link], seen: Snapshot, resize: Callable[[Link], None], ledger: Ledger) -> set[str]:
     """Put the host ends that are there back on their bridges, up, with hairpin and the right MTU.
 
     `resize` gives the container end that MTU. It comes first: the host end, which is seen, tells that both are done.
+    Answers the bridges that one was put back on.
     """
+    joined = set()
     for link in wanted:
         host, bridge = seen.host_ends.get(link.host), seen.names.get(link.bridge)
         if host is None or bridge is None:
@@ -171,6 +173,9 @@ def mend(wanted: Iterable[Link], seen: Snapshot, resize: Callable[[Link], None],
                     resize(link)
                 finish(kernel, link, bridge)
                 ledger.did(f"mended link {link.host} on {link.bridge}: {', '.join(wrong)}")
+                if host.master != bridge:
+                    joined.add(link.bridge)
+    return joined
 
 
 def _faults(link: Link, host: LinkState, bridge: int) -> Iterator[str]:
