@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ from tests.e2e import host_state
 from tests.lab import Host, Lab, Machine
 
 ENGINE = os.environ.get("LAB_ENGINE", "20.10")
+
+_LISTED = re.compile(r"^  [a-z_]+: |loading plugin")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,5 +76,5 @@ def _last_words(made: Lab | Machine) -> list[tuple[str, str]]:
 
 
 def _told(lines: list[str]) -> list[str]:
-    """Leave out what gunicorn lists at each start, and dockerd of its loading: together they are most of a log."""
-    return [line for line in lines if not line.startswith("  ") and "loading plugin" not in line]
+    """Leave out gunicorn's settings at each start, and what dockerd loads: together they are most of a log."""
+    return [line for line in lines if not _LISTED.search(line)]
