@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dni_driver.agent.networking import PRUNE_SECONDS
 from dni_driver.cli.settings import Settings
 from tests.lab import Host, Lab
 from tests.readme.transcript import Step, steps
@@ -89,9 +90,12 @@ def _written(default: object) -> str:
 def _other(host: Host, step: Step) -> str | None:
     """Run a step; answer its output where it is not the one described.
 
-    What `dni` shows is asked again for a while: it learns Docker's names a moment after Docker has answered.
+    What `dni` shows is asked again for a while: it learns names a moment after Docker has answered. A prune is
+    kept apart from removals before it, as by hand: they would count as its own.
     """
     program, *words = shlex.split(step.command)
+    if words[:2] == ["network", "prune"]:
+        time.sleep(PRUNE_SECONDS + 1)
     run = {"docker": host.try_docker, "dni": host.try_dni}[program]
     patience = time.monotonic() + (_PATIENCE if program == "dni" else 0)
     while True:
