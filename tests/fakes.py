@@ -58,7 +58,8 @@ class FakeKernel:
     `foreign` are subnets that other devices of the host are on. An error put into `refusals` is raised by the
     next change, once. `crash_point` is called before each change and after it: a test may raise there. `no_ipv6`
     says why the host speaks none. `programs` are those that have a port of the host, `held` the ports that the plugin
-    keeps from them, `relayed` those whose callers it carries, but for who is `confined`.
+    keeps from them, `relayed` those whose callers it carries, but for who is `confined`. `unmoved` are the host ends
+    of links that no sandbox has yet.
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,7 @@ class FakeKernel:
         self.held: set[HostPort] = set()
         self.programs: dict[HostPort, str] = {}
         self.dynamic = range(32768, 32778)
+        self.unmoved: set[str] = set()
 
     def attach(self, link: Link, beside: Sequence[Link] = ()) -> None:
         """Hang a link on its bridge, which must be there; note what is beside it."""
@@ -87,6 +89,10 @@ class FakeKernel:
                 raise BridgeMissing(f"bridge {link.bridge} is missing on this host")
             self.links[link.host] = link
             self.beside[link.host] = [other.host for other in beside]
+
+    def awaits_move(self, endpoint: str) -> bool:
+        """Tell whether an endpoint's link is one of those that are still to be moved."""
+        return host_link(endpoint) in self.unmoved
 
     def confine(self, links: Collection[Link]) -> None:
         """Note what is beside links that are left in a sandbox."""

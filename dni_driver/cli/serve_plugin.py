@@ -28,6 +28,7 @@ from dni_driver.plugin.ipam_driver import IpamDriver
 from dni_driver.plugin.network_driver import NetworkDriver
 from dni_driver.plugin.pool_finder import AGENT_SECONDS
 from dni_driver.plugin.serving import serve
+from dni_driver.plugin.starts import most_at_once
 from dni_driver.store import Store
 from dni_driver.store.records import open_sound, read_here
 
@@ -84,7 +85,7 @@ def plugin_app(settings: Settings) -> Iterator[WSGIApplication]:
         resources.callback(_close, kernel)
         mend(kernel, store)
         ipam = IpamDriver(store, kernel, _Agent(settings.api.socket), settings.overlay.name)
-        network = NetworkDriver(store, kernel)
+        network = NetworkDriver(store, kernel, at_once=most_at_once())
         keeper = Loop("published ports", PORTS, Problems())
         keeper.start(network.keep_ports)
         resources.callback(keeper.join, _STOP_SECONDS)

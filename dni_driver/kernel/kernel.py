@@ -13,7 +13,7 @@ import structlog
 
 from dni_driver.core.errors import KernelError
 from dni_driver.core.mtu import Underlay
-from dni_driver.core.names import HOST_LINK_PREFIX, egress_link, host_link
+from dni_driver.core.names import HOST_LINK_PREFIX, container_link, egress_link, host_link
 from dni_driver.core.overlays import Address, Network
 from dni_driver.core.ports import HostPort, Protocol
 from dni_driver.core.views import BridgeView, KernelView, LinkView
@@ -110,6 +110,10 @@ class Kernel:
         """Tell whether the bridge of a link has the addresses that lead on from there."""
         there = carried_by(link.bridge)
         return there is not None and link.next_hops <= there
+
+    def awaits_move(self, endpoint: str) -> bool:
+        """Tell whether the container end of an endpoint's link is still in this namespace."""
+        return links.is_here(container_link(endpoint))
 
     def detach(self, endpoints: Iterable[str]) -> None:
         """Have the links of endpoints deleted soon, and return; those that are gone already are no error."""

@@ -10,6 +10,7 @@ Which sandbox an endpoint is in, and that it has ended, is noted: a failure of p
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -30,6 +31,7 @@ from dni_driver.core.records import EndpointRecord, NetworkRecord, docker_halves
 from dni_driver.core.wanted import Link, Wanted, link_of, wanted
 from dni_driver.plugin import reading, wire, without_ipam
 from dni_driver.plugin.publishing import Publishing, Ways
+from dni_driver.plugin.starts import Starts
 from dni_driver.store import (
     Store,
     Transaction,
@@ -55,6 +57,9 @@ class Plumbing(Ways, Protocol):
 
     def attach(self, link: Link, beside: Sequence[Link]) -> None:
         """Make a container's link, ready for libnetwork to move; `beside` are the others of its sandbox."""
+
+    def awaits_move(self, endpoint: str) -> bool:
+        """Tell whether the container end of an endpoint's link is still in this namespace."""
 
     def confine(self, links: Collection[Link]) -> None:
         """Have links send as no more than what is theirs, now that another of their container has gone."""
@@ -87,14 +92,16 @@ class NetworkDriver:
         kernel: Plumbing,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        at_once: int = sys.maxsize,
     ) -> None:
-        """Take the store and the kernel."""
+        """Take the store and the kernel; `at_once` endpoints of a network may be on their way into sandboxes."""
         self._store = store
         self._sleep = sleep
         self._kernel = kernel
         self._clock = clock
         self._joining: set[str] = set()
         self._publishing = Publishing(store, kernel)
+        self._starts = Starts(at_once, kernel.awaits_move, sleep=sleep)
 
     def forget_the_dead(self) -> None:
         """Forget, when dockerd begins, what containers of an earlier one left on networks without IPAM.
@@ -165,7 +172,8 @@ class NetworkDriver:
     def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointResponse:
         """Bind the addresses that IPAM gave, or choose them; answer those, and a MAC where dockerd brought none."""
         given = request.interface or wire.EndpointInterface()
-        endpoint = when_there_is_room(self._store, lambda: self._bound(request, given), self._sleep)
+        with self._starts.one_more(request.network_id, request.endpoint_id):
+            endpoint = when_there_is_room(self._store, lambda: self._bound(request, given), self._sleep)
         return wire.CreateEndpointResponse(interface=reading.added(given, endpoint))
 
     def _bound(self, request: wire.CreateEndpointRequest, given: wire.EndpointInterface) -> EndpointRecord:
@@ -195,6 +203,7 @@ class NetworkDriver:
             else:
                 addresses.unbind(tx, request.endpoint_id, now)
                 endpoints.remove(tx, request.endpoint_id)
+        self._starts.end(request.endpoint_id)
         self._kernel.detach([request.endpoint_id])
         self._publishing.withdraw(gone)
         return wire.Response()
@@ -217,6 +226,7 @@ class NetworkDriver:
             if has_grown and not self._kernel.carries(link):
                 self._mend_bridge(link.bridge)
             self._attach(link, list(links.values()))
+            self._starts.linked(link.endpoint)
             self._publishing.follow_sandbox(links)
         finally:
             self._joining.discard(request.endpoint_id)

@@ -49,6 +49,10 @@ def attach(host: Host, *links: Link) -> None:
         host.run(host.kernel.attach, wanted)
 
 
+def awaits_move(host: Host, wanted: Link) -> bool:
+    return host.run(host.kernel.awaits_move, wanted.endpoint)
+
+
 def test_attach_leaves_a_link_that_libnetwork_can_move(dcos: Host) -> None:
     wanted = link(DCOS)
     attach(dcos, wanted)
@@ -61,6 +65,17 @@ def test_attach_leaves_a_link_that_libnetwork_can_move(dcos: Host) -> None:
     assert f"mtu {MTU}" in container_end
     assert wanted.mac in container_end
     assert ",UP" not in container_end
+
+
+def test_a_link_awaits_its_move_from_its_making_until_its_sandbox_has_it(dcos: Host) -> None:
+    wanted = link(DCOS)
+    seen = [awaits_move(dcos, wanted)]
+    attach(dcos, wanted)
+    seen.append(awaits_move(dcos, wanted))
+    with Namespace() as sandbox:
+        plug(dcos, wanted, sandbox)
+        seen.append(awaits_move(dcos, wanted))
+    assert seen == [False, True, False]
 
 
 def test_the_host_end_has_no_address_of_the_kernels_making(dcos: Host) -> None:

@@ -64,6 +64,7 @@ class Host:
         self.joining.join()
         self.ipam = IpamDriver(store, self.kernel, self, "dcos", FakeClock())
         self.network = NetworkDriver(store, self.kernel, FakeClock())
+        self.waits: list[float] = []
 
     def define(self, overlay: Overlay) -> None:
         """Define an overlay, as a person asks the agent to."""

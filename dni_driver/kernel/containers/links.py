@@ -44,6 +44,15 @@ def attach(link: Link) -> None:
         _attach_in_steps(link, bridge)
 
 
+def is_here(name: str) -> bool:
+    """Tell whether this namespace has a link of a name."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
 def _attach_in_steps(link: Link, bridge: int) -> None:
     """Make a pair whatever there is of it already, or say why not."""
     try:
