@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 from tests.e2e import host_state
 from tests.e2e.containers import address, create, inside, place, reaches, refused, start
 from tests.lab import Host
+from tests.lab.image import NAME
 
 
 def test_inspect_shows_address_mac_and_gateway(fresh_host: Host) -> None:
@@ -118,3 +120,19 @@ def test_thirty_containers_at_once_have_thirty_addresses(host: Host) -> None:
     shown = json.loads(host.docker("network", "inspect", "--format", "{{json .Containers}}", "dcos"))
     found = {row["IPv4Address"] for row in shown.values()}
     assert len(found) == len(shown) == 30
+
+
+def test_a_crowd_on_two_networks_each_starts_whichever_of_them_is_first(host: Host) -> None:
+    """Each waits its turn on both: nobody may wait for who waits for it."""
+    create(host, "dcos")
+    create(host, "--subnet", "10.70.0.0/16", "--ipam-opt", "overlay=dev", "dev")
+    names = [f"b{number}" for number in range(16)]
+    for name, (first, second) in zip(names, cycle([("dcos", "dev"), ("dev", "dcos")]), strict=False):
+        host.docker("create", "--name", name, "--net", first, NAME, "sleep", "100000")
+        host.docker("network", "connect", second, name)
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: host.docker("start", name), names))
+    for net in ("dcos", "dev"):
+        assert len({address(host, name, net) for name in names} - {""}) == len(names)
+    assert reaches(host, names[0], address(host, names[1]))
+    assert reaches(host, names[1], address(host, names[0], "dev"))
